@@ -1,0 +1,115 @@
+import pytest
+import torch
+
+from tmt_geo import Mesh, knn_graph
+from tmt_geo.ops.mesh_attention import mesh_attention, table_attention
+from tmt_geo.ops.naive.mesh_attention import mesh_attention as naive_mesh_attention
+from tmt_geo.ops.naive.mesh_attention import shifted_edges
+from tmt_geo.testing import assert_grads_close
+
+SHAPES = [(1, 1, 1, 3), (5, 9, 2, 4), (63, 200, 3, 5)]
+
+
+def leaves(*shapes, dtype=torch.float64):
+    return [torch.randn(shape, dtype=dtype, requires_grad=True) for shape in shapes]
+
+
+@pytest.mark.parametrize(("N", "E", "H", "C"), [pytest.param(*s, id="N{}-E{}-H{}-C{}".format(*s)) for s in SHAPES])
+@pytest.mark.parametrize("terms", [(), ("bias",), ("gain",), ("bias", "gain")], ids=lambda t: "-".join(t) or "plain")
+def test_mesh_attention_matches_naive(N, E, H, C, terms):
+    q, k, v = leaves((N, H, C), (N, H, C), (N, H, C))
+    extra = dict(zip(terms, leaves(*[(E, H)] * len(terms)), strict=True))
+    edge_index = torch.randint(N, (2, E))
+    out = mesh_attention(q, k, v, edge_index, **extra)
+    expected = naive_mesh_attention(q, k, v, edge_index, **extra)
+    if E > N:  # with one edge a softmax is constant in its scores
+        assert_grads_close(out, expected, {"query": q, "key": k, "value": v, **extra})
+    torch.testing.assert_close(out, expected, rtol=0, atol=1e-12)
+
+
+def test_equal_keys_give_the_mean_of_the_values():
+    v = torch.randn(4, 2, 3, dtype=torch.float64)
+    ones = torch.ones_like(v)
+    out = mesh_attention(ones, ones, v, torch.tensor([[0, 1, 2], [3, 3, 3]]))
+    torch.testing.assert_close(out[3], v[:3].mean(0))
+    assert (out[:3] == 0).all()  # who hears nothing gets zero
+
+
+def test_gradcheck():
+    edge_index = torch.tensor([[0, 1, 2, 2], [1, 2, 2, 0]])
+    q, k, v, gain = leaves((3, 1, 2), (3, 1, 2), (3, 1, 2), (4, 1))
+    assert torch.autograd.gradcheck(lambda *args: mesh_attention(*args[:3], edge_index, gain=args[3]), (q, k, v, gain))
+
+
+def table_edges(mesh, own):
+    """Edges of a table in row order, the self edge last, as the bias of the table counts them."""
+    mask = torch.nn.functional.pad(mesh.mask, (0, int(own)), value=True)
+    table = torch.cat([mesh.table, mesh.target_index.unsqueeze(1)], 1) if own else mesh.table
+    return torch.stack([table[mask], mesh.target_index.unsqueeze(1).expand_as(table)[mask]]), mask
+
+
+@pytest.mark.parametrize("own", [True, False], ids=["self", "noself"])
+@pytest.mark.parametrize("mix", [True, False], ids=["shift", "noshift"])
+@pytest.mark.parametrize("groups", [1, 2, 4])
+@pytest.mark.parametrize("targets", [None, [3, 4, 11], [12]], ids=["all", "some", "one"])
+def test_table_attention_matches_naive_edges(own, mix, groups, targets):
+    N, H, C = 13, 4, 6
+    mesh = knn_graph(torch.randn(N, 3), 5, causal=True)  # the first rows have fewer than k neighbours
+    mesh = mesh if targets is None else mesh.restrict(torch.tensor(targets))
+    edge_index, mask = table_edges(mesh, own)
+    k, v, share_k, share_v = leaves((N, groups, C), (N, groups, C), (groups, C), (groups, C))
+    q, bias, gain = leaves((mesh.table.size(0), H, C), (*mask.shape, H), (*mask.shape, H))
+    shares = (share_k.sigmoid(), share_v.sigmoid()) if mix else None
+    target = mesh.target_index
+    out, alpha = table_attention(
+        q, k, v, mesh.table, mesh.mask, own=(k[target], v[target]) if own else None, mix=shares, bias=bias, gain=gain
+    )
+
+    # What each edge carries becomes a node of its own, so that the definition needs no notion of a shift.
+    src, dst = edge_index
+    row = torch.full((N,), -1)
+    row[target] = torch.arange(target.numel())
+    carried_k = shifted_edges(k, edge_index, share_k.sigmoid()) if mix else k[src]
+    carried_v = shifted_edges(v, edge_index, share_v.sigmoid()) if mix else v[src]
+    carried_k, carried_v = (part.repeat_interleave(H // groups, 1) for part in (carried_k, carried_v))
+    lone = torch.stack([torch.arange(src.numel()), row[dst]])
+    expected = naive_mesh_attention(q, carried_k, carried_v, lone, bias[mask], gain[mask])
+    inputs = {"query": q, "key": k, "value": v, "bias": bias, "gain": gain}
+    if mix:
+        inputs |= {"share of keys": share_k, "share of values": share_v}
+    assert_grads_close(out, expected, inputs)
+    assert (alpha[~mask] == 0).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_few_targets_among_many_sources_touch_only_what_they_hear(dtype):
+    """The one-token path of a cached step gathers first and shifts after; both orders are the same."""
+    N, H, C = 200, 2, 4
+    k, v, q = (torch.randn(n, H, C, dtype=dtype) for n in (N, N, 1))
+    mix = (torch.rand(H, C, dtype=dtype), torch.rand(H, C, dtype=dtype))
+    table, mask = torch.tensor([[3, 198, 7]]), torch.tensor([[True, True, False]])
+    own = (k[-1:], v[-1:])
+    alone, _ = table_attention(q, k, v, table, mask, own=own, mix=mix)
+    many, _ = table_attention(q.expand(N, -1, -1), k, v, table.expand(N, -1), mask.expand(N, -1),
+                              own=(own[0].expand(N, -1, -1), own[1].expand(N, -1, -1)), mix=mix)  # fmt: skip
+    torch.testing.assert_close(alone[0], many[0])
+
+
+def test_a_table_of_everything_is_dense_attention():
+    S, H, C = 9, 2, 4
+    q, k, v = (torch.randn(S, H, C, dtype=torch.float64) for _ in range(3))
+    mesh = Mesh(torch.arange(S).expand(S, S), torch.ones(S, S).tril(-1).bool(), S)
+    out, _ = table_attention(q, k, v, mesh.table, mesh.mask, own=(k, v))
+    expected = torch.nn.functional.scaled_dot_product_attention(
+        *(part.transpose(0, 1).unsqueeze(0) for part in (q, k, v)), is_causal=True
+    )
+    torch.testing.assert_close(out, expected[0].transpose(0, 1))
+
+
+def test_dropout_drops_and_keeps_the_mean():
+    torch.manual_seed(0)
+    q = torch.zeros(2000, 1, 1)
+    table = torch.zeros(2000, 1, dtype=torch.long)
+    out, _ = table_attention(q, q[:1], torch.ones(1, 1, 1), table, table == 0, dropout=0.25)
+    assert out.unique().tolist() == pytest.approx([0, 4 / 3])
+    assert abs(out.mean() - 1) < 0.05

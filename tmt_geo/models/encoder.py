@@ -1,0 +1,185 @@
+"""A stack of TemporalMesh layers over the nodes of any PyG batch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from torch_geometric.nn.dense.linear import Linear
+
+from tmt_geo.nn.exit_gate import ExitGate
+from tmt_geo.nn.tmt_layer import LayerCache, LayerRecord, NodeState, TMTLayer, slot_times
+from tmt_geo.ops.exit import stay_rate
+from tmt_geo.ops.order import NodeOrder
+
+
+@dataclass
+class EncoderOutput:
+    """What a stack of layers has computed.
+
+    Attributes:
+        x: States behind the last norm :math:`(N, F)`.
+        order: Where the nodes stand.
+        records: What each layer tells.
+        hidden_states: The states that enter each layer and those that leave the last; empty unless asked for.
+    """
+
+    x: Tensor
+    order: NodeOrder
+    records: list[LayerRecord]
+    hidden_states: list[Tensor] = field(default_factory=list)
+
+    def exit_masks(self) -> Tensor:
+        """Which nodes each layer did not compute, boolean, shape :math:`(L, N)`."""
+        mask = torch.ones(len(self.records), self.x.size(0), dtype=torch.bool, device=self.x.device)
+        for layer, record in enumerate(self.records):
+            if record.targets is None:
+                mask[layer] = False
+            else:
+                mask[layer, record.targets] = False
+        return mask
+
+    def confidences(self) -> Tensor:
+        """The last confidence a gate had in each node, behind every layer but the last, shape :math:`(L - 1, N)`."""
+        row, rows = self.x.new_zeros(self.x.size(0)), []
+        for record in self.records[:-1]:
+            if record.confidence is not None:
+                confidence = record.confidence.to(row.dtype)
+                row = confidence if record.targets is None else row.index_copy(0, record.targets, confidence)
+            rows.append(row)
+        return torch.stack(rows) if rows else self.x.new_zeros(0, self.x.size(0))
+
+    def gate_loss(self) -> Tensor | None:
+        """Sum of the gates' losses over nodes and layers; None without gates."""
+        losses = [record.gate_loss for record in self.records if record.gate_loss is not None]
+        return torch.stack(losses).sum() if losses else None
+
+    def num_edges(self) -> Tensor:
+        """Edges that each layer attended over, self edges included, shape :math:`(L)`."""
+        return torch.stack([record.num_edges for record in self.records])
+
+    def edge_index(self, layer: int) -> Tensor | None:
+        """The edges of a layer over the nodes, :math:`(2, E)`, without self-loops; None with dense attention.
+
+        Sources that stand in a cache have no node here and number -1.
+        """
+        mesh = self.records[layer].mesh
+        if mesh is None:
+            return None
+        edges = mesh.edge_index
+        return edges if self.order.packed else self.order.node[edges]
+
+
+class TMTEncoder(nn.Module):
+    r"""Layers of the TemporalMesh Transformer over the nodes of one graph or many.
+
+    The mesh is found anew by every layer, from the states it is given. Where gates are wanted, they stand behind every
+    layer but the last, and each keeps the same share of the nodes that reach it.
+
+    Args:
+        in_channels (int, optional): Size of each input sample, ``-1`` to infer it. :obj:`None`: the input already has
+            `hidden_channels` and enters as it is.
+        hidden_channels (int): Channels of the layers :math:`F`.
+        num_layers (int): The number of layers :math:`L`.
+        out_channels (int, optional): If given, a linear layer maps the result to this size.
+        exit_rule (str, optional): ``"budget"``, ``"fixed"`` or ``"learned"``, see :class:`~tmt_geo.ExitGate`.
+            (default: :obj:`None`, no gates)
+        exit_budget (float, optional): Mean active share of the layers under the budget and learned rules.
+            (default: :obj:`0.5`)
+        exit_threshold (float, optional): Of the fixed rule. (default: :obj:`0.85`)
+        eps (float, optional): Of the layer norms. (default: :obj:`1e-5`)
+        **kwargs (optional): Of :class:`~tmt_geo.TMTLayer`.
+
+    Shapes:
+        - **input:** nodes :math:`(N, F_{in})`, batch :math:`(N)`, time :math:`(N)`
+        - **output:** nodes :math:`(N, F_{out})`
+
+    Raises:
+        ValueError: For an option out of range.
+
+    Example:
+        >>> encoder = TMTEncoder(16, 32, num_layers=2, out_channels=7, causal=False)
+        >>> encoder(data.x, batch=data.batch)
+    """
+
+    def __init__(
+        self,
+        in_channels: int | None,
+        hidden_channels: int,
+        num_layers: int,
+        out_channels: int | None = None,
+        *,
+        exit_rule: str | None = None,
+        exit_budget: float = 0.5,
+        exit_threshold: float = 0.85,
+        eps: float = 1e-5,
+        **kwargs,
+    ):
+        super().__init__()
+        if num_layers < 1:
+            raise ValueError(f"'num_layers' must be at least 1 (got {num_layers})")
+        self.hidden_channels = hidden_channels
+        rate = 1.0 if exit_rule in (None, "fixed") else stay_rate(exit_budget, num_layers)
+        self.lin_in = None if in_channels is None else Linear(in_channels, hidden_channels)
+        self.layers = nn.ModuleList()
+        for layer in range(num_layers):
+            gated = exit_rule is not None and layer < num_layers - 1
+            gate = ExitGate(hidden_channels, exit_rule, exit_threshold, rate) if gated else None
+            self.layers.append(TMTLayer(hidden_channels, gate=gate, eps=eps, **kwargs))
+        self.norm = nn.LayerNorm(hidden_channels, eps=eps)
+        self.lin_out = None if out_channels is None else Linear(hidden_channels, out_channels)
+        self.gradient_checkpointing = False
+
+    def reset_parameters(self):
+        """Draw all weights anew."""
+        for module in (self.lin_in, *self.layers, self.norm, self.lin_out):
+            if module is not None:
+                module.reset_parameters()
+
+    def forward(self, x: Tensor, batch: Tensor | None = None, time: Tensor | None = None) -> Tensor:
+        r"""Run the stack.
+
+        Args:
+            x (Tensor): Node features :math:`(N, F_{in})`.
+            batch (Tensor, optional): Graph of each node :math:`(N)`.
+            time (Tensor, optional): Time of each node :math:`(N)`, scaled by the user; node order without it.
+
+        Raises:
+            ValueError: If a shape does not fit.
+        """
+        if x.dim() != 2:
+            raise ValueError(f"'x' must be two-dimensional (got {x.dim()} dimensions)")
+        order = NodeOrder.from_batch(x.size(0), batch, time, device=x.device)
+        x = x if self.lin_in is None else self.lin_in(x)
+        out = self.run(x, order, slot_times(order, time, x.dtype)).x
+        return out if self.lin_out is None else self.lin_out(out)
+
+    def run(
+        self,
+        x: Tensor,
+        order: NodeOrder,
+        slot_time: Tensor,
+        cache: list[LayerCache] | None = None,
+        hidden_states: bool = False,
+    ) -> EncoderOutput:
+        """Run the layers on states :math:`(N, F)` whose order is known; see :meth:`TMTLayer.step`."""
+        state, records, seen = NodeState(x), [], [x] if hidden_states else []
+        # Anchors and thresholds move only after the last layer, and a recomputed forward reads those of this moment.
+        observed = [layer.observed() for layer in self.layers]
+        for i, layer in enumerate(self.layers):
+            step = layer.step
+            if self.gradient_checkpointing and self.training:
+                state, record = self._gradient_checkpointing_func(step, state, order, slot_time, None, observed[i])
+            else:
+                state, record = step(state, order, slot_time, None if cache is None else cache[i], observed[i])
+            records.append(record)
+            if hidden_states:
+                seen.append(state.x)
+        if self.training:
+            for layer, record in zip(self.layers, records, strict=True):
+                layer.observe(record)
+        return EncoderOutput(self.norm(state.x), order, records, seen)
+
+    def __repr__(self) -> str:
+        return f"{self.__class__.__name__}({self.hidden_channels}, num_layers={len(self.layers)})"

@@ -1,0 +1,137 @@
+"""What generation keeps of the tokens it has seen: keys, values and index features of every layer."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from transformers.cache_utils import Cache, CacheLayerMixin
+
+
+class TMTCacheLayer(CacheLayerMixin):
+    """One layer's keys (B, C, H, c), values, and index features (B, C, F), on the grid of tokens in order.
+
+    Padding takes no slot: slot `p` of a row is its `p`-th real token. The grid grows in powers of two, so that a token
+    is written in place and, on average, moved once.
+    """
+
+    is_sliding = False
+
+    def __init__(self):
+        super().__init__()
+        self.index: Tensor | None = None
+        self.length = 0
+
+    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
+        """Nothing to prepare: the first :meth:`write` knows the shapes."""
+
+    def reserve(self, rows: int, capacity: int) -> None:
+        """Hold at least `capacity` slots in each of `rows` rows."""
+        if self.keys is not None and self.keys.size(1) < capacity:
+            more = capacity - self.keys.size(1)
+            self.keys, self.values, self.index = (
+                torch.cat([part, part.new_zeros(part.size(0), more, *part.shape[2:])], dim=1)
+                for part in (self.keys, self.values, self.index)
+            )
+        self.shape = (rows, capacity)
+
+    def write(self, slot: Tensor, key: Tensor, value: Tensor, index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Store new tokens at their slots; return all slots, flat."""
+        if self.keys is None:
+            self.keys, self.values, self.index = (
+                part.new_zeros(*self.shape, *part.shape[1:]) for part in (key, value, index)
+            )
+            self.is_initialized = True
+        grids = tuple(part.flatten(0, 1) for part in (self.keys, self.values, self.index))
+        for grid, part in zip(grids, (key, value, index), strict=True):
+            grid.index_copy_(0, slot, part.detach().to(grid.dtype))
+        return grids
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args, **kwargs):
+        """Not how this cache is written.
+
+        Raises:
+            TypeError: Always; a mesh also needs the index features, see :meth:`write`.
+        """
+        raise TypeError("a TMTCache is written by TMTModel alone")
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        """Length and offset of an attention mask over this layer."""
+        return self.length + query_length, 0
+
+    def get_seq_length(self) -> int:
+        """Columns seen, padding included."""
+        return self.length
+
+    def get_max_length(self) -> int:
+        """It grows without end."""
+        return -1
+
+    get_max_cache_shape = get_max_length
+
+    def select(self, rows: Tensor) -> None:
+        """Keep these rows, in this order."""
+        if self.keys is not None:
+            self.keys, self.values, self.index = (part[rows] for part in (self.keys, self.values, self.index))
+
+
+class TMTCache(Cache):
+    """The cache of :class:`TMTModel`, made by its first forward with ``use_cache=True``.
+
+    Args:
+        num_layers (int): Layers of the model.
+    """
+
+    def __init__(self, num_layers: int):
+        super().__init__(layers=[TMTCacheLayer() for _ in range(num_layers)])
+        self.seen: Tensor | None = None  # (B, P) bool: which columns were tokens, not padding
+        self.capacity = 0
+
+    def admit(self, mask: Tensor) -> Tensor:
+        """Make room for a step with this mask of new columns (B, n); return the tokens each row had before (B)."""
+        if self.seen is not None and self.seen.size(0) != mask.size(0):
+            raise ValueError(
+                f"'past_key_values' holds {self.seen.size(0)} sequences (got {mask.size(0)} sequences of new tokens)"
+            )
+        self.seen = mask.new_zeros(mask.size(0), 0) if self.seen is None else self.seen
+        lengths = self.seen.sum(1)
+        self.seen = torch.cat([self.seen, mask], dim=1)
+        needed = int(self.seen.sum(1).max())
+        if needed > self.capacity:
+            # What is known at the start is held exactly; what is generated doubles it.
+            self.capacity = needed if self.capacity == 0 else max(needed, 2 * self.capacity)
+        for layer in self.layers:
+            layer.reserve(mask.size(0), self.capacity)
+            layer.length = self.seen.size(1)
+        return lengths
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        """Columns seen, padding included."""
+        return 0 if self.seen is None else self.seen.size(1)
+
+    def batch_select_indices(self, indices: Tensor) -> None:
+        """Keep these sequences, in this order."""
+        if self.seen is None:
+            return
+        self.seen = self.seen[indices.to(self.seen.device)]
+        for layer in self.layers:
+            layer.select(indices.to(self.seen.device))
+
+    def reorder_cache(self, beam_idx: Tensor) -> None:
+        """Follow the beams."""
+        self.batch_select_indices(beam_idx)
+
+    def batch_repeat_interleave(self, repeats: int) -> None:
+        """Repeat every sequence."""
+        if self.seen is not None:
+            self.batch_select_indices(torch.arange(self.seen.size(0)).repeat_interleave(repeats))
+
+    def crop(self, length: int) -> None:
+        """Forget the latest columns: keep `length` of them, or drop as many as a negative `length` says."""
+        if self.seen is not None:
+            self.seen = self.seen[:, :length]
+            for layer in self.layers:
+                layer.length = self.seen.size(1)
+
+    def reset(self) -> None:
+        """Forget everything."""
+        self.__init__(len(self.layers))

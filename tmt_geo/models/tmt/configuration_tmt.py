@@ -1,0 +1,204 @@
+"""Configuration of the TemporalMesh language model."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from transformers import PreTrainedConfig
+
+from tmt_geo.nn.exit_gate import RULES
+from tmt_geo.nn.temporal_decay import FORMS
+from tmt_geo.ops.exit import stay_rate
+
+SIZES = {
+    "small": {"d_model": 256, "n_heads": 4, "n_layers": 4, "graph_k": 4},
+    "medium": {"d_model": 512, "n_heads": 8, "n_layers": 6, "graph_k": 6},  # published with 6 heads, which cannot be
+    "base": {"d_model": 512, "n_heads": 8, "n_layers": 12, "graph_k": 8},
+    "large": {"d_model": 1024, "n_heads": 16, "n_layers": 24, "graph_k": 16},
+}
+
+# The published formulas, made causal, at the published size.
+PUBLISHED = {
+    **SIZES["base"],
+    "window": 0,
+    "shift": False,
+    "decay": "published",
+    "decay_rate": 0.1,
+    "exit_threshold": 0.85,
+    "ffn_stream_dim": 256,
+    "memory_anchors": 16,
+}
+
+PRESETS = {**SIZES, "published": PUBLISHED}
+
+
+class TMTConfig(PreTrainedConfig):
+    r"""Configuration of :class:`TMTModel`; the defaults are the base size.
+
+    Names of Hugging Face and of the TemporalMesh Transformer (2026) both work: ``d_model`` is ``hidden_size``,
+    ``n_layers`` ``num_hidden_layers``, ``n_heads`` ``num_attention_heads``, ``max_seq_len``
+    ``max_position_embeddings``.
+
+    Args:
+        vocab_size (int): Size of the vocabulary :math:`V`.
+        hidden_size (int): Channels :math:`F`.
+        num_hidden_layers (int): Layers :math:`L`.
+        num_attention_heads (int): Heads :math:`H`, a divisor of `hidden_size`.
+        num_key_value_heads (int, optional): Key and value heads, a divisor of the heads. (default: as many)
+        max_position_embeddings (int): The longest sequence, in tokens; the unit of the decay's time.
+        mesh (bool): Attend over a mesh found anew in every layer; off, densely to the whole past.
+        graph_k (int): Nearest neighbours a token.
+        window (int): Tokens before its own that each token also hears.
+        shift (bool): A neighbour also tells what followed it.
+        decay (str, optional): ``"log"``, ``"published"`` or :obj:`None`.
+        decay_rate (float): Where the decay starts, see :class:`~tmt_geo.TemporalDecay`; in one over
+            `max_position_embeddings` tokens.
+        rotary (bool): Rotary positions.
+        exit (bool): Whether tokens may leave before the last layer.
+        exit_rule (str, optional): ``"budget"``, ``"fixed"`` or ``"learned"``. (default: ``"fixed"`` if a threshold is
+            given, else ``"budget"``)
+        exit_threshold (float, optional): Confidence at which a token leaves, obeyed as given: at 0 every token leaves
+            after the first layer, at 1 none ever does. Published: 0.85.
+        exit_budget (float): Mean share of the tokens a layer computes, under the budget and learned rules.
+        exit_loss_coef (float): Weight of the gates' own loss.
+        dual_stream (bool): Two feed-forward streams, or a plain network.
+        ffn_stream_dim (int, optional): Width of each stream. (default: ``2 * hidden_size``)
+        intermediate_size (int, optional): Width of the plain network. (default: ``4 * hidden_size``)
+        memory_anchors (int): Anchors a layer; none at 0.
+        memory_momentum (float): Momentum of the anchors.
+        dropout (float): Probability of dropout everywhere.
+        initializer_range (float): Standard deviation of the weights; projections that end a residual branch start
+            with it divided by :math:`\sqrt{2L}`.
+        layer_norm_eps (float): Of the layer norms.
+        tie_word_embeddings (bool): One matrix for embedding and vocabulary head.
+        use_cache (bool): Keep keys, values and index features for generation.
+        bos_token_id (int, optional): Where a text begins.
+        eos_token_id (int, optional): Where it ends.
+        pad_token_id (int, optional): What fills a batch.
+
+    Raises:
+        ValueError: For a value out of range, naming it.
+
+    Example:
+        >>> TMTConfig(vocab_size=50257, d_model=512, n_heads=8, n_layers=12)
+        >>> TMTConfig.from_preset("small", vocab_size=8192)
+    """
+
+    model_type = "tmt"
+    keys_to_ignore_at_inference = (
+        "past_key_values", "gate_loss", "exit_masks", "confidences", "graph_edges", "memory_state", "decay_scalars",
+        "active_share", "num_edges",
+    )  # fmt: skip
+    attribute_map: ClassVar[dict[str, str]] = {
+        "d_model": "hidden_size",
+        "n_layers": "num_hidden_layers",
+        "n_heads": "num_attention_heads",
+        "kv_heads": "num_key_value_heads",
+        "max_seq_len": "max_position_embeddings",
+    }
+
+    vocab_size: int = 50257
+    hidden_size: int = 512
+    num_hidden_layers: int = 12
+    num_attention_heads: int = 8
+    num_key_value_heads: int | None = None
+    max_position_embeddings: int = 1024
+    mesh: bool = True
+    graph_k: int = 8
+    window: int = 8
+    shift: bool = True
+    decay: str | None = "log"
+    decay_rate: float = 64.0
+    rotary: bool = True
+    exit: bool = True
+    exit_rule: str | None = None
+    exit_threshold: float | None = None
+    exit_budget: float = 0.75
+    exit_loss_coef: float = 0.1
+    dual_stream: bool = True
+    ffn_stream_dim: int | None = None
+    intermediate_size: int | None = None
+    memory_anchors: int = 16
+    memory_momentum: float = 0.99
+    dropout: float = 0.1
+    initializer_range: float = 0.02
+    layer_norm_eps: float = 1e-5
+    tie_word_embeddings: bool = True
+    use_cache: bool = True
+    bos_token_id: int | None = None
+    eos_token_id: int | None = None
+    pad_token_id: int | None = None
+
+    def __post_init__(self, **kwargs):
+        super().__post_init__(**kwargs)
+        self.check()
+
+    @classmethod
+    def from_preset(cls, name: str, **overrides) -> TMTConfig:
+        """One of the published sizes, or ``"published"``: the published formulas, made causal, at the base size.
+
+        Args:
+            name (str): ``"small"``, ``"medium"``, ``"base"``, ``"large"`` or ``"published"``.
+            **overrides: Any argument of the configuration.
+
+        Raises:
+            ValueError: If there is no such preset.
+        """
+        if name not in PRESETS:
+            raise ValueError(f"'preset' must be one of {sorted(PRESETS)} (got {name!r})")
+        known = {cls.attribute_map.get(key, key): value for key, value in PRESETS[name].items()}
+        given = {cls.attribute_map.get(key, key): value for key, value in overrides.items()}
+        return cls(**{**known, **given})
+
+    @property
+    def gate_rule(self) -> str | None:
+        """The rule of the exit gates in force, None where nobody exits."""
+        if not self.exit:
+            return None
+        return self.exit_rule or ("budget" if self.exit_threshold is None else "fixed")
+
+    def check(self) -> None:
+        """Raise a `ValueError` that names the first value out of range."""
+        for name in (
+            "vocab_size",
+            "hidden_size",
+            "num_hidden_layers",
+            "num_attention_heads",
+            "max_position_embeddings",
+        ):
+            _at_least(name, getattr(self, name), 1)
+        if self.hidden_size % self.num_attention_heads:
+            raise ValueError(
+                f"'d_model' must be a multiple of 'n_heads' (got {self.hidden_size} and {self.num_attention_heads})"
+            )
+        if self.rotary and (self.hidden_size // self.num_attention_heads) % 2:
+            raise ValueError(
+                f"'d_model' / 'n_heads' must be even with rotary positions (got {self.hidden_size} / "
+                f"{self.num_attention_heads})"
+            )
+        kv_heads = self.num_key_value_heads
+        if kv_heads is not None and (kv_heads < 1 or self.num_attention_heads % kv_heads):
+            raise ValueError(f"'kv_heads' must divide 'n_heads' (got {kv_heads} for {self.num_attention_heads})")
+        _at_least("graph_k", self.graph_k, 1)
+        _at_least("window", self.window, 0)
+        _at_least("memory_anchors", self.memory_anchors, 0)
+        if self.decay not in (None, *FORMS):
+            raise ValueError(f"'decay' must be one of {FORMS} or None (got {self.decay!r})")
+        if not self.decay_rate > 0:
+            raise ValueError(f"'decay_rate' must be positive (got {self.decay_rate})")
+        if self.exit_rule not in (None, *RULES):
+            raise ValueError(f"'exit_rule' must be one of {RULES} or None (got {self.exit_rule!r})")
+        if self.gate_rule in ("budget", "learned"):
+            stay_rate(self.exit_budget, self.num_hidden_layers)
+        for name in ("ffn_stream_dim", "intermediate_size"):
+            if getattr(self, name) is not None:
+                _at_least(name, getattr(self, name), 1)
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"'dropout' must lie in [0, 1) (got {self.dropout})")
+        if not 0 <= self.memory_momentum <= 1:
+            raise ValueError(f"'memory_momentum' must lie in [0, 1] (got {self.memory_momentum})")
+
+
+def _at_least(name: str, value: int, least: int) -> None:
+    if not isinstance(value, int) or value < least:
+        raise ValueError(f"'{name}' must be an integer of at least {least} (got {value!r})")

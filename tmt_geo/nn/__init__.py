@@ -1,0 +1,18 @@
+"""Modules, one mechanism a file. They know nodes, graphs and time, and nothing of tokens."""
+
+from tmt_geo.nn.conv.mesh_attention import DynamicMeshAttention, MeshAttention
+from tmt_geo.nn.dual_stream import DualStreamFFN
+from tmt_geo.nn.exit_gate import ExitGate
+from tmt_geo.nn.memory_anchors import MemoryAnchors
+from tmt_geo.nn.temporal_decay import TemporalDecay
+from tmt_geo.nn.tmt_layer import TMTLayer
+
+__all__ = [
+    "DualStreamFFN",
+    "DynamicMeshAttention",
+    "ExitGate",
+    "MemoryAnchors",
+    "MeshAttention",
+    "TMTLayer",
+    "TemporalDecay",
+]

@@ -1,0 +1,138 @@
+"""The gate through which nodes leave."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from tmt_geo.ops.exit import running_quantile
+
+RULES = ("fixed", "learned", "budget")
+
+
+class GateOutput(NamedTuple):
+    """What a gate says of the nodes that reached it, all of shape :math:`(T)`.
+
+    Attributes:
+        confidence: :math:`c` in :math:`[0, 1]`.
+        leaves: Whether a node leaves.
+        stay: How surely it stays, in :math:`[0, 1]`, differentiable: the handle by which the task trains the gate.
+        loss: The gate's own loss of each node.
+    """
+
+    confidence: Tensor
+    leaves: Tensor
+    stay: Tensor
+    loss: Tensor
+
+
+class ExitGate(nn.Module):
+    r"""Confidence :math:`c = \sigma(w^\top x + b)` of a state; a node whose confidence reaches the threshold leaves.
+
+    TemporalMesh Transformer, formula 4. Three rules set the threshold :math:`\tau`:
+
+    - ``"fixed"``: :math:`\tau` as given, 0.85 as published. At 0 every node leaves, at 1 none ever does. The loss
+      is the published entropy of :math:`c`, which alone makes a gate decisive, not right: it tends to collapse.
+    - ``"learned"``: :math:`\tau` is a parameter that an integral control moves until a share `rate` stays.
+    - ``"budget"``: :math:`\tau` is a running quantile of :math:`c`, so that a share `rate` stays, in training and in
+      use alike. It has no loss of its own.
+
+    The task trains :math:`w` straight through: whoever uses the gate scales the next update of a node that stays by
+    ``1 + stay - stay.detach()``, which is one, but lets the loss say whether that update was worth it.
+
+    Args:
+        channels (int): Channels of the state :math:`F`.
+        rule (str): See above.
+        threshold (float): :math:`\tau` of the fixed rule.
+        rate (float): Share of the nodes reaching this gate that should stay, in :math:`[0, 1]`.
+        momentum (float): Momentum of the running quantile or share.
+
+    Shapes:
+        - **input:** states :math:`(T, F)`
+        - **output:** a :class:`GateOutput`
+
+    Raises:
+        ValueError: If `rule` is unknown or `rate` is no share.
+    """
+
+    def __init__(
+        self, channels: int, rule: str = "budget", threshold: float = 0.85, rate: float = 0.5, momentum: float = 0.95
+    ):
+        super().__init__()
+        if rule not in RULES:
+            raise ValueError(f"'rule' must be one of {RULES} (got {rule!r})")
+        if not 0 <= rate <= 1:
+            raise ValueError(f"'rate' must be a share (got {rate})")
+        self.channels = channels
+        self.rule = rule
+        self.initial_threshold = float(threshold)
+        self.rate = rate
+        self.momentum = momentum
+        self.lin = nn.Linear(channels, 1)
+        self.logit = nn.Parameter(torch.empty(())) if rule == "learned" else None
+        # What has been observed: the running threshold (or share that stays), and how often it was moved.
+        self.register_buffer("running", torch.empty(()))
+        self.register_buffer("count", torch.empty(()))
+        self.reset_parameters()
+
+    @property
+    def initial_running(self) -> float:
+        """Nobody leaves a budget gate that has seen nothing."""
+        return 1.1 if self.rule == "budget" else 1.0
+
+    def reset_parameters(self):
+        """Draw the weights anew and forget what was observed."""
+        nn.init.normal_(self.lin.weight, std=0.02)
+        nn.init.constant_(self.lin.bias, -2.0)  # few leave at first, as published
+        if self.logit is not None:
+            nn.init.zeros_(self.logit)
+        nn.init.constant_(self.running, self.initial_running)
+        nn.init.zeros_(self.count)
+
+    @property
+    def threshold(self) -> Tensor | float:
+        r"""The :math:`\tau` in force."""
+        if self.rule == "learned":
+            return self.logit.sigmoid()
+        return self.running if self.rule == "budget" else self.initial_threshold
+
+    def forward(self, x: Tensor, running: Tensor | None = None) -> GateOutput:
+        """Judge states.
+
+        Args:
+            x (Tensor): States :math:`(T, F)`.
+            running (Tensor, optional): What was observed when the step began (see :meth:`observe`); it stands in for
+                the module's own, so that a recomputed forward decides alike.
+        """
+        running = self.running if running is None else running
+        score = self.lin(x).squeeze(-1)  # [T]
+        confidence = score.sigmoid()
+        if self.rule == "fixed":
+            entropy = nn.functional.softplus(score) - confidence * score
+            return GateOutput(confidence, confidence >= self.initial_threshold, 1 - confidence, entropy)
+        if self.rule == "budget":
+            return GateOutput(confidence, confidence >= running, 1 - confidence, torch.zeros_like(confidence))
+        stay = (self.logit - score).sigmoid()
+        return GateOutput(confidence, score >= self.logit, stay, (running - self.rate).detach() * stay)
+
+    def statistic(self, out: GateOutput) -> Tensor:
+        """What :meth:`observe` wants to know of one forward, detached, any shape."""
+        return (out.confidence if self.rule == "budget" else 1 - out.leaves.float()).detach()
+
+    def observe(self, statistic: Tensor) -> None:
+        """Move the running threshold (or share) by one training forward; no-op if no node reached the gate.
+
+        The buffers are replaced, never written in place: what a step has begun with stays what it was.
+        """
+        if statistic.numel() == 0 or self.rule == "fixed":
+            return
+        if self.rule == "budget":
+            self.running = running_quantile(self.running, self.count, statistic, self.rate, self.momentum)
+        else:
+            self.running = torch.lerp(statistic.mean().to(self.running.dtype), self.running, self.momentum)
+        self.count = self.count + 1
+
+    def __repr__(self) -> str:
+        return f"{self.__class__.__name__}({self.channels}, rule={self.rule!r}, rate={self.rate:.3g})"

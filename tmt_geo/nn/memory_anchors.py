@@ -1,0 +1,87 @@
+"""A small memory that every node reads and that follows what is read from it."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from tmt_geo.ops.ema import anchor_statistic, ema_update
+
+
+class MemoryAnchors(nn.Module):
+    r"""Cross-attention to :math:`M` anchors whose states are running means of the nodes that attend to them.
+
+    .. math::
+        o_i = \sum_m \mathrm{softmax}_m \left( \frac{x_i^{\top} W_K a_m}{\sqrt{F}} \right) W_V a_m, \qquad
+        a_m \leftarrow \beta a_m + (1 - \beta)\, \overline{x}_m
+
+    TemporalMesh Transformer, formula 6. A product of query and output projections with :math:`W_K` and :math:`W_V`
+    would be linear maps of the anchors again, so there are none: a node costs :math:`4 M F` operations.
+
+    The anchors are a persistent buffer that no optimiser touches. A forward only reads; whoever trains collects
+    :meth:`statistic` and applies :meth:`update` once a step, after the last forward that reads (read, then write).
+
+    Args:
+        channels (int): Channels :math:`F`.
+        num_anchors (int): The number of anchors :math:`M`. (default: :obj:`16`)
+        momentum (float): :math:`\beta`. (default: :obj:`0.99`)
+
+    Shapes:
+        - **input:** :math:`(T, F)`
+        - **output:** :math:`(T, F)`
+
+    Raises:
+        ValueError: If `num_anchors` is below 1 or `momentum` outside :math:`[0, 1]`.
+    """
+
+    def __init__(self, channels: int, num_anchors: int = 16, momentum: float = 0.99):
+        super().__init__()
+        if num_anchors < 1:
+            raise ValueError(f"'num_anchors' must be at least 1 (got {num_anchors})")
+        if not 0 <= momentum <= 1:
+            raise ValueError(f"'momentum' must lie in [0, 1] (got {momentum})")
+        self.channels = channels
+        self.num_anchors = num_anchors
+        self.momentum = momentum
+        self.lin_key = nn.Linear(channels, channels, bias=False)
+        self.lin_value = nn.Linear(channels, channels)
+        self.register_buffer("anchors", torch.empty(num_anchors, channels))
+        self.reset_parameters()
+
+    def reset_parameters(self):
+        """Draw weights and anchors anew."""
+        self.lin_key.reset_parameters()
+        self.lin_value.reset_parameters()
+        nn.init.normal_(self.anchors)
+
+    def forward(self, x: Tensor, anchors: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Read the memory.
+
+        Args:
+            x (Tensor): States :math:`(T, F)`.
+            anchors (Tensor, optional): The anchors as the step began; they stand in for the module's own, so that a
+                recomputed forward reads what the first one read.
+
+        Returns:
+            tuple[Tensor, Tensor]: What was read :math:`(T, F)`, and the weights over the anchors :math:`(T, M)`.
+        """
+        anchors = self.anchors if anchors is None else anchors
+        score = x @ self.lin_key(anchors).t() / math.sqrt(self.channels)  # [T, M]
+        attention = score.softmax(dim=-1)
+        return attention @ self.lin_value(anchors), attention
+
+    def statistic(self, x: Tensor, attention: Tensor) -> Tensor:
+        """What these nodes tell the anchors, detached, shape :math:`(M, F + 1)`."""
+        return anchor_statistic(x.to(self.anchors.dtype), attention)
+
+    def update(self, statistic: Tensor) -> None:
+        """Move the anchors by one step's statistic, summed over all ranks of a distributed run."""
+        if dist.is_available() and dist.is_initialized():
+            dist.all_reduce(statistic)
+        self.anchors = ema_update(self.anchors, statistic, self.momentum)
+
+    def __repr__(self) -> str:
+        return f"{self.__class__.__name__}({self.channels}, num_anchors={self.num_anchors})"

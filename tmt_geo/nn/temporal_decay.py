@@ -1,0 +1,91 @@
+"""Learned decay of an edge's weight with the time it spans."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from tmt_geo.ops.decay import log_decay, published_decay
+
+FORMS = ("log", "published")
+
+
+class TemporalDecay(nn.Module):
+    r"""One decay a head, in one of two forms.
+
+    ``"log"``: :math:`g_h(\Delta t) = \exp(-r_h\,|\Delta t|)` with :math:`r_h = \mathrm{softplus}(\rho_h) > 0`, taken
+    inside the softmax as :math:`\log g_h`: monotone, 1 at no distance. The rates start out as a geometric series over
+    the heads, from `rate` down to `rate` / 256, so that some heads look near and some far (the slopes of ALiBi).
+
+    ``"published"``: the factor :math:`\sigma(w_h\,|\Delta t|)` after the softmax (TemporalMesh Transformer, eq. 3),
+    every :math:`w_h` starting at `rate`.
+
+    Args:
+        heads (int): The number of heads :math:`H`.
+        form (str): ``"log"`` or ``"published"``.
+        rate (float): See above, positive, in one over the unit of time.
+
+    Shapes:
+        - **input:** time between target and source, any shape :math:`(*)`, in the user's unit
+        - **output:** :math:`(*, H)`: log weights for ``"log"``, factors for ``"published"``
+
+    Raises:
+        ValueError: If `form` is unknown or `rate` is not positive.
+    """
+
+    def __init__(self, heads: int, form: str = "log", rate: float = 1.0):
+        super().__init__()
+        if form not in FORMS:
+            raise ValueError(f"'form' must be one of {FORMS} (got {form!r})")
+        if not rate > 0:
+            raise ValueError(f"'rate' must be positive (got {rate})")
+        self.heads = heads
+        self.form = form
+        self.rate = rate
+        self.weight = nn.Parameter(torch.empty(heads))
+        self.reset_parameters()
+
+    def initial_weight(self) -> Tensor:
+        """The values the parameter starts from, shape :math:`(H)`."""
+        if self.form == "published":
+            return torch.full((self.heads,), float(self.rate))
+        rate = torch.tensor([self.rate * 2 ** (-8 * h / max(self.heads - 1, 1)) for h in range(self.heads)])
+        return rate + (-torch.expm1(-rate)).log()  # the inverse of softplus
+
+    def reset_parameters(self):
+        """Start anew from :meth:`initial_weight`."""
+        with torch.no_grad():
+            self.weight.copy_(self.initial_weight())
+
+    @property
+    def scalars(self) -> Tensor:
+        """Each head's :math:`r_h` or :math:`w_h`, shape :math:`(H)`."""
+        return self.weight if self.form == "published" else nn.functional.softplus(self.weight)
+
+    @property
+    def at_zero(self) -> float:
+        """What :meth:`forward` gives for no distance."""
+        return 0.5 if self.form == "published" else 0.0
+
+    def terms(self, lag: Tensor) -> dict[str, Tensor]:
+        """The decay as the keyword that the attention operators take: ``bias`` or ``gain``."""
+        return {"gain" if self.form == "published" else "bias": self(lag)}
+
+    def forward(self, lag: Tensor) -> Tensor:
+        """Decay of each head for each time difference."""
+        return (published_decay if self.form == "published" else log_decay)(lag, self.scalars.to(lag.dtype))
+
+    def half_life(self) -> Tensor:
+        r"""Time after which a head's weight has halved, :math:`\ln 2 / r_h`, shape :math:`(H)`; ``"log"`` only.
+
+        Raises:
+            ValueError: For the published form, which grows with distance and has none.
+        """
+        if self.form == "published":
+            raise ValueError("a half-life needs form='log' (got 'published')")
+        return math.log(2) / self.scalars.detach()
+
+    def __repr__(self) -> str:
+        return f"{self.__class__.__name__}({self.heads}, form={self.form!r}, rate={self.rate})"

@@ -1,0 +1,320 @@
+"""One layer of the TemporalMesh Transformer: find the mesh, attend, feed forward, read the memory, let nodes leave."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tmt_geo.nn.conv.mesh_attention import MeshAttention
+from tmt_geo.nn.dual_stream import FFN, DualStreamFFN
+from tmt_geo.nn.exit_gate import ExitGate
+from tmt_geo.nn.memory_anchors import MemoryAnchors
+from tmt_geo.ops.dense_attention import decayed_dense_attention, dense_attention
+from tmt_geo.ops.knn import check_options, index_features, search
+from tmt_geo.ops.mesh import Mesh
+from tmt_geo.ops.order import NodeOrder
+from tmt_geo.ops.temporal import window_slots
+
+
+class LayerCache(Protocol):
+    """Keys, values and index features of earlier nodes, on the grid of a :class:`NodeOrder`."""
+
+    def write(self, slot: Tensor, key: Tensor, value: Tensor, index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Store new nodes at their slots; return keys, values and index features of all slots, (B C, ...)."""
+
+
+@dataclass
+class NodeState:
+    """What travels from layer to layer.
+
+    Attributes:
+        x: States of all nodes :math:`(N, F)`; those that left keep theirs.
+        active: The nodes still active, ascending :math:`(T)`; all where None.
+        fresh: The nodes whose state the last layer has changed, so that their keys are out of date; all where None.
+        key: Keys that the nodes speak with :math:`(N, H', C)`. One that has left is projected once more, by the layer
+            after its last, and speaks with that key and value from then on: a frozen node costs no product.
+        value: Values likewise.
+        stay: How surely the active nodes stayed :math:`(T)`, see :class:`~tmt_geo.ExitGate`.
+    """
+
+    x: Tensor
+    active: Tensor | None = None
+    fresh: Tensor | None = None
+    key: Tensor | None = None
+    value: Tensor | None = None
+    stay: Tensor | None = None
+
+
+class LayerRecord(NamedTuple):
+    """What a layer tells of one forward.
+
+    Attributes:
+        targets: The nodes it computed :math:`(T)`; all where None.
+        mesh: Who heard whom, over slots, without the self edges; None with dense attention.
+        num_edges: Edges attended over, self edges included, a scalar.
+        confidence: The gate's confidence of the targets :math:`(T)`; None without a gate.
+        gate_loss: Sum of the gate's loss over the targets; None without a gate.
+        gate_statistic: For :meth:`ExitGate.observe`; None outside training.
+        memory_statistic: For :meth:`MemoryAnchors.update`; None outside training.
+    """
+
+    targets: Tensor | None
+    mesh: Mesh | None
+    num_edges: Tensor
+    confidence: Tensor | None = None
+    gate_loss: Tensor | None = None
+    gate_statistic: Tensor | None = None
+    memory_statistic: Tensor | None = None
+
+
+class Observed(NamedTuple):
+    """What a layer has observed when a step begins: its anchors, and its gate's running threshold."""
+
+    anchors: Tensor | None
+    running: Tensor | None
+
+
+class TMTLayer(nn.Module):
+    r"""A pre-norm layer over the nodes of any number of graphs (TemporalMesh Transformer, 2026).
+
+    For the nodes still active: a mesh of the `k` nearest nodes (by the cosine of the states that enter) and the
+    `window` nodes before each, mesh attention, a dual-stream feed-forward network, memory anchors, and an exit gate.
+    Nodes that have left are heard, and cost nothing.
+
+    Args:
+        channels (int): Channels :math:`F`.
+        heads (int, optional): Attention heads, a divisor of `channels`. (default: :obj:`4`)
+        k (int, optional): Nearest neighbours a node. (default: :obj:`8`)
+        window (int, optional): Also hear this many nodes before oneself; needs `causal`. (default: :obj:`0`)
+        causal (bool, optional): Hear only earlier nodes. (default: :obj:`True`)
+        mesh (bool, optional): Off: attend densely to the whole past; `k`, `window` and `shift` then have no part.
+        decay (str, optional): ``"log"``, ``"published"`` or :obj:`None`. (default: :obj:`None`)
+        decay_rate (float, optional): See :class:`~tmt_geo.TemporalDecay`. (default: :obj:`1.`)
+        shift (bool, optional): A neighbour also tells what followed it. (default: :obj:`False`)
+        rotary (bool, optional): Rotary positions. (default: :obj:`False`)
+        kv_heads (int, optional): Key and value heads. (default: as many as `heads`)
+        dual_stream (bool, optional): Two feed-forward streams, or a plain one. (default: :obj:`True`)
+        ffn_dim (int, optional): Width of each stream, or of the plain network. (default: ``2 * channels`` for each
+            stream, ``4 * channels``)
+        memory_anchors (int, optional): The number of anchors; none at 0. (default: :obj:`0`)
+        memory_momentum (float, optional): See :class:`~tmt_geo.MemoryAnchors`. (default: :obj:`0.99`)
+        gate (ExitGate, optional): The gate behind the layer. (default: :obj:`None`)
+        dropout (float, optional): After each part, and on attention weights and hidden units. (default: :obj:`0.`)
+        eps (float, optional): Of the layer norms. (default: :obj:`1e-5`)
+        backend (str, optional): Of the search, see :func:`~tmt_geo.knn_graph`. (default: :obj:`"auto"`)
+
+    Shapes:
+        - **input:** nodes :math:`(N, F)`, batch :math:`(N)`, time :math:`(N)`
+        - **output:** nodes :math:`(N, F)`
+
+    Raises:
+        ValueError: If `heads` does not divide `channels`, or an option that looks back is used without `causal`.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        heads: int = 4,
+        k: int = 8,
+        window: int = 0,
+        *,
+        causal: bool = True,
+        mesh: bool = True,
+        decay: str | None = None,
+        decay_rate: float = 1.0,
+        shift: bool = False,
+        rotary: bool = False,
+        kv_heads: int | None = None,
+        dual_stream: bool = True,
+        ffn_dim: int | None = None,
+        memory_anchors: int = 0,
+        memory_momentum: float = 0.99,
+        gate: ExitGate | None = None,
+        dropout: float = 0.0,
+        eps: float = 1e-5,
+        backend: str = "auto",
+    ):
+        super().__init__()
+        if heads < 1 or channels % heads:
+            raise ValueError(f"'heads' must divide 'channels' (got {heads} heads for {channels} channels)")
+        check_options(k, "cosine", backend, 0)
+        if window < 0:
+            raise ValueError(f"'window' must not be negative (got {window})")
+        if not causal and (window or shift or not mesh):
+            raise ValueError(f"'window', 'shift' and mesh=False need causal=True (got {window}, {shift}, mesh={mesh})")
+        self.channels = channels
+        self.k = k
+        self.window = window
+        self.causal = causal
+        self.mesh = mesh
+        self.dropout = dropout
+        self.backend = backend
+        self.norm_attention = nn.LayerNorm(channels, eps=eps)
+        self.attention = MeshAttention(
+            channels, channels // heads, heads, dropout=dropout, decay=decay, decay_rate=decay_rate,
+            kv_heads=kv_heads, shift=shift and mesh, rotary=rotary,
+        )  # fmt: skip
+        self.lin_out = nn.Linear(channels, channels)
+        self.norm_ffn = nn.LayerNorm(channels, eps=eps)
+        self.ffn = (DualStreamFFN if dual_stream else FFN)(channels, ffn_dim, dropout)
+        self.norm_memory = nn.LayerNorm(channels, eps=eps) if memory_anchors else None
+        self.memory = MemoryAnchors(channels, memory_anchors, memory_momentum) if memory_anchors else None
+        self.gate = gate
+
+    def reset_parameters(self):
+        """Draw all weights anew and forget what was observed."""
+        for module in self.children():
+            module.reset_parameters()
+
+    def forward(self, x: Tensor, batch: Tensor | None = None, time: Tensor | None = None) -> Tensor:
+        """Run the layer alone, on all nodes; in training its anchors and gate then take note.
+
+        Raises:
+            ValueError: If `x` is not of shape :math:`(N, F)`, or `batch` or `time` not of shape :math:`(N)`.
+        """
+        if x.dim() != 2 or x.size(1) != self.channels:
+            raise ValueError(f"'x' must have shape (N, {self.channels}) (got {tuple(x.shape)})")
+        order = NodeOrder.from_batch(x.size(0), batch, time, device=x.device)
+        state, record = self.step(NodeState(x), order, slot_times(order, time, x.dtype))
+        if self.training:
+            self.observe(record)
+        return state.x
+
+    def observed(self) -> Observed:
+        """What a step begins with; it stays as it is when :meth:`observe` moves on."""
+        return Observed(
+            None if self.memory is None else self.memory.anchors, None if self.gate is None else self.gate.running
+        )
+
+    def observe(self, record: LayerRecord) -> None:
+        """Let anchors and gate take note of one training forward, after the last one that reads them."""
+        if record.memory_statistic is not None:
+            self.memory.update(record.memory_statistic)
+        if record.gate_statistic is not None:
+            self.gate.observe(record.gate_statistic)
+
+    def step(
+        self,
+        state: NodeState,
+        order: NodeOrder,
+        slot_time: Tensor,
+        cache: LayerCache | None = None,
+        observed: Observed | None = None,
+    ) -> tuple[NodeState, LayerRecord]:
+        """Run the layer inside a stack.
+
+        Args:
+            state (NodeState): What the layer before has left.
+            order (NodeOrder): Where the nodes stand, on the grid of all slots, cached ones included.
+            slot_time (Tensor): Time of each slot :math:`(B C)`, for the decay.
+            cache (LayerCache, optional): Where earlier nodes are, and these are to be.
+            observed (Observed, optional): What the step began with.
+
+        Returns:
+            tuple[NodeState, LayerRecord]: The state for the next layer, and what to tell of this one.
+        """
+        observed = self.observed() if observed is None else observed
+        targets = state.active
+        if targets is not None and targets.numel() == 0 and cache is None:  # nobody listens, nobody needs to speak
+            nothing = Mesh(targets.new_zeros(0, 1), targets.new_zeros(0, 1).bool(), order.num_slots, targets)
+            return state, LayerRecord(targets, nothing, targets.new_zeros(()))
+
+        key, value = self._speak(state, order)
+        x = state.x if targets is None else state.x[targets]
+        out, mesh, num_edges = self._listen(x, key, value, state, order, slot_time, cache)
+        y = x + self._drop(self.lin_out(out))
+        y = y + self._drop(self.ffn(self.norm_ffn(y)))
+        memory_statistic = None
+        if self.memory is not None:
+            h = self.norm_memory(y)
+            read, attention = self.memory(h, observed.anchors)
+            y = y + self._drop(read)
+            if self.training:
+                memory_statistic = self.memory.statistic(h, attention)
+        if state.stay is not None and state.stay.requires_grad:
+            # Straight through: nothing in value, but the loss tells the gate whether this update was worth it.
+            y = y + (y - x) * (state.stay - state.stay.detach()).unsqueeze(1)
+
+        record = LayerRecord(targets, mesh, num_edges, memory_statistic=memory_statistic)
+        x = y if targets is None else state.x.index_copy(0, targets, y.to(state.x.dtype))
+        state = NodeState(x, targets, targets, key, value)
+        return (state, record) if self.gate is None else self._leave(state, record, y, observed.running)
+
+    def _speak(self, state: NodeState, order: NodeOrder) -> tuple[Tensor, Tensor]:
+        """Keys and values of all nodes, projecting only those whose state has changed."""
+        fresh = state.fresh
+        if fresh is None:
+            return self.attention.key_value(self.norm_attention(state.x), order.rank)
+        if fresh.numel() == 0:
+            return state.key, state.value
+        key, value = self.attention.key_value(self.norm_attention(state.x[fresh]), order.rank[fresh])
+        return state.key.index_copy(0, fresh, key), state.value.index_copy(0, fresh, value)
+
+    def _listen(self, x, key, value, state, order, slot_time, cache):
+        """Attention of the targets to the slots they may hear: output (T, F), mesh over slots, number of edges."""
+        targets = state.active
+        row, rank, slot = (part if targets is None else part[targets] for part in (order.row, order.rank, order.slot))
+        query = self.attention.query(self.norm_attention(x), rank)
+        own = (key, value) if targets is None else (key[targets], value[targets])
+        index = index_features(state.x) if self.mesh else state.x.new_zeros(state.x.size(0), 0)
+        asking = index if targets is None else index[targets]
+        if cache is not None:
+            key, value, index = cache.write(order.slot, key, value, index)
+        else:
+            key, value, index = (order.to_slots(part) for part in (key, value, index))
+        if not self.mesh:
+            return *self._listen_densely(query, key, value, row, rank, slot, order, slot_time), (rank + 1).sum()
+
+        table, mask = search(
+            asking, index.view(order.num_graphs, order.capacity, -1), row, rank, order.sizes, self.k,
+            causal=self.causal, backend=self.backend, skip=self.window,
+        )  # fmt: skip
+        if self.window:
+            near, heard = window_slots(slot, rank, self.window)
+            table, mask = torch.cat([table, near], dim=1), torch.cat([mask, heard], dim=1)
+        lag = None
+        if self.attention.decay is not None:
+            lag = slot_time[slot].unsqueeze(1) - slot_time[table]
+        out, _ = self.attention.attend(query, key, value, table, mask, own, lag)
+        return out.flatten(1), Mesh(table, mask, order.num_slots, slot), mask.sum() + rank.numel()
+
+    def _listen_densely(self, query, key, value, row, rank, slot, order, slot_time):
+        key, value = (part.view(order.num_graphs, order.capacity, *part.shape[1:]) for part in (key, value))
+        dropout = self.dropout if self.training else 0.0
+        if self.attention.decay is None:
+            out = dense_attention(query, key, value, row, rank, dropout=dropout)
+        else:
+            lag = slot_time[slot].unsqueeze(1) - slot_time.view(order.num_graphs, -1)[row]  # [T, C]
+            terms = self.attention.decay.terms(lag)
+            out = decayed_dense_attention(query, key, value, row, rank, dropout=dropout, **terms)
+        return out.flatten(1), None
+
+    def _leave(self, state: NodeState, record: LayerRecord, y: Tensor, running: Tensor | None):
+        """Ask the gate who stays active."""
+        gate = self.gate(y, running)
+        stays = (~gate.leaves).nonzero().squeeze(1)
+        statistic = self.gate.statistic(gate) if self.training else None
+        record = record._replace(confidence=gate.confidence, gate_loss=gate.loss.sum(), gate_statistic=statistic)
+        if stays.numel() == gate.leaves.numel():
+            state.stay = gate.stay
+        else:
+            state.active = stays if state.active is None else state.active[stays]
+            state.stay = gate.stay[stays]
+        return state, record
+
+    def _drop(self, x: Tensor) -> Tensor:
+        return F.dropout(x, self.dropout, self.training)
+
+    def __repr__(self) -> str:
+        heard = f"k={self.k}, window={self.window}" if self.mesh else "mesh=False"
+        causal = "" if self.causal else ", causal=False"
+        return f"{self.__class__.__name__}({self.channels}, heads={self.attention.heads}, {heard}{causal})"
+
+
+def slot_times(order: NodeOrder, time: Tensor | None, dtype: torch.dtype) -> Tensor:
+    """The time of each slot :math:`(B C)`: as given, or the rank of its node."""
+    return order.to_slots((order.rank if time is None else time).to(dtype))

@@ -1,0 +1,81 @@
+"""Causal attention to the whole past, the form a mesh replaces: torch's own kernel over the grid of slots."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from tmt_geo.ops.order import NodeOrder
+
+
+def dense_attention(
+    query: Tensor, key: Tensor, value: Tensor, row: Tensor, rank: Tensor, *, dropout: float = 0.0
+) -> Tensor:
+    r"""Each target attends to every slot of its row up to its own, through ``scaled_dot_product_attention``.
+
+    Args:
+        query (Tensor): Queries of the targets, shape :math:`(T, H, C)`.
+        key (Tensor): Keys of the slots, shape :math:`(B, S, H', C)`.
+        value (Tensor): Values of the slots, shape :math:`(B, S, H', C)`.
+        row (Tensor): The graph of each target, shape :math:`(T)`.
+        rank (Tensor): The place of each target in its graph, shape :math:`(T)`.
+        dropout (float): Probability with which a weight is dropped.
+
+    Returns:
+        Tensor: Shape :math:`(T, H, C)`.
+    """
+    num_graphs, capacity = key.shape[:2]
+    shared = {"dropout_p": dropout, "enable_gqa": query.size(1) != key.size(2)}
+    key, value = key.transpose(1, 2), value.transpose(1, 2)  # [B, H', S, C]
+    if query.size(0) == num_graphs * capacity:  # every slot listens: the kernel knows the mask
+        query = query.view(num_graphs, capacity, *query.shape[1:]).transpose(1, 2)
+        out = F.scaled_dot_product_attention(query, key, value, is_causal=True, **shared)
+        return out.transpose(1, 2).flatten(0, 1)
+    asked, query, allowed = _asked(query, capacity, row, rank, num_graphs)
+    out = F.scaled_dot_product_attention(query, key, value, attn_mask=allowed, **shared)
+    return out.transpose(1, 2).flatten(0, 1)[asked.slot]
+
+
+def decayed_dense_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    row: Tensor,
+    rank: Tensor,
+    *,
+    bias: Tensor | None = None,
+    gain: Tensor | None = None,
+    dropout: float = 0.0,
+) -> Tensor:
+    r"""The same with a decay: `bias` before, `gain` after the softmax, both :math:`(T, S, H)` over target and slot."""
+    num_graphs, capacity = key.shape[:2]
+    repeat = query.size(1) // key.size(2)
+    key, value = (part.repeat_interleave(repeat, dim=2).transpose(1, 2) for part in (key, value))
+    asked, query, allowed = _asked(query, capacity, row, rank, num_graphs)
+    score = query @ key.transpose(-1, -2) / math.sqrt(query.size(-1))  # [B, H, Q, S]
+    if bias is not None:
+        score = score + _per_target(bias, asked)
+    alpha = score.masked_fill(~allowed, torch.finfo(score.dtype).min).softmax(-1)
+    if gain is not None:
+        alpha = alpha * _per_target(gain, asked)
+    out = F.dropout(alpha, dropout) @ value
+    return out.transpose(1, 2).flatten(0, 1)[asked.slot]
+
+
+def _asked(query: Tensor, capacity: int, row: Tensor, rank: Tensor, num_graphs: int):
+    """Lay the targets out as a grid of their own (B, H, Q, C), with the slots each may hear (B, 1, Q, S)."""
+    asked = NodeOrder.from_batch(row.numel(), row)
+    size = num_graphs * asked.capacity
+    grid = query.new_zeros(size, *query.shape[1:]).index_copy(0, asked.slot, query)
+    grid = grid.view(num_graphs, asked.capacity, *query.shape[1:]).transpose(1, 2)
+    place = rank.new_zeros(size).index_copy_(0, asked.slot, rank).view(num_graphs, 1, -1, 1)
+    return asked, grid, torch.arange(capacity, device=rank.device) <= place
+
+
+def _per_target(term: Tensor, asked: NodeOrder) -> Tensor:
+    """Lay terms (T, S, H) out as (B, H, Q, S)."""
+    grid = asked.to_slots(term)
+    return grid.view(-1, asked.capacity, *term.shape[1:]).permute(0, 3, 1, 2)

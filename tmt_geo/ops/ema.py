@@ -1,0 +1,42 @@
+"""Anchors that follow the tokens which read them."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def anchor_statistic(x: Tensor, attention: Tensor) -> Tensor:
+    r"""What one batch tells each anchor: the sum of the tokens that attend to it most, and their total weight.
+
+    A token speaks for the anchor it attends to most, weighted by how much. Were it to speak for all anchors at once,
+    soft attention would move them all towards one mean, and they would collapse.
+
+    Args:
+        x (Tensor): Tokens, shape :math:`(N, F)`.
+        attention (Tensor): Weights over the anchors, shape :math:`(N, M)`.
+
+    Returns:
+        Tensor: Shape :math:`(M, F + 1)`, the weight in the last column. Statistics of several batches add up.
+    """
+    x = torch.cat([x, x.new_ones(x.size(0), 1)], dim=1).detach()
+    weight, winner = attention.detach().to(x.dtype).max(dim=1)
+    return x.new_zeros(attention.size(1), x.size(1)).index_add_(0, winner, weight.unsqueeze(1) * x)
+
+
+def ema_update(anchors: Tensor, statistic: Tensor, momentum: float) -> Tensor:
+    r"""Move each anchor towards the weighted mean of its tokens: :math:`m \leftarrow \beta m + (1 - \beta)\,\bar x_m`.
+
+    TemporalMesh Transformer, formula 6. An anchor that nobody attended to stays.
+
+    Args:
+        anchors (Tensor): Shape :math:`(M, F)`.
+        statistic (Tensor): From :func:`anchor_statistic`, shape :math:`(M, F + 1)`.
+        momentum (float): :math:`\beta` in :math:`[0, 1]`.
+
+    Returns:
+        Tensor: The new anchors, shape :math:`(M, F)`, a new tensor.
+    """
+    total, weight = statistic[:, :-1], statistic[:, -1:]
+    mean = total / weight.clamp(min=torch.finfo(weight.dtype).tiny)
+    return torch.where(weight > 0, momentum * anchors + (1 - momentum) * mean.to(anchors.dtype), anchors)

@@ -1,0 +1,57 @@
+"""When nodes leave: shares of active nodes, and the thresholds that hold them."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def stay_rate(budget: float, num_layers: int) -> float:
+    r"""The share :math:`r` of nodes that each gate keeps, so that layers are active for `budget` of them on average.
+
+    Every gate keeps the same share of those that reach it: :math:`\frac1L \sum_{l=0}^{L-1} r^l` = budget, since all
+    nodes take part in the first layer.
+
+    Args:
+        budget (float): Mean active share over the layers, in :math:`[1/L, 1]`.
+        num_layers (int): The number of layers :math:`L`.
+
+    Returns:
+        float: :math:`r`, in :math:`[0, 1]`.
+
+    Raises:
+        ValueError: If no rate gives that budget.
+    """
+    if not 1 / num_layers <= budget <= 1:
+        raise ValueError(f"'exit_budget' must lie between 1/{num_layers}, the first layer alone, and 1 (got {budget})")
+    low, high = 0.0, 1.0
+    for _ in range(60):  # the mean grows with the rate: bisect to the last bit
+        rate = (low + high) / 2
+        if sum(rate**layer for layer in range(num_layers)) / num_layers < budget:
+            low = rate
+        else:
+            high = rate
+    return high
+
+
+def running_quantile(threshold: Tensor, count: Tensor, confidence: Tensor, rate: float, momentum: float) -> Tensor:
+    r"""Move a threshold towards the confidence that a share `rate` of these nodes does not reach.
+
+    The first batches are averaged, later ones enter by :math:`\tau \leftarrow \beta\tau + (1 - \beta) q_r(c)`. It only
+    ever serves batches that come after the one it was measured on, so the decision for a node depends on no other node
+    of its own batch (Expert Threshold routing does the same for experts).
+
+    Args:
+        threshold (Tensor): The threshold so far, a scalar.
+        count (Tensor): How often it has been moved, a scalar.
+        confidence (Tensor): Confidences of the nodes that reached the gate, shape :math:`(T)`, :math:`T \ge 1`.
+        rate (float): The share that should stay.
+        momentum (float): :math:`\beta`.
+
+    Returns:
+        Tensor: The new threshold, a scalar.
+    """
+    quantile = confidence.detach().to(threshold.dtype).sort().values
+    quantile = quantile[min(int(rate * quantile.numel()), quantile.numel() - 1)]
+    weight = torch.clamp(1 / (count + 1), min=1 - momentum)
+    return torch.lerp(threshold, quantile, weight.to(threshold.dtype))

@@ -1,0 +1,132 @@
+"""Nearest neighbours among the nodes of each graph: one entry, :func:`knn_graph`, and one file a backend."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn.functional import pad
+
+from tmt_geo.ops.knn.blocked import SCORES, search_blocked
+from tmt_geo.ops.knn.dense import search_dense
+from tmt_geo.ops.knn.scores import METRICS, index_features
+from tmt_geo.ops.knn.torch_cluster import search_torch_cluster
+from tmt_geo.ops.mesh import Mesh
+from tmt_geo.ops.order import NodeOrder
+
+__all__ = ["BACKENDS", "index_features", "knn_graph", "search"]
+
+BACKENDS = ("auto", "dense", "blocked", "torch_cluster")
+
+
+def knn_graph(
+    x: Tensor,
+    k: int,
+    batch: Tensor | None = None,
+    *,
+    time: Tensor | None = None,
+    causal: bool = False,
+    loop: bool = False,
+    metric: str = "cosine",
+    backend: str = "auto",
+    skip: int = 0,
+) -> Mesh:
+    r"""Connect each node to its `k` nearest nodes in the same graph, in the dialect of ``torch_cluster.knn_graph``.
+
+    Published as :math:`\mathcal{N}_k(i) = \text{top-}k_{j \neq i}\, x_i^\top x_j / (\|x_i\| \|x_j\|)` (TemporalMesh
+    Transformer, eq. 1), where any token could be chosen; with `causal` only earlier ones can. Fewer candidates than
+    `k` give fewer edges. Equally near nodes are taken from the most recent on, alike in every backend but
+    torch-cluster's. No gradient flows through the selection.
+
+    Args:
+        x (Tensor): Node features, shape :math:`(N, F)`. A row of zeros has cosine 0 with everything.
+        k (int): Neighbours a node, at least 1.
+        batch (Tensor, optional): The graph of each node, shape :math:`(N)`.
+        time (Tensor, optional): The time of each node, integer or float, shape :math:`(N)`. Node order breaks ties and
+            stands in where it is not given.
+        causal (bool): Hear only nodes before oneself.
+        loop (bool): Whether a node is a candidate for itself.
+        metric (str): ``"cosine"`` or ``"euclidean"``.
+        backend (str): ``"dense"``, ``"blocked"`` (never :math:`N \times N` in memory), ``"torch_cluster"`` (plain mode
+            only), or ``"auto"``.
+        skip (int): With `causal`, leave out this many most recent nodes (a window hears them anyway).
+
+    Returns:
+        Mesh: Table and mask of shape :math:`(N, k)`.
+
+    Raises:
+        ValueError: For an argument outside the above, or features that are not finite.
+    """
+    if x.dim() != 2:
+        raise ValueError(f"'x' must be two-dimensional (got {x.dim()} dimensions)")
+    if not bool(x.isfinite().all()):
+        raise ValueError("'x' must be finite (got NaN or infinity)")
+    check_options(k, metric, backend, skip)
+    if skip and not causal:
+        raise ValueError(f"'skip' needs causal=True (got skip={skip})")
+    order = NodeOrder.from_batch(x.size(0), batch, time, device=x.device)
+    index = index_features(x, metric)
+    if backend == "torch_cluster":
+        if causal:
+            raise ValueError("backend 'torch_cluster' has no causal mode (got causal=True)")
+        return search_torch_cluster(index, k, batch, loop)
+    grid = order.to_slots(index).view(order.num_graphs, order.capacity, x.size(1))
+    table, mask = search(
+        index, grid, order.row, order.rank, order.sizes, k, metric=metric, causal=causal, loop=loop, backend=backend,
+        skip=skip,
+    )  # fmt: skip
+    if not order.packed:
+        table = order.node[table].clamp(min=0)
+    return Mesh(table.masked_fill(~mask, 0), mask, x.size(0))
+
+
+def search(
+    query: Tensor,
+    index: Tensor,
+    row: Tensor,
+    rank: Tensor,
+    sizes: Tensor,
+    k: int,
+    *,
+    metric: str = "cosine",
+    causal: bool = True,
+    loop: bool = False,
+    backend: str = "auto",
+    skip: int = 0,
+) -> tuple[Tensor, Tensor]:
+    """Find the `k` nearest slots of each query in its own row of a grid (see :class:`tmt_geo.ops.order.NodeOrder`).
+
+    Args:
+        query (Tensor): Features of the nodes that ask, shape :math:`(T, F)`, as `index_features` makes them.
+        index (Tensor): Features of all slots, shape :math:`(B, C, F)`.
+        row (Tensor): The graph of each query, shape :math:`(T)`.
+        rank (Tensor): The place of each query in its graph, shape :math:`(T)`.
+        sizes (Tensor): Filled slots of each row, shape :math:`(B)`.
+        k (int): Neighbours a query.
+        metric (str): See :func:`knn_graph`, as for the options below.
+        causal (bool): Only slots before one's own.
+        loop (bool): One's own slot is a candidate.
+        backend (str): ``"dense"``, ``"blocked"`` or ``"auto"``.
+        skip (int): With `causal`, the most recent slots left out.
+
+    Returns:
+        tuple[Tensor, Tensor]: Slots and mask, both :math:`(T, k)`, nearest first.
+    """
+    if backend == "auto":
+        backend = "dense" if query.size(0) * index.size(1) <= SCORES else "blocked"
+    find = {"dense": search_dense, "blocked": search_blocked}[backend]
+    if query.size(0) == 0:
+        return row.new_zeros(0, k), row.new_zeros(0, k).bool()
+    table, mask = find(query, index, row, rank, sizes, k, metric, causal, loop, skip)
+    short = k - table.size(1)
+    return (pad(table, (0, short)), pad(mask, (0, short))) if short else (table, mask)
+
+
+def check_options(k: int, metric: str, backend: str, skip: int) -> None:
+    """Raise a `ValueError` that names the option if one of them is out of range."""
+    if k < 1:
+        raise ValueError(f"'k' must be at least 1 (got {k})")
+    if metric not in METRICS:
+        raise ValueError(f"'metric' must be one of {METRICS} (got {metric!r})")
+    if backend not in BACKENDS:
+        raise ValueError(f"'backend' must be one of {BACKENDS} (got {backend!r})")
+    if skip < 0:
+        raise ValueError(f"'skip' must not be negative (got {skip})")

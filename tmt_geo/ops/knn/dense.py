@@ -1,0 +1,38 @@
+"""All scores of a graph at once: quickest for short graphs, memory grows with the square of their size."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from tmt_geo.ops.knn.scores import admissible, likeness
+from tmt_geo.ops.order import NodeOrder
+
+
+def search_dense(
+    query: Tensor, index: Tensor, row: Tensor, rank: Tensor, sizes: Tensor, k: int, metric: str, causal: bool,
+    loop: bool, skip: int,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """See :func:`tmt_geo.ops.knn.search`."""
+    num_graphs, capacity, _ = index.shape
+    full = query.size(0) == num_graphs * capacity
+    if full:  # every slot asks, in order: rows of queries are rows of slots
+        asked, asking = None, query.view(num_graphs, -1, query.size(-1))
+        asking_rank = rank.view(num_graphs, -1)
+    else:
+        asked = NodeOrder.from_batch(row.numel(), row)
+        width = asked.capacity
+        slot = asked.slot
+        asking = query.new_zeros(num_graphs * width, query.size(-1)).index_copy_(0, slot, query)
+        asking = asking.view(num_graphs, width, -1)
+        asking_rank = rank.new_zeros(num_graphs * width).index_copy_(0, slot, rank).view(num_graphs, width)
+
+    score = likeness(asking, index, metric)  # [B, Q, C]
+    place = torch.arange(capacity, device=index.device)
+    allowed = admissible(asking_rank.unsqueeze(-1), sizes.view(-1, 1, 1), place, causal, loop, skip)
+    best = score.masked_fill_(~allowed, float("-inf")).topk(min(k, capacity), dim=-1)
+    mask = best.values.isfinite().flatten(0, 1)
+    table = best.indices.flatten(0, 1)
+    if not full:
+        table, mask = table[asked.slot], mask[asked.slot]
+    return table + row.unsqueeze(1) * capacity, mask

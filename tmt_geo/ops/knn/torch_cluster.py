@@ -1,0 +1,35 @@
+"""The search of the torch-cluster package: for plain graphs, and as an oracle in tests."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from tmt_geo.ops.mesh import Mesh
+
+
+def search_torch_cluster(index: Tensor, k: int, batch: Tensor | None, loop: bool) -> Mesh:
+    """Search with ``torch_cluster.knn_graph`` over features that are already normalised, shape :math:`(N, F)`.
+
+    On unit vectors the nearest by distance are the nearest by cosine. The package does not say how it breaks ties.
+
+    Raises:
+        ValueError: If torch-cluster is not installed.
+    """
+    try:
+        from torch_cluster import knn_graph
+    except ImportError as error:
+        raise ValueError("backend 'torch_cluster' needs the package torch-cluster (got none installed)") from error
+    order = None
+    if batch is not None and bool((batch[1:] < batch[:-1]).any()):  # the package wants graphs in one piece
+        order = batch.argsort(stable=True)
+        index, batch = index[order], batch[order]
+    edge_index = knn_graph(index.contiguous(), k, batch, loop)
+    if order is not None:
+        edge_index = order[edge_index]
+    mesh = Mesh.from_edge_index(edge_index, index.size(0))
+    short = k - mesh.table.size(1)
+    if short <= 0:
+        return mesh
+    pad = torch.nn.functional.pad
+    return Mesh(pad(mesh.table, (0, short)), pad(mesh.mask, (0, short)), mesh.num_nodes)

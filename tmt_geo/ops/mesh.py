@@ -1,0 +1,111 @@
+"""The mesh: who hears whom, as a table of neighbours and as PyG's ``edge_index``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Mesh:
+    r"""A graph in which every target hears at most :math:`K` sources.
+
+    The table serves the fast paths; every other PyG operator takes :attr:`edge_index`. Targets may be a part of the
+    nodes (the active ones): all nodes speak, only targets listen.
+
+    Args:
+        table (Tensor): The sources of each target, shape :math:`(T, K)`; an entry is a node where `mask` is true and
+            some valid index without meaning elsewhere.
+        mask (Tensor): Which entries of the table are edges, boolean, shape :math:`(T, K)`.
+        num_nodes (int): The number of nodes :math:`N` the sources are drawn from.
+        targets (Tensor, optional): The node each row of the table belongs to, shape :math:`(T)`. Without it row
+            :math:`i` is node :math:`i`.
+
+    Raises:
+        ValueError: If the shapes do not agree.
+    """
+
+    table: Tensor
+    mask: Tensor
+    num_nodes: int
+    targets: Tensor | None = None
+
+    def __post_init__(self):
+        if self.table.dim() != 2 or self.table.shape != self.mask.shape:
+            raise ValueError(
+                f"'table' and 'mask' must share one (T, K) shape (got {tuple(self.table.shape)} and "
+                f"{tuple(self.mask.shape)})"
+            )
+        rows = self.num_nodes if self.targets is None else self.targets.numel()
+        if self.table.size(0) != rows:
+            raise ValueError(f"'table' must have one row a target, {rows} (got {self.table.size(0)})")
+
+    @classmethod
+    def from_edge_index(cls, edge_index: Tensor, num_nodes: int) -> Mesh:
+        """Build the table of any ``edge_index`` (2, E); :math:`K` is the largest in-degree."""
+        src, dst = edge_index
+        degree = torch.bincount(dst, minlength=num_nodes)
+        order = dst.argsort(stable=True)
+        column = torch.arange(dst.numel(), device=dst.device) - (degree.cumsum(0) - degree)[dst[order]]
+        table = src.new_zeros(num_nodes, int(degree.max()) if dst.numel() else 0)
+        mask = torch.zeros_like(table, dtype=torch.bool)
+        table[dst[order], column] = src[order]
+        mask[dst[order], column] = True
+        return cls(table, mask, num_nodes)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the mesh is."""
+        return self.table.device
+
+    @property
+    def num_edges(self) -> int:
+        """The number of edges."""
+        return int(self.mask.sum())
+
+    @property
+    def target_index(self) -> Tensor:
+        """The node of each row, shape :math:`(T)`."""
+        return torch.arange(self.num_nodes, device=self.device) if self.targets is None else self.targets
+
+    @property
+    def edge_index(self) -> Tensor:
+        """The edges, shape :math:`(2, E)`: row 0 the source, row 1 the target (PyG's ``source_to_target``)."""
+        dst = self.target_index.unsqueeze(1).expand_as(self.table)
+        return torch.stack([self.table[self.mask], dst[self.mask]])
+
+    def union(self, other: Mesh) -> Mesh:
+        """Hear the sources of both meshes, each once.
+
+        Raises:
+            ValueError: If the two do not have the same nodes and targets.
+        """
+        if self.num_nodes != other.num_nodes or not torch.equal(self.target_index, other.target_index):
+            raise ValueError("'other' must have the same nodes and targets (got a mesh over others)")
+        twice = (other.table.unsqueeze(2) == self.table.unsqueeze(1)) & self.mask.unsqueeze(1)  # [T, K2, K1]
+        mask = torch.cat([self.mask, other.mask & ~twice.any(dim=2)], dim=1)
+        return Mesh(torch.cat([self.table, other.table], dim=1), mask, self.num_nodes, self.targets)
+
+    def restrict(self, targets: Tensor) -> Mesh:
+        """Keep only the rows of these target nodes, shape :math:`(T')`, each of which must be a target of this mesh.
+
+        Raises:
+            ValueError: If a node is not a target of this mesh.
+        """
+        row = targets.new_full((self.num_nodes,), -1)
+        row[self.target_index] = torch.arange(self.table.size(0), device=self.device)
+        row = row[targets]
+        if bool((row < 0).any()):
+            raise ValueError(f"'targets' must be targets of this mesh (got node {int(targets[row < 0][0])})")
+        return Mesh(self.table[row], self.mask[row], self.num_nodes, targets)
+
+    def to(self, device) -> Mesh:
+        """The same mesh on another device."""
+        targets = None if self.targets is None else self.targets.to(device)
+        return Mesh(self.table.to(device), self.mask.to(device), self.num_nodes, targets)
+
+    def __repr__(self) -> str:
+        rows, width = self.table.shape
+        return f"Mesh(num_nodes={self.num_nodes}, targets={rows}, width={width}, num_edges={self.num_edges})"

@@ -1,0 +1,5 @@
+"""Transforms of PyG data."""
+
+from tmt_geo.transforms.add_mesh import AddMesh
+
+__all__ = ["AddMesh"]
