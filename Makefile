@@ -1,0 +1,76 @@
+# make help    what there is
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13; do \
+	$$p -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+
+# Wheels of torch-scatter and torch-cluster, one folder for each torch, Python and platform.
+export TMT_GEO_WHEELS ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/tmt-geo/wheels
+export MAX_JOBS ?= 2
+WHEEL_TAG := import sys, sysconfig, torch; \
+	print(f"torch-{torch.__version__}-cp{sys.version_info[0]}{sys.version_info[1]}-{sysconfig.get_platform()}")
+
+WORKERS ?= 2
+ARGS ?=
+
+.PHONY: help demo test lint
+
+help:
+	@echo "make demo   train a small TMT and a Llama of its size, compare them, write runs/demo/report.html"
+	@echo "            (options of the command go into ARGS, as in: make demo ARGS=--help)"
+	@echo "make test   install everything, then ruff and pytest"
+	@echo "make lint   ruff alone"
+
+demo: $(VENV)/.demo
+	$(BIN)/tmt-geo demo $(ARGS)
+
+test: $(VENV)/.test
+	@$(MAKE) --no-print-directory lint
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile $(ARGS)
+
+lint: | $(BIN)/ruff
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+# Torch comes first everywhere and is held at its pin, so that nothing later pulls another one in.
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "tmt_geo needs Python 3.11 or newer (found none)" >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.torch: requirements.txt | $(BIN)/python
+	$(PIP) install --constraint requirements.txt torch numpy
+	@touch $@
+
+$(VENV)/.demo: $(VENV)/.torch requirements.txt pyproject.toml
+	$(PIP) install --constraint requirements.txt --editable '.[demo]'
+	@touch $@
+
+$(VENV)/.extensions: $(VENV)/.torch requirements.txt
+	$(PIP) install --constraint requirements.txt ninja setuptools wheel scipy
+	@wheels="$$TMT_GEO_WHEELS/$$($(BIN)/python -c '$(WHEEL_TAG)')"; mkdir -p "$$wheels"; \
+	for pin in $$(grep -E '^torch-(scatter|cluster)==' requirements.txt); do \
+		name=$${pin/==/-}; name=$${name/torch-/torch_}; \
+		if ! compgen -G "$$wheels/$$name-*.whl" > /dev/null; then \
+			echo "Building $$pin from source for this torch. This takes 5 to 15 minutes, once: the wheel is kept in"; \
+			echo "$$wheels"; \
+			PATH="$(abspath $(BIN)):$$PATH" $(PIP) wheel --no-build-isolation --no-deps --no-cache-dir \
+				--wheel-dir "$$wheels" "$$pin"; \
+		fi; \
+		$(PIP) install --no-deps --force-reinstall "$$wheels/$$name"-*.whl; \
+	done
+	$(BIN)/python -c 'import torch_scatter, torch_cluster'
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.extensions requirements.txt pyproject.toml
+	$(PIP) install --requirement requirements.txt
+	$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $(VENV)/.demo $@
+
+$(BIN)/ruff: | $(BIN)/python
+	$(PIP) install --constraint requirements.txt ruff

@@ -1,0 +1,40 @@
+import os
+import random
+from pathlib import Path
+
+# Before torch and the hub libraries are imported: no test reaches the network, and parallel workers, with the
+# processes they start, share the cores.
+os.environ["HF_HUB_OFFLINE"] = "1"
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ["OMP_NUM_THREADS"] = "1"
+
+import numpy as np
+import pytest
+import torch
+
+REPOSITORY = Path(__file__).parents[1]
+
+torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else min(2, os.cpu_count() or 1))
+
+
+@pytest.fixture(autouse=True)
+def seed():
+    random.seed(42)
+    np.random.seed(42)
+    torch.manual_seed(42)
+
+
+@pytest.fixture(scope="session")
+def data_folder() -> Path:
+    folder = Path(os.environ.get("TMT_GEO_DATA", REPOSITORY.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"the public data is absent: no folder {folder} (set TMT_GEO_DATA)")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def wikitext2(data_folder) -> Path:
+    folder = data_folder / "wikitext-2"
+    if not (folder / "test.txt").is_file():
+        pytest.skip(f"WikiText-2 is absent: no file {folder / 'test.txt'}")
+    return folder

@@ -1,0 +1,57 @@
+"""Text from local files and folders."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tmt_geo.data.splits import TextSplits, complete_splits
+
+VALID_NAMES = ("valid.txt", "validation.txt")
+
+
+def load_file(path: Path, name: str, valid_fraction: float) -> TextSplits:
+    """Loads one text file as one document and cuts it into three splits at the ends of lines."""
+    return complete_splits([read_text(path)], None, None, name, valid_fraction)
+
+
+def load_folder(path: Path, name: str, valid_fraction: float) -> TextSplits:
+    """Loads a folder of text files.
+
+    A folder with ``train.txt`` holds one document a split, ``train.txt``, ``valid.txt`` (or ``validation.txt``) and
+    ``test.txt``; what is missing of the last two is cut from the end of the first. In any other folder every ``.txt``
+    file is one document, in order of name.
+    """
+    if not (path / "train.txt").is_file():
+        return complete_splits([read_text(file) for file in text_files(path)], None, None, name, valid_fraction)
+    valid = next((path / file for file in VALID_NAMES if (path / file).is_file()), None)
+    test = path / "test.txt"
+    return complete_splits(
+        [read_text(path / "train.txt")],
+        [read_text(valid)] if valid else None,
+        [read_text(test)] if test.is_file() else None,
+        name,
+        valid_fraction,
+    )
+
+
+def text_files(folder: Path) -> list[Path]:
+    """Lists the ``.txt`` files that lie directly in a folder, in order of name."""
+    return sorted(file for file in folder.glob("*.txt") if file.is_file())
+
+
+def read_text(path: Path) -> str:
+    """Reads a UTF-8 file as it is, line ends included, less a byte order mark.
+
+    Raises:
+        ValueError: If the file cannot be read, is not UTF-8, or holds nothing but white space.
+    """
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        byte = f"byte 0x{error.object[error.start]:02x} at position {error.start}"
+        raise ValueError(f"'source' must be UTF-8 text (got {byte} of '{path}')") from error
+    except OSError as error:
+        raise ValueError(f"'source' cannot be read (got '{path}': {error.strerror})") from error
+    if not text.strip():
+        raise ValueError(f"'source' must hold text (got the empty file '{path}')")
+    return text
