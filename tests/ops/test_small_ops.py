@@ -70,10 +70,9 @@ def test_running_quantile_starts_from_the_first_batch_and_then_averages():
 @pytest.mark.parametrize("momentum", [0.0, 0.9, 1.0])
 def test_ema_update_matches_naive(momentum):
     x, anchors = torch.randn(20, 3, dtype=torch.float64), torch.randn(4, 3, dtype=torch.float64)
-    attention = torch.randn(20, 4, dtype=torch.float64)
-    attention[:, 3] = -50  # nobody attends to the last anchor
-    attention = attention.softmax(-1)
-    out = ema_update(anchors, anchor_statistic(x, attention), momentum)
+    anchors[3] = 100  # far from everyone
+    attention = torch.randn(20, 4, dtype=torch.float64).softmax(-1)
+    out = ema_update(anchors, anchor_statistic(x, anchors, attention), momentum)
     torch.testing.assert_close(out, naive_ema_update(anchors, x, attention, momentum))
     assert torch.equal(out[3], anchors[3])
     if momentum == 1.0:
@@ -81,6 +80,7 @@ def test_ema_update_matches_naive(momentum):
 
 
 def test_statistics_of_two_batches_add_up():
-    x, attention = torch.randn(10, 3, dtype=torch.float64), torch.rand(10, 4, dtype=torch.float64)
-    parts = anchor_statistic(x[:6], attention[:6]) + anchor_statistic(x[6:], attention[6:])
-    torch.testing.assert_close(parts, anchor_statistic(x, attention))
+    x, anchors = torch.randn(10, 3, dtype=torch.float64), torch.randn(4, 3, dtype=torch.float64)
+    attention = torch.rand(10, 4, dtype=torch.float64)
+    parts = anchor_statistic(x[:6], anchors, attention[:6]) + anchor_statistic(x[6:], anchors, attention[6:])
+    torch.testing.assert_close(parts, anchor_statistic(x, anchors, attention))

@@ -120,7 +120,8 @@ class TMTEncoder(nn.Module):
         if num_layers < 1:
             raise ValueError(f"'num_layers' must be at least 1 (got {num_layers})")
         self.hidden_channels = hidden_channels
-        rate = 1.0 if exit_rule in (None, "fixed") else stay_rate(exit_budget, num_layers)
+        budgeted = exit_rule in ("budget", "learned") and num_layers > 1
+        rate = stay_rate(exit_budget, num_layers) if budgeted else 1.0
         self.lin_in = None if in_channels is None else Linear(in_channels, hidden_channels)
         self.layers = nn.ModuleList()
         for layer in range(num_layers):

@@ -38,6 +38,11 @@ class DualStreamFFN(nn.Module):
         for lin in (self.gate, self.lin_in, self.syntax_out, self.semantic_out):
             lin.reset_parameters()
 
+    @property
+    def ends(self) -> list[nn.Module]:
+        """The modules whose output leaves the network."""
+        return [self.syntax_out, self.semantic_out]
+
     def forward(self, x: Tensor, return_gate: bool = False) -> Tensor | tuple[Tensor, Tensor]:
         """Run both streams and mix them."""
         hidden = F.dropout(F.gelu(self.lin_in(x)), self.dropout, self.training)
@@ -73,6 +78,11 @@ class FFN(nn.Module):
         """Draw all weights anew."""
         self.lin_in.reset_parameters()
         self.lin_out.reset_parameters()
+
+    @property
+    def ends(self) -> list[nn.Module]:
+        """The module whose output leaves the network."""
+        return [self.lin_out]
 
     def forward(self, x: Tensor) -> Tensor:
         """Run the network."""

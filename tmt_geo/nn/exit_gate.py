@@ -58,7 +58,7 @@ class ExitGate(nn.Module):
     """
 
     def __init__(
-        self, channels: int, rule: str = "budget", threshold: float = 0.85, rate: float = 0.5, momentum: float = 0.95
+        self, channels: int, rule: str = "budget", threshold: float = 0.85, rate: float = 0.5, momentum: float = 0.8
     ):
         super().__init__()
         if rule not in RULES:
@@ -111,9 +111,14 @@ class ExitGate(nn.Module):
         confidence = score.sigmoid()
         if self.rule == "fixed":
             entropy = nn.functional.softplus(score) - confidence * score
-            return GateOutput(confidence, confidence >= self.initial_threshold, 1 - confidence, entropy)
+            leaves = confidence >= self.initial_threshold
+            if self.initial_threshold >= 1:  # a sigmoid rounds to one: still nobody leaves
+                leaves = torch.zeros_like(leaves)
+            return GateOutput(confidence, leaves, 1 - confidence, entropy)
         if self.rule == "budget":
-            return GateOutput(confidence, confidence >= running, 1 - confidence, torch.zeros_like(confidence))
+            # A quantile takes back any shift of all confidences at once: spare the bias that drift.
+            stay = 1 - (score - self.lin.bias + self.lin.bias.detach()).sigmoid()
+            return GateOutput(confidence, confidence >= running, stay, torch.zeros_like(confidence))
         stay = (self.logit - score).sigmoid()
         return GateOutput(confidence, score >= self.logit, stay, (running - self.rate).detach() * stay)
 

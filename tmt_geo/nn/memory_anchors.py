@@ -12,14 +12,16 @@ from tmt_geo.ops.ema import anchor_statistic, ema_update
 
 
 class MemoryAnchors(nn.Module):
-    r"""Cross-attention to :math:`M` anchors whose states are running means of the nodes that attend to them.
+    r"""Cross-attention to :math:`M` anchors that follow the nodes next to them.
 
     .. math::
         o_i = \sum_m \mathrm{softmax}_m \left( \frac{x_i^{\top} W_K a_m}{\sqrt{F}} \right) W_V a_m, \qquad
         a_m \leftarrow \beta a_m + (1 - \beta)\, \overline{x}_m
 
-    TemporalMesh Transformer, formula 6. A product of query and output projections with :math:`W_K` and :math:`W_V`
-    would be linear maps of the anchors again, so there are none: a node costs :math:`4 M F` operations.
+    where the mean is over the nodes nearest to :math:`a_m`, weighted by how much they attend to it (TemporalMesh
+    Transformer, formula 6; see :func:`tmt_geo.ops.ema.anchor_statistic`). A product of query and output projections
+    with :math:`W_K` and :math:`W_V` would be linear maps of the anchors again, so there are none: a node costs
+    :math:`4 M F` operations.
 
     The anchors are a persistent buffer that no optimiser touches. A forward only reads; whoever trains collects
     :meth:`statistic` and applies :meth:`update` once a step, after the last forward that reads (read, then write).
@@ -73,9 +75,10 @@ class MemoryAnchors(nn.Module):
         attention = score.softmax(dim=-1)
         return attention @ self.lin_value(anchors), attention
 
-    def statistic(self, x: Tensor, attention: Tensor) -> Tensor:
+    def statistic(self, x: Tensor, attention: Tensor, anchors: Tensor | None = None) -> Tensor:
         """What these nodes tell the anchors, detached, shape :math:`(M, F + 1)`."""
-        return anchor_statistic(x.to(self.anchors.dtype), attention)
+        anchors = self.anchors if anchors is None else anchors
+        return anchor_statistic(x.to(anchors.dtype), anchors, attention)
 
     def update(self, statistic: Tensor) -> None:
         """Move the anchors by one step's statistic, summed over all ranks of a distributed run."""

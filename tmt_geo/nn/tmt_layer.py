@@ -170,6 +170,11 @@ class TMTLayer(nn.Module):
         for module in self.children():
             module.reset_parameters()
 
+    @property
+    def branch_ends(self) -> list[nn.Module]:
+        """The linear modules whose output is added to the states: what a depth-scaled initialisation scales."""
+        return [self.lin_out, *self.ffn.ends, *([] if self.memory is None else [self.memory.lin_value])]
+
     def forward(self, x: Tensor, batch: Tensor | None = None, time: Tensor | None = None) -> Tensor:
         """Run the layer alone, on all nodes; in training its anchors and gate then take note.
 
@@ -219,9 +224,8 @@ class TMTLayer(nn.Module):
         """
         observed = self.observed() if observed is None else observed
         targets = state.active
-        if targets is not None and targets.numel() == 0 and cache is None:  # nobody listens, nobody needs to speak
-            nothing = Mesh(targets.new_zeros(0, 1), targets.new_zeros(0, 1).bool(), order.num_slots, targets)
-            return state, LayerRecord(targets, nothing, targets.new_zeros(()))
+        if targets is not None and targets.numel() == 0:
+            return self._nobody(state, order, cache)
 
         key, value = self._speak(state, order)
         x = state.x if targets is None else state.x[targets]
@@ -234,7 +238,7 @@ class TMTLayer(nn.Module):
             read, attention = self.memory(h, observed.anchors)
             y = y + self._drop(read)
             if self.training:
-                memory_statistic = self.memory.statistic(h, attention)
+                memory_statistic = self.memory.statistic(h, attention, observed.anchors)
         if state.stay is not None and state.stay.requires_grad:
             # Straight through: nothing in value, but the loss tells the gate whether this update was worth it.
             y = y + (y - x) * (state.stay - state.stay.detach()).unsqueeze(1)
@@ -243,6 +247,19 @@ class TMTLayer(nn.Module):
         x = y if targets is None else state.x.index_copy(0, targets, y.to(state.x.dtype))
         state = NodeState(x, targets, targets, key, value)
         return (state, record) if self.gate is None else self._leave(state, record, y, observed.running)
+
+    def _nobody(self, state: NodeState, order: NodeOrder, cache: LayerCache | None) -> tuple[NodeState, LayerRecord]:
+        """Nobody listens, so that nobody needs to speak, but to those who come later."""
+        if cache is not None:
+            state.key, state.value = self._speak(state, order)
+            state.fresh = state.active
+            cache.write(order.slot, state.key, state.value, self._index(state.x))
+        nothing = Mesh(state.active.new_zeros(0, 1), state.x.new_zeros(0, 1).bool(), order.num_slots, state.active)
+        return state, LayerRecord(state.active, nothing if self.mesh else None, state.active.new_zeros(()))
+
+    def _index(self, x: Tensor) -> Tensor:
+        """The features that are searched, of no width where nobody searches."""
+        return index_features(x) if self.mesh else x.new_zeros(x.size(0), 0)
 
     def _speak(self, state: NodeState, order: NodeOrder) -> tuple[Tensor, Tensor]:
         """Keys and values of all nodes, projecting only those whose state has changed."""
@@ -260,7 +277,7 @@ class TMTLayer(nn.Module):
         row, rank, slot = (part if targets is None else part[targets] for part in (order.row, order.rank, order.slot))
         query = self.attention.query(self.norm_attention(x), rank)
         own = (key, value) if targets is None else (key[targets], value[targets])
-        index = index_features(state.x) if self.mesh else state.x.new_zeros(state.x.size(0), 0)
+        index = self._index(state.x)
         asking = index if targets is None else index[targets]
         if cache is not None:
             key, value, index = cache.write(order.slot, key, value, index)

@@ -67,15 +67,12 @@ def decayed_dense_attention(
 
 def _asked(query: Tensor, capacity: int, row: Tensor, rank: Tensor, num_graphs: int):
     """Lay the targets out as a grid of their own (B, H, Q, C), with the slots each may hear (B, 1, Q, S)."""
-    asked = NodeOrder.from_batch(row.numel(), row)
-    size = num_graphs * asked.capacity
-    grid = query.new_zeros(size, *query.shape[1:]).index_copy(0, asked.slot, query)
-    grid = grid.view(num_graphs, asked.capacity, *query.shape[1:]).transpose(1, 2)
-    place = rank.new_zeros(size).index_copy_(0, asked.slot, rank).view(num_graphs, 1, -1, 1)
+    asked = NodeOrder.from_batch(row.numel(), row, num_graphs=num_graphs)
+    grid = asked.to_slots(query).view(num_graphs, asked.capacity, *query.shape[1:]).transpose(1, 2)
+    place = asked.to_slots(rank).view(num_graphs, 1, asked.capacity, 1)
     return asked, grid, torch.arange(capacity, device=rank.device) <= place
 
 
 def _per_target(term: Tensor, asked: NodeOrder) -> Tensor:
     """Lay terms (T, S, H) out as (B, H, Q, S)."""
-    grid = asked.to_slots(term)
-    return grid.view(-1, asked.capacity, *term.shape[1:]).permute(0, 3, 1, 2)
+    return asked.to_slots(term).view(asked.num_graphs, asked.capacity, *term.shape[1:]).permute(0, 3, 1, 2)

@@ -6,22 +6,26 @@ import torch
 from torch import Tensor
 
 
-def anchor_statistic(x: Tensor, attention: Tensor) -> Tensor:
-    r"""What one batch tells each anchor: the sum of the tokens that attend to it most, and their total weight.
+def anchor_statistic(x: Tensor, anchors: Tensor, attention: Tensor) -> Tensor:
+    r"""What one batch tells each anchor: the sum of the tokens next to it, and their total weight.
 
-    A token speaks for the anchor it attends to most, weighted by how much. Were it to speak for all anchors at once,
-    soft attention would move them all towards one mean, and they would collapse.
+    A token speaks for the nearest anchor alone, weighted by how much it attends to it. Were it to speak for all, soft
+    attention would move all anchors towards one mean; so each is the mean of a part of the space of its own, and no
+    two can become one.
 
     Args:
         x (Tensor): Tokens, shape :math:`(N, F)`.
+        anchors (Tensor): Anchors, shape :math:`(M, F)`.
         attention (Tensor): Weights over the anchors, shape :math:`(N, M)`.
 
     Returns:
         Tensor: Shape :math:`(M, F + 1)`, the weight in the last column. Statistics of several batches add up.
     """
-    x = torch.cat([x, x.new_ones(x.size(0), 1)], dim=1).detach()
-    weight, winner = attention.detach().to(x.dtype).max(dim=1)
-    return x.new_zeros(attention.size(1), x.size(1)).index_add_(0, winner, weight.unsqueeze(1) * x)
+    x = x.detach()
+    nearest = (anchors.square().sum(1) - 2 * x @ anchors.t()).argmin(dim=1)  # [N]
+    weight = attention.detach().to(x.dtype).gather(1, nearest.unsqueeze(1))
+    row = weight * torch.cat([x, x.new_ones(x.size(0), 1)], dim=1)
+    return x.new_zeros(anchors.size(0), row.size(1)).index_add_(0, nearest, row)
 
 
 def ema_update(anchors: Tensor, statistic: Tensor, momentum: float) -> Tensor:

@@ -32,7 +32,12 @@ class NodeOrder:
 
     @classmethod
     def from_batch(
-        cls, num_nodes: int, batch: Tensor | None = None, time: Tensor | None = None, device=None
+        cls,
+        num_nodes: int,
+        batch: Tensor | None = None,
+        time: Tensor | None = None,
+        num_graphs: int = 1,
+        device=None,
     ) -> NodeOrder:
         """Order nodes by ``(batch, time, index)``.
 
@@ -40,6 +45,7 @@ class NodeOrder:
             num_nodes (int): The number of nodes :math:`N`.
             batch (Tensor, optional): The graph of each node, shape :math:`(N)`, in any order; graphs may be empty.
             time (Tensor, optional): Integer or float time of each node, shape :math:`(N)`; without it, node order.
+            num_graphs (int): At least so many rows, where the last graphs may be empty.
             device (optional): Where to build the order if neither vector is given.
 
         Raises:
@@ -49,7 +55,7 @@ class NodeOrder:
         _check_vectors(num_nodes, batch, time)
         device = batch.device if batch is not None else time.device if time is not None else device
         row = batch if batch is not None else torch.zeros(num_nodes, dtype=torch.long, device=device)
-        sizes = torch.bincount(row, minlength=1)  # [B]
+        sizes = torch.bincount(row, minlength=num_graphs)  # [B]
         order = torch.arange(num_nodes, device=device) if time is None else time.argsort(stable=True)
         order = order[row[order].argsort(stable=True)]
         start = sizes.cumsum(0) - sizes

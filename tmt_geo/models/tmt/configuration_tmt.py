@@ -85,10 +85,10 @@ class TMTConfig(PreTrainedConfig):
     """
 
     model_type = "tmt"
-    keys_to_ignore_at_inference = (
+    keys_to_ignore_at_inference: ClassVar[list[str]] = [
         "past_key_values", "gate_loss", "exit_masks", "confidences", "graph_edges", "memory_state", "decay_scalars",
         "active_share", "num_edges",
-    )  # fmt: skip
+    ]  # fmt: skip
     attribute_map: ClassVar[dict[str, str]] = {
         "d_model": "hidden_size",
         "n_layers": "num_hidden_layers",
@@ -188,7 +188,7 @@ class TMTConfig(PreTrainedConfig):
             raise ValueError(f"'decay_rate' must be positive (got {self.decay_rate})")
         if self.exit_rule not in (None, *RULES):
             raise ValueError(f"'exit_rule' must be one of {RULES} or None (got {self.exit_rule!r})")
-        if self.gate_rule in ("budget", "learned"):
+        if self.gate_rule in ("budget", "learned") and self.num_hidden_layers > 1:
             stay_rate(self.exit_budget, self.num_hidden_layers)
         for name in ("ffn_stream_dim", "intermediate_size"):
             if getattr(self, name) is not None:

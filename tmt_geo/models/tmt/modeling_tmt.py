@@ -23,11 +23,9 @@ from tmt_geo.models.encoder import EncoderOutput, TMTEncoder
 from tmt_geo.models.tmt.cache_tmt import TMTCache
 from tmt_geo.models.tmt.configuration_tmt import TMTConfig
 from tmt_geo.nn.conv.mesh_attention import MeshAttention
-from tmt_geo.nn.dual_stream import FFN, DualStreamFFN
 from tmt_geo.nn.exit_gate import ExitGate
 from tmt_geo.nn.memory_anchors import MemoryAnchors
 from tmt_geo.nn.temporal_decay import TemporalDecay
-from tmt_geo.nn.tmt_layer import TMTLayer
 from tmt_geo.ops.order import NodeOrder
 
 
@@ -149,26 +147,23 @@ class TMTModel(PreTrainedModel, GenerationMixin):
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         self.post_init()
 
+    @property
+    def _branch_ends(self) -> set[nn.Module]:
+        return {end for layer in self.encoder.layers for end in layer.branch_ends}
+
     @torch.no_grad()
     def _init_weights(self, module):
         """Initialise one module's own parameters and buffers, leaving alone what was loaded."""
         super()._init_weights(module)
         std = self.config.initializer_range
-        if isinstance(module, PyGLinear):
+        if module in self._branch_ends:
+            # Every layer adds branches to the residual stream: keep its variance from growing with depth.
+            init.normal_(module.weight, std=std / math.sqrt(2 * self.config.num_hidden_layers))
+        elif isinstance(module, PyGLinear):
             init.normal_(module.weight, std=std)
             if module.bias is not None:
                 init.zeros_(module.bias)
-        # Every layer adds two branches to the residual stream: keep its variance from growing with depth.
-        branch = std / math.sqrt(2 * self.config.num_hidden_layers)
-        if isinstance(module, TMTLayer):
-            init.normal_(module.lin_out.weight, std=branch)
-        elif isinstance(module, DualStreamFFN):
-            init.normal_(module.syntax_out.weight, std=branch)
-            init.normal_(module.semantic_out.weight, std=branch)
-        elif isinstance(module, FFN):
-            init.normal_(module.lin_out.weight, std=branch)
         elif isinstance(module, MemoryAnchors):
-            init.normal_(module.lin_value.weight, std=branch)
             init.normal_(module.anchors)
         elif isinstance(module, TemporalDecay):
             init.copy_(module.weight, module.initial_weight())

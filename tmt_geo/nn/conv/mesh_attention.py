@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch_geometric.nn import MessagePassing
 from torch_geometric.nn.dense.linear import Linear
 from torch_geometric.typing import Adj, OptPairTensor, OptTensor, PairTensor  # noqa: F401 (in type comments)
-from torch_geometric.utils import add_self_loops, remove_self_loops
+from torch_geometric.utils import add_self_loops, is_torch_sparse_tensor, remove_self_loops, to_edge_index
 
 from tmt_geo.nn.temporal_decay import TemporalDecay
 from tmt_geo.ops.knn import check_options, knn_graph
@@ -152,11 +152,14 @@ class MeshAttention(MessagePassing):
         key, value = self.key_value(x_src, rank)
 
         if isinstance(edge_index, Mesh):
-            out, alpha, edge_index = self._attend_mesh(query, key, value, edge_index, time, order)
+            out, alpha = self._attend_mesh(query, key, value, edge_index, time, order)
         else:
-            out, alpha, edge_index = self._attend_edges(query, key, value, edge_index, time, order, edge_attr)
+            edge_index, edge_attr = self._loops(edge_index, edge_attr, x_src.size(0), x_dst.size(0))
+            out, alpha = self._attend_edges(query, key, value, edge_index, time, order, edge_attr)
         out = out.flatten(1) if self.concat else out.mean(dim=1)
-        return (out, (edge_index, alpha)) if return_attention_weights else out
+        if not return_attention_weights:
+            return out
+        return out, self._mesh_weights(edge_index, alpha) if isinstance(edge_index, Mesh) else (edge_index, alpha)
 
     def query(self, x: Tensor, rank: OptTensor = None) -> Tensor:
         """Queries of these nodes, shape :math:`(T, H, C)`; `rank` (T) is their place, used by `rotary`."""
@@ -208,25 +211,37 @@ class MeshAttention(MessagePassing):
         lag = None if self.decay is None else time[1][target].unsqueeze(1) - time[0][mesh.table]
         table, mask = mesh.table, mesh.mask
         if self.shift is not None:
-            self._check_past(order, mesh.edge_index)
+            self._check_past(order, table, target.unsqueeze(1), mask)
             if not order.packed:  # a successor must be the next row
                 key, value, table = order.to_slots(key), order.to_slots(value), order.slot[table]
-        out, alpha = self.attend(query, key, value, table, mask, own, lag)
-        edge_index, heard = mesh.edge_index, alpha[:, : mesh.table.size(1)][mesh.mask]
-        if own is not None:
-            edge_index = torch.cat([edge_index, target.expand(2, -1)], dim=1)
-            heard = torch.cat([heard, alpha[:, -1]])
-        return out, heard, edge_index
+        return self.attend(query, key, value, table, mask, own, lag)
+
+    def _mesh_weights(self, mesh: Mesh, alpha: Tensor) -> tuple[Tensor, Tensor]:
+        """Weights in the form of an edge list, self-loops last."""
+        width, target = mesh.table.size(1), mesh.target_index
+        edge_index, heard = mesh.edge_index, alpha[:, :width][mesh.mask]
+        if not self.add_self_loops:
+            return edge_index, heard
+        return torch.cat([edge_index, target.expand(2, -1)], dim=1), torch.cat([heard, alpha[:, -1]])
+
+    def _loops(self, edge_index: Adj, edge_attr: OptTensor, num_sources: int, num_targets: int):
+        """Any adjacency as an edge list, with one self-loop a node where wanted."""
+        if not isinstance(edge_index, Tensor):  # torch_sparse.SparseTensor, which PyG hands over transposed
+            target, source, _ = edge_index.coo()
+            edge_index = torch.stack([source, target])
+        elif is_torch_sparse_tensor(edge_index):
+            edge_index = to_edge_index(edge_index)[0].flip(0)
+        if self.add_self_loops:
+            edge_index, edge_attr = remove_self_loops(edge_index, edge_attr)
+            num_nodes = min(num_sources, num_targets)
+            edge_index, edge_attr = add_self_loops(edge_index, edge_attr, fill_value=0.0, num_nodes=num_nodes)
+        return edge_index, edge_attr
 
     def _attend_edges(self, query, key, value, edge_index, time, order, edge_attr):
-        if self.add_self_loops and isinstance(edge_index, Tensor) and edge_index.layout == torch.strided:
-            edge_index, edge_attr = remove_self_loops(edge_index, edge_attr)
-            num_nodes = min(key.size(0), query.size(0))
-            edge_index, edge_attr = add_self_loops(edge_index, edge_attr, fill_value=0.0, num_nodes=num_nodes)
         size = (key.size(0), query.size(0))
         after = None
         if self.shift is not None:
-            self._check_past(order, edge_index)
+            self._check_past(order, *edge_index)
             node = torch.cat([order.node, order.node.new_zeros(1)])
             after = node[order.slot + 1].clamp(min=0)  # of the last node any: only its self edge would ask
         edge = None
@@ -239,7 +254,7 @@ class MeshAttention(MessagePassing):
         # propagate_type: (value: Tensor, next_value: OptTensor, alpha: Tensor, edge: OptTensor)
         dropped = F.dropout(alpha, self.dropout, self.training)
         out = self.propagate(edge_index, value=value, next_value=next_value, alpha=dropped, edge=edge, size=size)
-        return out, alpha, edge_index
+        return out, alpha
 
     def edge_update(
         self,
@@ -300,9 +315,9 @@ class MeshAttention(MessagePassing):
             raise ValueError("'edge_attr' goes with an edge_index (got a Mesh)")
 
     @staticmethod
-    def _check_past(order: NodeOrder, edge_index: Tensor) -> None:
-        src, dst = edge_index
-        if bool((order.row[src] != order.row[dst]).any()) or bool((order.rank[src] > order.rank[dst]).any()):
+    def _check_past(order: NodeOrder, source: Tensor, target: Tensor, mask: Tensor | None = None) -> None:
+        ahead = (order.row[source] != order.row[target]) | (order.rank[source] > order.rank[target])
+        if bool((ahead if mask is None else ahead & mask).any()):
             raise ValueError("'shift' needs a causal graph (got an edge from a later node or another graph)")
 
     def __repr__(self) -> str:

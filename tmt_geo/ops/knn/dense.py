@@ -20,12 +20,9 @@ def search_dense(
         asked, asking = None, query.view(num_graphs, -1, query.size(-1))
         asking_rank = rank.view(num_graphs, -1)
     else:
-        asked = NodeOrder.from_batch(row.numel(), row)
-        width = asked.capacity
-        slot = asked.slot
-        asking = query.new_zeros(num_graphs * width, query.size(-1)).index_copy_(0, slot, query)
-        asking = asking.view(num_graphs, width, -1)
-        asking_rank = rank.new_zeros(num_graphs * width).index_copy_(0, slot, rank).view(num_graphs, width)
+        asked = NodeOrder.from_batch(row.numel(), row, num_graphs=num_graphs)
+        asking = asked.to_slots(query).view(num_graphs, asked.capacity, -1)
+        asking_rank = asked.to_slots(rank).view(num_graphs, asked.capacity)
 
     score = likeness(asking, index, metric)  # [B, Q, C]
     place = torch.arange(capacity, device=index.device)

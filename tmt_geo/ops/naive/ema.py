@@ -10,9 +10,9 @@ def ema_update(anchors: Tensor, x: Tensor, attention: Tensor, momentum: float) -
     total = [0.0] * anchors.size(0)
     mean = [anchors.new_zeros(anchors.size(1)) for _ in range(anchors.size(0))]
     for token, weights in zip(x, attention, strict=True):
-        winner = int(weights.argmax())
-        mean[winner] = mean[winner] + weights[winner] * token
-        total[winner] += float(weights[winner])
+        nearest = min(range(anchors.size(0)), key=lambda m, token=token: float((token - anchors[m]).norm()))
+        mean[nearest] = mean[nearest] + weights[nearest] * token
+        total[nearest] += float(weights[nearest])
     out = anchors.clone()
     for m in range(anchors.size(0)):
         if total[m] > 0:

@@ -1,0 +1,61 @@
+import pytest
+
+from tmt_geo import TMTConfig
+from tmt_geo.models.tmt.configuration_tmt import PRESETS
+
+
+def test_published_and_hugging_face_names_are_one():
+    config = TMTConfig(vocab_size=100, d_model=64, n_heads=4, n_layers=2, max_seq_len=128)
+    assert (config.hidden_size, config.num_hidden_layers, config.max_position_embeddings) == (64, 2, 128)
+    assert config.d_model == 64 and config.n_heads == config.num_attention_heads == 4
+    assert TMTConfig(hidden_size=64).d_model == 64
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets(name):
+    config = TMTConfig.from_preset(name, vocab_size=11, d_model=128)
+    assert config.vocab_size == 11 and config.hidden_size == 128
+
+
+def test_the_published_preset_is_the_published_formulas():
+    config = TMTConfig.from_preset("published")
+    assert (config.hidden_size, config.num_hidden_layers, config.graph_k, config.ffn_stream_dim) == (512, 12, 8, 256)
+    assert config.decay == "published" and config.gate_rule == "fixed" and config.exit_threshold == 0.85
+    assert not config.window and not config.shift
+
+
+def test_a_threshold_means_the_fixed_rule():
+    assert TMTConfig().gate_rule == "budget"
+    assert TMTConfig(exit_threshold=0.0).gate_rule == "fixed"
+    assert TMTConfig(exit_threshold=0.9, exit_rule="learned").gate_rule == "learned"
+    assert TMTConfig(exit=False, exit_threshold=0.5).gate_rule is None
+
+
+@pytest.mark.parametrize(
+    ("argument", "options"),
+    [
+        ("'d_model'", {"d_model": 100, "n_heads": 8}),
+        ("'d_model'", {"d_model": 12, "n_heads": 4}),
+        ("'graph_k'", {"graph_k": 0}),
+        ("'graph_k'", {"graph_k": 1.5}),
+        ("'window'", {"window": -1}),
+        ("'kv_heads'", {"kv_heads": 3}),
+        ("'decay'", {"decay": "slow"}),
+        ("'decay_rate'", {"decay_rate": 0}),
+        ("'exit_rule'", {"exit_rule": "never"}),
+        ("'exit_budget'", {"exit_budget": 0.01}),
+        ("'memory_anchors'", {"memory_anchors": -1}),
+        ("'memory_momentum'", {"memory_momentum": 2}),
+        ("'dropout'", {"dropout": 1.0}),
+        ("'vocab_size'", {"vocab_size": 0}),
+        ("'ffn_stream_dim'", {"ffn_stream_dim": 0}),
+    ],
+)
+def test_bad_values_name_the_argument(argument, options):
+    with pytest.raises(ValueError, match=argument):
+        TMTConfig(**options)
+
+
+def test_an_unknown_preset_lists_the_known_ones():
+    with pytest.raises(ValueError, match="'preset' must be one of .*base.*got 'huge'"):
+        TMTConfig.from_preset("huge")

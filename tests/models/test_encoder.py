@@ -1,0 +1,53 @@
+import pytest
+import torch
+
+from tmt_geo import TMTEncoder
+
+
+def test_shapes_and_batches():
+    encoder = TMTEncoder(5, 16, 2, out_channels=7, heads=2, k=3, causal=False).eval()
+    x, batch = torch.randn(12, 5), torch.tensor([0] * 4 + [1] * 8)
+    out = encoder(x, batch)
+    assert out.shape == (12, 7)
+    torch.testing.assert_close(encoder(x[4:]), out[4:])
+    assert str(encoder) == "TMTEncoder(16, num_layers=2)"
+    assert TMTEncoder(-1, 16, 1, heads=2)(x).shape == (12, 16)
+
+
+@pytest.mark.parametrize("causal", [True, False])
+def test_node_order_does_not_matter_where_time_is_given(causal):
+    options = {"window": 2, "shift": True, "rotary": True} if causal else {}
+    encoder = TMTEncoder(5, 16, 3, heads=2, k=3, causal=causal, exit_rule="fixed", exit_threshold=0.12,
+                         decay="log", memory_anchors=3, **options).double().eval()  # fmt: skip
+    x, time = torch.randn(14, 5, dtype=torch.float64), torch.rand(14, dtype=torch.float64)
+    batch, perm = torch.tensor([0] * 6 + [1] * 8), torch.randperm(14)
+    out = encoder(x, batch, time)
+    torch.testing.assert_close(encoder(x[perm], batch[perm], time[perm]), out[perm])
+
+
+def test_gates_hold_their_budget_while_training_and_after():
+    torch.manual_seed(0)
+    encoder = TMTEncoder(8, 32, 5, heads=2, k=3, exit_rule="budget", exit_budget=0.5).train()
+    optimizer = torch.optim.AdamW(encoder.parameters(), lr=1e-3)
+    centre = torch.randn(32)
+    for _ in range(80):
+        loss = (encoder(torch.randn(200, 8), torch.arange(200) // 50) - centre).square().mean()
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    from tmt_geo.nn.tmt_layer import slot_times
+    from tmt_geo.ops.order import NodeOrder
+
+    order = NodeOrder.uniform(10, 50)
+    out = encoder.eval().run(encoder.lin_in(torch.randn(500, 8)), order, slot_times(order, None, torch.float32))
+    share = 1 - out.exit_masks().float().mean()
+    assert abs(float(share) - 0.5) < 0.05
+
+
+def test_bad_input_names_the_argument():
+    with pytest.raises(ValueError, match="'num_layers'"):
+        TMTEncoder(4, 8, 0)
+    with pytest.raises(ValueError, match="'exit_budget'"):
+        TMTEncoder(4, 8, 4, exit_rule="budget", exit_budget=0.1)
+    with pytest.raises(ValueError, match="'x'"):
+        TMTEncoder(4, 8, 1)(torch.zeros(2, 3, 4))

@@ -1,0 +1,177 @@
+import pytest
+import torch
+from torch_geometric.nn import GPSConv, Sequential
+from torch_geometric.testing import assert_module
+
+from tmt_geo import DynamicMeshAttention, Mesh, MeshAttention, knn_graph
+from tmt_geo.ops.naive.mesh_attention import mesh_attention as naive_mesh_attention
+from tmt_geo.testing import assert_grads_close
+
+
+def causal_mesh(n=11, k=4):
+    return knn_graph(torch.randn(n, 3), k, causal=True)
+
+
+@pytest.mark.parametrize("decay", [None, "log", "published"])
+@pytest.mark.parametrize("options", [{}, {"kv_heads": 2}, {"shift": True}, {"rotary": True}, {"bias": False}],
+                         ids=lambda options: "-".join(options) or "plain")  # fmt: skip
+@pytest.mark.parametrize("concat", [True, False])
+def test_table_and_edge_list_agree_in_value_and_every_gradient(decay, options, concat):
+    conv = MeshAttention(5, 6, heads=4, decay=decay, concat=concat, **options).double()
+    if "shift" in options:
+        torch.nn.init.normal_(conv.shift)
+    x = torch.randn(11, 5, dtype=torch.float64, requires_grad=True)
+    time = torch.rand(11, dtype=torch.float64).sort().values
+    mesh = causal_mesh()
+    by_table = conv(x, mesh, time=time)
+    by_edges = conv(x, mesh.edge_index, time=time)
+    assert by_table.shape == (11, 24 if concat else 6)
+    assert_grads_close(by_table, by_edges, {"x": x, **dict(conv.named_parameters())})
+
+
+@pytest.mark.parametrize("decay", [None, "log", "published"])
+def test_conv_is_the_definition_with_projections(decay):
+    conv = MeshAttention(5, 3, heads=2, decay=decay).double()
+    x = torch.randn(9, 5, dtype=torch.float64, requires_grad=True)
+    time = torch.rand(9, dtype=torch.float64)
+    edge_index = torch.randint(9, (2, 30))
+    edge_index = edge_index[:, edge_index[0] != edge_index[1]]
+    looped = torch.cat([edge_index, torch.arange(9).expand(2, -1)], dim=1)
+    q, k, v = (lin(x).view(9, 2, 3) for lin in (conv.lin_query, conv.lin_key, conv.lin_value))
+    terms = {}
+    if decay is not None:
+        lag = (time[looped[1]] - time[looped[0]]).abs().unsqueeze(1)
+        weight = conv.decay.weight
+        terms = {"gain": (lag * weight).sigmoid()} if decay == "published" else {
+            "bias": -lag * torch.nn.functional.softplus(weight)
+        }  # fmt: skip
+    expected = naive_mesh_attention(q, k, v, looped, **terms).flatten(1)
+    assert_grads_close(conv(x, edge_index, time=time), expected, {"x": x, **dict(conv.named_parameters())})
+
+
+def test_attention_matters():
+    """What a zeroed attention, or values that ignore the neighbours, would not pass."""
+    conv, mesh = MeshAttention(4, 4).double(), causal_mesh()
+    x = torch.randn(11, 4, dtype=torch.float64)
+    out = conv(x, mesh)
+    moved = x.clone()
+    moved[int(mesh.table[10, 0])] += 1
+    assert not torch.allclose(conv(moved, mesh)[10], out[10])
+    far = Mesh.from_edge_index(torch.tensor([[0], [10]]), 11)
+    assert not torch.allclose(conv(x, far)[10], out[10])
+
+
+def test_bipartite_edges_and_return_attention_weights():
+    conv = MeshAttention((3, 5), 4, heads=2, add_self_loops=False)
+    x = (torch.randn(4, 3), torch.randn(6, 5))
+    edge_index = torch.tensor([[0, 1, 3, 3], [0, 0, 2, 5]])
+    out, (edges, alpha) = conv(x, edge_index, return_attention_weights=True)
+    assert out.shape == (6, 8) and alpha.shape == (4, 2)
+    assert torch.equal(edges, edge_index)
+    torch.testing.assert_close(alpha[0] + alpha[1], torch.ones(2))
+    assert (out[1] == 0).all()  # hears nothing
+    assert out.abs().sum() > 0
+
+
+def test_attention_weights_of_table_and_edges_are_the_same():
+    conv, mesh = MeshAttention(3, 2, heads=2, decay="log"), causal_mesh()
+    x, time = torch.randn(11, 3), torch.arange(11.0)
+    weights = []
+    for graph in (mesh, mesh.edge_index):
+        _, (edges, alpha) = conv(x, graph, time=time, return_attention_weights=True)
+        weights.append({tuple(edge): a.tolist() for edge, a in zip(edges.t().tolist(), alpha, strict=True)})
+    assert weights[0].keys() == weights[1].keys() and (0, 0) in weights[0]
+    for edge, alpha in weights[0].items():
+        assert alpha == pytest.approx(weights[1][edge], abs=1e-6)
+
+
+def test_a_mesh_of_some_targets_gives_their_rows():
+    conv, mesh = MeshAttention(3, 4, heads=2, shift=True, rotary=True, decay="log"), causal_mesh()
+    x, time = torch.randn(11, 3), torch.arange(11.0)
+    some = torch.tensor([2, 7, 10])
+    torch.testing.assert_close(conv(x, mesh.restrict(some), time=time), conv(x, mesh, time=time)[some])
+
+
+def test_edge_features_enter_keys_and_values():
+    conv = MeshAttention(3, 4, heads=2, edge_dim=2, kv_heads=1).double()
+    x, edge_index = torch.randn(5, 3, dtype=torch.float64), torch.tensor([[0, 1, 2], [3, 3, 4]])
+    edge_attr = torch.randn(3, 2, dtype=torch.float64, requires_grad=True)
+    out = conv(x, edge_index, edge_attr=edge_attr)
+    (gradient,) = torch.autograd.grad(out.square().sum(), edge_attr)
+    assert (gradient.abs().sum(dim=1) > 0).all()
+    silent = conv(x, edge_index, edge_attr=torch.zeros_like(edge_attr))
+    plain = MeshAttention(3, 4, heads=2, kv_heads=1).double()
+    plain.load_state_dict(conv.state_dict(), strict=False)
+    torch.testing.assert_close(silent, plain(x, edge_index))
+
+
+def test_pyg_habits():
+    conv = MeshAttention(8, 4, heads=2)
+    assert str(conv) == "MeshAttention(8, 4, heads=2)"
+    assert str(DynamicMeshAttention(8, 4, k=3, heads=2)) == "DynamicMeshAttention(8, 4, k=3, heads=2)"
+    x, edge_index = torch.randn(6, 8), torch.tensor([[0, 1, 2, 3], [1, 2, 3, 5]])
+    assert_module(conv, x, edge_index, expected_size=(6, 8), test_edge_permutation=True)
+    before = conv.lin_key.weight.clone()
+    conv.reset_parameters()
+    assert not torch.equal(before, conv.lin_key.weight)
+    lazy = MeshAttention(-1, 4)
+    assert lazy(x, edge_index).shape == (6, 4)
+    model = Sequential("x, edge_index", [(conv, "x, edge_index -> x"), torch.nn.ReLU()])
+    assert model(x, edge_index).shape == (6, 8)
+    gps = GPSConv(8, MeshAttention(8, 4, heads=2), heads=2)
+    assert gps(x, edge_index).shape == (6, 8)
+
+
+def test_node_permutation():
+    conv = MeshAttention(3, 4, heads=2, decay="log").double()
+    x, time = torch.randn(7, 3, dtype=torch.float64), torch.rand(7, dtype=torch.float64)
+    edge_index, perm = torch.randint(7, (2, 20)), torch.randperm(7)
+    moved = conv(x[perm], perm.argsort()[edge_index], time=time[perm])
+    torch.testing.assert_close(moved, conv(x, edge_index, time=time)[perm])
+
+
+@pytest.mark.parametrize("shift", [False, True])
+def test_two_graphs_are_two_batches_of_one_in_any_node_order(shift):
+    conv = DynamicMeshAttention(3, 4, k=3, causal=True, shift=shift, rotary=True, decay="log").double()
+    x, time = torch.randn(12, 3, dtype=torch.float64), torch.rand(12, dtype=torch.float64)
+    batch = torch.tensor([0] * 7 + [1] * 5)
+    out = conv(x, batch, time)
+    for graph in (0, 1):
+        own = batch == graph
+        torch.testing.assert_close(conv(x[own], None, time[own]), out[own])
+    perm = torch.randperm(12)
+    torch.testing.assert_close(conv(x[perm], batch[perm], time[perm]), out[perm])
+
+
+def test_compiles_without_a_graph_break():
+    conv = MeshAttention(4, 4, heads=2, decay="log", add_self_loops=False)
+    x, edge_index, time = torch.randn(6, 4), torch.tensor([[0, 1, 2, 3], [1, 2, 3, 5]]), torch.arange(6.0)
+    explanation = torch._dynamo.explain(conv)(x, edge_index, time)
+    assert explanation.graph_break_count == 0
+    mesh = causal_mesh(6)
+    conv.add_self_loops = True
+    explanation = torch._dynamo.explain(lambda table, mask: conv(x, Mesh(table, mask, 6), time))(mesh.table, mesh.mask)
+    assert explanation.graph_break_count == 0
+
+
+@pytest.mark.parametrize(
+    ("argument", "options", "call"),
+    [
+        ("'heads'", {"heads": 3, "kv_heads": 2}, {}),
+        ("'rotary'", {"out_channels": 3, "rotary": True}, {}),
+        ("'x'", {}, {"x": torch.zeros(1, 4, 8)}),
+        ("'time'", {"decay": "log"}, {}),
+        ("'time'", {"decay": "log"}, {"time": torch.zeros(3)}),
+        ("'edge_attr'", {}, {"edge_attr": torch.zeros(1, 2)}),
+        ("'edge_attr'", {"edge_dim": 2}, {}),
+        ("'shift'", {"shift": True}, {"edge_index": torch.tensor([[3], [1]])}),
+        ("'form'", {"decay": "quick"}, {}),
+        ("'rate'", {"decay": "log", "decay_rate": 0.0}, {}),
+    ],
+)
+def test_bad_input_names_the_argument(argument, options, call):
+    call = {"x": torch.zeros(4, 8), "edge_index": torch.tensor([[0], [1]]), **call}
+    with pytest.raises(ValueError, match=argument):
+        MeshAttention(8, options.pop("out_channels", 4), **options)(**call)
+    with pytest.raises(ValueError, match="'k'"):
+        DynamicMeshAttention(8, 4, k=0)

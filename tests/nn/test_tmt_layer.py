@@ -1,0 +1,125 @@
+import pytest
+import torch
+
+from tmt_geo import ExitGate, TMTLayer
+from tmt_geo.nn.tmt_layer import NodeState, slot_times
+from tmt_geo.ops.order import NodeOrder
+
+FULL = {"window": 2, "decay": "log", "shift": True, "rotary": True, "memory_anchors": 3}
+
+
+def test_two_graphs_are_two_batches_of_one_in_any_order():
+    layer = TMTLayer(16, heads=2, k=3, **FULL).double().eval()
+    x, batch = torch.randn(13, 16, dtype=torch.float64), torch.tensor([0] * 8 + [2] * 5)
+    time = torch.rand(13, dtype=torch.float64)
+    out = layer(x, batch, time)
+    for graph in (0, 2):
+        own = batch == graph
+        torch.testing.assert_close(layer(x[own], None, time[own]), out[own])
+    perm = torch.randperm(13)
+    torch.testing.assert_close(layer(x[perm], batch[perm], time[perm]), out[perm])
+
+
+@pytest.mark.parametrize("mesh", [True, False])
+def test_a_frozen_node_keeps_its_state_and_is_still_heard(mesh):
+    layer = TMTLayer(16, heads=2, k=2, mesh=mesh, **FULL).eval()
+    x = torch.randn(10, 16)
+    order = NodeOrder.from_batch(10)
+    active = torch.tensor([4, 9])
+    state = NodeState(x, active)
+    out, record = layer.step(state, order, slot_times(order, None, x.dtype))
+    frozen = torch.tensor([i for i in range(10) if i not in (4, 9)])
+    assert torch.equal(out.x[frozen], x[frozen])
+    full = layer(x)
+    torch.testing.assert_close(out.x[active], full[active])  # as if nobody had left
+    loud = x.clone()
+    loud[8] += torch.randn(16)
+    heard, _ = layer.step(NodeState(loud, active), order, slot_times(order, None, x.dtype))
+    assert not torch.allclose(heard.x[9], out.x[9])
+
+
+def test_keys_of_a_frozen_node_are_projected_once_more_and_kept():
+    layers = [TMTLayer(8, heads=2, k=2, gate=ExitGate(8, "fixed", threshold)) for threshold in (0.12, 0.06)]
+    for layer in layers:
+        torch.nn.init.normal_(layer.gate.lin.weight)
+    last = TMTLayer(8, heads=2, k=2)
+    x, order = torch.randn(12, 8), NodeOrder.from_batch(12)
+    times = slot_times(order, None, x.dtype)
+    first, _ = layers[0].step(NodeState(x), order, times)
+    second, _ = layers[1].step(first, order, times)
+    third, _ = last.step(second, order, times)
+    gone = torch.tensor([i for i in range(12) if i not in first.active])  # left after the first layer
+    assert 0 < gone.numel() < 12 and 0 < second.active.numel() < first.active.numel()
+    expected, _ = layers[1].attention.key_value(layers[1].norm_attention(first.x[gone]))
+    torch.testing.assert_close(second.key[gone], expected)
+    assert torch.equal(third.key[gone], second.key[gone])
+    stayed = first.active
+    expected, _ = last.attention.key_value(last.norm_attention(second.x[stayed]))
+    torch.testing.assert_close(third.key[stayed], expected)
+
+
+def test_everyone_frozen_costs_and_changes_nothing():
+    layer = TMTLayer(8, heads=2, memory_anchors=2).train()
+    x, order = torch.randn(5, 8), NodeOrder.from_batch(5)
+    state, record = layer.step(NodeState(x, torch.arange(0)), order, slot_times(order, None, x.dtype))
+    assert state.x is x and record.num_edges == 0 and record.mesh.num_edges == 0
+
+
+def test_the_loss_reaches_the_gate_straight_through():
+    gate, nxt = ExitGate(8, "fixed", 1.0), TMTLayer(8, heads=2).double()
+    layer = TMTLayer(8, heads=2, gate=gate).double()
+    x, order = torch.randn(6, 8, dtype=torch.float64), NodeOrder.from_batch(6)
+    times = slot_times(order, None, x.dtype)
+    state, _ = layer.step(NodeState(x), order, times)
+    out, _ = nxt.step(state, order, times)
+    silent, _ = nxt.step(NodeState(state.x.detach(), key=state.key, value=state.value), order, times)
+    torch.testing.assert_close(out.x, silent.x)  # nothing in value
+    weight = torch.randn_like(out.x)
+    (out.x * weight).sum().backward()
+    update = (silent.x - state.x).detach()
+    confidence = gate(state.x.detach()).confidence.detach()
+    slope = -(weight * update).sum(1) * confidence * (1 - confidence)  # d stay / d score = -c (1 - c)
+    torch.testing.assert_close(gate.lin.bias.grad, slope.sum().unsqueeze(0))
+
+
+def test_a_non_causal_layer_hears_both_sides_and_cannot_look_back_only():
+    layer = TMTLayer(8, heads=2, k=3, causal=False).eval()
+    x = torch.randn(7, 8)
+    changed = x.clone()
+    changed[6] += torch.randn(8)
+    assert not torch.allclose(layer(x)[:6], layer(changed)[:6])
+    for options in ({"window": 1}, {"shift": True}, {"mesh": False}):
+        with pytest.raises(ValueError, match="causal"):
+            TMTLayer(8, heads=2, causal=False, **options)
+
+
+def test_training_moves_what_is_observed_and_evaluation_does_not():
+    layer = TMTLayer(8, heads=2, memory_anchors=2, gate=ExitGate(8))
+    before = {name: value.clone() for name, value in layer.state_dict().items()}
+    layer.eval()(torch.randn(9, 8))
+    assert all(torch.equal(before[name], value) for name, value in layer.state_dict().items())
+    layer.train()(torch.randn(9, 8))
+    moved = {name for name, value in layer.state_dict().items() if not torch.equal(before[name], value)}
+    assert moved == {"memory.anchors", "gate.running", "gate.count"}
+
+
+def test_reset_parameters_reaches_every_parameter():
+    layer = TMTLayer(8, heads=2, gate=ExitGate(8, "learned"), **FULL)
+    with torch.no_grad():
+        for value in layer.state_dict().values():
+            value.fill_(7.0)
+    layer.reset_parameters()
+    for name, value in layer.state_dict().items():
+        assert not (value == 7.0).any(), name
+
+
+def test_bad_input_names_the_argument():
+    with pytest.raises(ValueError, match="'heads'"):
+        TMTLayer(10, heads=4)
+    with pytest.raises(ValueError, match="'k'"):
+        TMTLayer(8, k=0)
+    with pytest.raises(ValueError, match="'window'"):
+        TMTLayer(8, window=-1)
+    with pytest.raises(ValueError, match="'x'"):
+        TMTLayer(8)(torch.zeros(3, 9))
+    assert str(TMTLayer(8, heads=2)) == "TMTLayer(8, heads=2, k=8, window=0)"

@@ -1,0 +1,28 @@
+"""A language model small enough to test, with every mechanism in play."""
+
+from __future__ import annotations
+
+import torch
+
+from tmt_geo.models import TMTConfig, TMTModel
+
+VOCAB = 61
+
+
+def tiny_config(**options) -> TMTConfig:
+    """Three layers of 32 channels over 61 tokens; `options` are those of the configuration."""
+    sizes = {"vocab_size": VOCAB, "d_model": 32, "n_heads": 4, "n_layers": 3, "max_seq_len": 64, "graph_k": 3}
+    rest = {"window": 2, "exit_budget": 0.6, "memory_anchors": 4, "dropout": 0.0, "decay_rate": 8.0}
+    return TMTConfig(**{**sizes, **rest, **options})
+
+
+def lively(model: TMTModel, steps: int = 3) -> TMTModel:
+    """Spread the weights, let anchors and gates see a few batches, and return the model in evaluation mode."""
+    generator = torch.Generator().manual_seed(7)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.15 * torch.randn(parameter.shape, generator=generator).to(parameter))
+    model.train()
+    for _ in range(steps):
+        model(torch.randint(model.config.vocab_size, (4, 24), generator=generator))
+    return model.eval()
