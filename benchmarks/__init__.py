@@ -1,0 +1,1 @@
+"""Measurements: scripts, their results as JSON, and a log of what they said."""

@@ -1,0 +1,119 @@
+"""Floating-point operations of a forward pass, counted on a real one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import PreTrainedModel
+
+from tmt_geo.evaluate.forward import measuring, plain_forward
+
+aten = torch.ops.aten
+
+
+@dataclass
+class FlopReport:
+    """Operations of one forward pass, divided by its input tokens; a multiply and an add are two.
+
+    Attributes:
+        layers: Matrix products and dense attention outside the vocabulary head, those of a mesh search included.
+        head: The product with the vocabulary.
+        search: Comparisons of top-k: one for each score it was given.
+        edge_attention: Attention over a neighbour table: scores and weighted sums, ``4 * heads * channels`` an edge.
+    """
+
+    layers: float
+    head: float
+    search: float
+    edge_attention: float
+
+    @property
+    def total(self) -> float:
+        """All four together."""
+        return self.layers + self.head + self.search + self.edge_attention
+
+
+def count_flops(model: PreTrainedModel, input_ids: Tensor) -> FlopReport:
+    """Count what one forward pass over ``input_ids`` executes, with ``torch.utils.flop_counter``.
+
+    The counter sees matrix products. It is taught here what it does not see or sees too largely:
+
+    - fused attention, which it knows on GPUs only and charges for all S * S pairs even where the kernel was told that
+      it is causal and skips the rest: charged for the pairs it computes, S * (S + 1) / 2 a head where causal, all of
+      them where it was given a mask;
+    - top-k, one comparison a score, whether or not the score had been masked;
+    - attention as gather, multiply and sum over a mesh, by formula (for a model that reports ``num_edges`` and whose
+      configuration does not say ``mesh=False``).
+
+    Element-wise work (norms, activations, softmax, rotary, dropout) is left out for every model alike.
+
+    Args:
+        model: Any causal language model with an output embedding.
+        input_ids: Full rows of tokens (B, S). With early exits the count depends on them, so give real text.
+
+    Raises:
+        ValueError: ``input_ids`` is not a matrix, or empty, or the model has no output embedding.
+    """
+    if input_ids.dim() != 2 or input_ids.numel() == 0:
+        raise ValueError(f"'input_ids' must be a non-empty matrix (got shape {tuple(input_ids.shape)})")
+    head = next((name for name, module in model.named_modules() if module is model.get_output_embeddings()), None)
+    if head is None:
+        raise ValueError(f"'model' must have an output embedding (got {type(model).__name__})")
+    with measuring(model), FlopCounterMode(display=False, custom_mapping=FORMULAS) as counter:
+        out = plain_forward(model, input_ids)
+    counts = counter.get_flop_counts()
+    head_flops = sum(counts.get(f"{type(model).__name__}.{head}", {}).values())
+    search = counts.get("Global", {}).get(aten.topk, 0)
+    matmuls = counter.get_total_flops() - search
+    tokens = input_ids.numel()
+    return FlopReport(
+        layers=(matmuls - head_flops) / tokens,
+        head=head_flops / tokens,
+        search=search / tokens,
+        edge_attention=4 * model.config.hidden_size * _mesh_edges(model, out) / tokens,
+    )
+
+
+def _mesh_edges(model: PreTrainedModel, out) -> int:
+    """Edges attended over by gathering; without a mesh attention is dense, and the counter has seen it."""
+    edges = getattr(out, "num_edges", None)
+    return int(edges.sum()) if edges is not None and getattr(model.config, "mesh", True) else 0
+
+
+def _pairs(queries: int, keys: int, causal: bool) -> int:
+    if not causal:
+        return queries * keys
+    full = min(queries, keys)  # query i hears keys 0 ... i
+    return full * (full + 1) // 2 + (queries - full) * keys
+
+
+def _attention(query, key, value, causal: bool) -> int:
+    pairs = prod(query[:-2]) * _pairs(query[-2], key[-2], causal)
+    return 2 * pairs * (query[-1] + value[-1])
+
+
+def _flash(query, key, value, dropout_p=0.0, is_causal=False, *args, out_shape=None, **kwargs) -> int:
+    return _attention(query, key, value, is_causal)
+
+
+def _biased(
+    query, key, value, bias, logsumexp, dropout_p=0.0, is_causal=False, *args, out_shape=None, **kwargs
+) -> int:
+    return _attention(query, key, value, is_causal)
+
+
+def _topk(scores, *args, out_shape=None, **kwargs) -> int:
+    return prod(scores)
+
+
+FORMULAS = {
+    aten._scaled_dot_product_flash_attention_for_cpu: _flash,
+    aten._scaled_dot_product_flash_attention: _flash,
+    aten._scaled_dot_product_efficient_attention: _biased,
+    aten._scaled_dot_product_cudnn_attention: _biased,
+    aten.topk: _topk,
+}

@@ -1,0 +1,208 @@
+"""Perplexity of a causal language model over a whole split, every token scored exactly once."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+from tqdm.auto import tqdm
+from transformers import PreTrainedModel
+
+from tmt_geo.evaluate.flops import count_flops
+from tmt_geo.evaluate.forward import measuring, plain_forward
+
+FLOP_WINDOWS = 4  # windows of the stream over which operations are counted: exits make them depend on the text
+
+
+@dataclass
+class EvalReport:
+    """What a model achieves on a stream of tokens, and at what cost.
+
+    Attributes:
+        nll: Negative log-likelihood of the whole stream in nats.
+        tokens_scored: Tokens that were scored: all of them, each once.
+        token_ppl: ``exp(nll / tokens_scored)``; depends on the tokenizer.
+        word_ppl: ``exp(nll / words)``; comparable between tokenizers.
+        bits_per_byte: ``nll / (bytes * ln 2)``.
+        active_share: Share of the scored positions that each layer computed; 1.0 for a model without exits.
+        flops_per_token: Operations of a forward pass a token without the vocabulary head (see ``count_flops``; search
+            and attention over edges included), mean over windows spread over the stream.
+        flops_per_token_head: Those of the vocabulary head.
+        context: Tokens in a window.
+        stride: Tokens by which it moves on.
+        tokens_per_second: Scored tokens over the wall time of scoring.
+    """
+
+    nll: float
+    tokens_scored: int
+    token_ppl: float
+    word_ppl: float
+    bits_per_byte: float
+    active_share: list[float]
+    flops_per_token: float
+    flops_per_token_head: float
+    context: int
+    stride: int
+    tokens_per_second: float
+
+
+def evaluate_model(
+    model: PreTrainedModel,
+    stream: Tensor,
+    *,
+    words: int,
+    bytes: int,
+    context: int = 256,
+    stride: int | None = None,
+    batch_size: int = 8,
+    progress: bool = False,
+    start_token: int | None = None,
+) -> EvalReport:
+    """Score every token of a stream exactly once.
+
+    Windows of ``context`` input tokens move over the stream by ``stride``. The first scores all its targets, each
+    later one its last ``stride``, so every target is predicted from at least ``context - stride + 1`` tokens, or from
+    all that precede it. The last window is moved back to end with the stream and scores only what is left: all windows
+    are full, and nothing is ever padded. A stream shorter than ``context`` is one window.
+
+    The first token has nothing before it. It is predicted from ``start_token``, which is put before the stream and not
+    scored itself; without one (nor in the model's configuration) it costs ``ln V``, as if drawn uniformly.
+
+    Args:
+        model: Any causal language model: ``input_ids`` (B, S) to ``logits`` (B, S, V). Runs on its own device.
+        stream: Token ids (N,) of the whole split.
+        words: Words of the split, for ``word_ppl``.
+        bytes: UTF-8 bytes of the split, for ``bits_per_byte``.
+        context: Input tokens a window.
+        stride: Tokens between windows (default: half of ``context``). At 1 every target has the full context.
+        batch_size: Windows in one forward pass; has no influence on the result.
+        progress: Show a bar.
+        start_token: Default: the configuration's ``bos_token_id``, else its ``eos_token_id``.
+
+    Raises:
+        ValueError: The stream is no vector of ids below the vocabulary size or is empty, ``context`` exceeds the
+            model's positions, ``stride`` exceeds ``context``, or a count is below one.
+    """
+    vocab_size = model.config.vocab_size
+    stride = max(1, context // 2) if stride is None else stride
+    start_token = _start_token(model) if start_token is None else start_token
+    _check(model, stream, vocab_size, start_token, words=words, bytes=bytes, context=context, batch_size=batch_size)
+    if not 1 <= stride <= context:
+        raise ValueError(f"'stride' must lie between 1 and the context of {context} (got {stride})")
+
+    tokens = stream.cpu().long()
+    if start_token is not None:
+        tokens = torch.cat([tokens.new_tensor([start_token]), tokens])
+    nll = 0.0 if start_token is not None else math.log(vocab_size)
+    num_targets = tokens.numel() - 1
+    context_used = min(context, num_targets)
+    scorer = _Scorer(num_layers=getattr(model.config, "num_hidden_layers", 0))
+    begin = time.perf_counter()
+    if num_targets:
+        starts, first = window_starts(num_targets, context_used, stride)
+        offsets = torch.arange(context_used)
+        batches = range(0, starts.numel(), batch_size)
+        with measuring(model):
+            for at in tqdm(batches, disable=not progress, desc="evaluating", unit="batch"):
+                place = starts[at : at + batch_size].unsqueeze(1) + offsets  # [B, S], input places in tokens
+                scored = offsets >= first[at : at + batch_size].unsqueeze(1)  # [B, S]
+                scorer.add(plain_forward(model, tokens[place]), tokens[place + 1], scored)
+    seconds = time.perf_counter() - begin
+    nll += scorer.nll
+
+    layers = head = 0.0
+    if num_targets:
+        sample = starts[torch.linspace(0, starts.numel() - 1, min(FLOP_WINDOWS, starts.numel())).long()]
+        flops = count_flops(model, tokens[sample.unsqueeze(1) + offsets])
+        layers, head = flops.total - flops.head, flops.head
+    return EvalReport(
+        nll=nll,
+        tokens_scored=scorer.count + (start_token is None),
+        token_ppl=_exp(nll / stream.numel()),
+        word_ppl=_exp(nll / words),
+        bits_per_byte=nll / (bytes * math.log(2)),
+        active_share=scorer.active_share(),
+        flops_per_token=layers,
+        flops_per_token_head=head,
+        context=context,
+        stride=stride,
+        tokens_per_second=stream.numel() / seconds,
+    )
+
+
+def window_starts(num_targets: int, context: int, stride: int) -> tuple[Tensor, Tensor]:
+    """Where windows of ``context`` inputs begin, and the first place in each whose target it scores.
+
+    Args:
+        num_targets: Targets to score; target i follows input i.
+        context: Length of each window, at most ``num_targets``.
+        stride: Between windows.
+
+    Returns:
+        Both (W,): starts, and first scored places. Every target is scored by exactly one window.
+    """
+    ends = torch.arange(context, num_targets + stride, stride).clamp(max=num_targets).unique()
+    scored_before = torch.cat([ends.new_zeros(1), ends[:-1]])
+    starts = ends - context
+    return starts, scored_before - starts
+
+
+class _Scorer:
+    """Sums over the scored positions."""
+
+    def __init__(self, num_layers: int):
+        self.nll = 0.0
+        self.count = 0
+        self._num_layers = num_layers
+        self._active: Tensor | None = None
+
+    def add(self, out, targets: Tensor, scored: Tensor) -> None:
+        scored = scored.to(out.logits.device)
+        logits = out.logits[scored]  # [T, V]
+        if logits.dtype in (torch.float16, torch.bfloat16):
+            logits = logits.float()
+        losses = cross_entropy(logits, targets.to(logits.device)[scored], reduction="none")
+        self.nll += losses.double().sum().item()
+        self.count += losses.numel()
+        if getattr(out, "exit_masks", None) is not None:
+            active = (~out.exit_masks[:, scored]).sum(dim=1)  # [L]
+            self._active = active if self._active is None else self._active + active
+
+    def active_share(self) -> list[float]:
+        if self._active is None:
+            return [1.0] * self._num_layers
+        return (self._active.double() / self.count).tolist()
+
+
+def _start_token(model: PreTrainedModel) -> int | None:
+    for name in ("bos_token_id", "eos_token_id"):
+        token = getattr(model.config, name, None)
+        if token is not None:
+            return token[0] if isinstance(token, list) else token
+    return None
+
+
+def _exp(x: float) -> float:
+    return math.exp(x) if x < 709 else math.inf
+
+
+def _check(model, stream: Tensor, vocab_size: int, start_token: int | None, **counts: int) -> None:
+    for name, count in counts.items():
+        if count < 1:
+            raise ValueError(f"'{name}' must be at least 1 (got {count})")
+    if stream.dim() != 1 or stream.numel() == 0 or stream.is_floating_point():
+        raise ValueError(
+            f"'stream' must be a non-empty vector of ids (got shape {tuple(stream.shape)}, {stream.dtype})"
+        )
+    low, high = int(stream.min()), int(stream.max())
+    if low < 0 or high >= vocab_size:
+        raise ValueError(f"'stream' must hold ids from 0 to {vocab_size - 1} (got {low} to {high})")
+    if start_token is not None and not 0 <= start_token < vocab_size:
+        raise ValueError(f"'start_token' must be an id from 0 to {vocab_size - 1} (got {start_token})")
+    positions = getattr(model.config, "max_position_embeddings", None)
+    if positions is not None and counts["context"] > positions:
+        raise ValueError(f"'context' must be at most the model's {positions} positions (got {counts['context']})")

@@ -1,0 +1,93 @@
+"""The options of one training run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+REPORTERS = ("none", "tensorboard")
+
+
+@dataclass
+class TrainConfig:
+    """Options of one training run; everything is checked on construction.
+
+    Args:
+        out: Folder of the run. It receives the model, the tokenizer, the checkpoints, the options and the history.
+        steps: Optimiser steps.
+        batch_size: Blocks in one forward pass, on one device.
+        block_size: Tokens in one block; the blocks given to ``train_model`` must have this length.
+        learning_rate: Peak learning rate. It rises linearly through the warm-up and falls to zero along a cosine.
+        weight_decay: Decoupled weight decay (AdamW), on matrices alone: vectors and scalars are never decayed.
+        warmup: Steps of warm-up, or below 1 their share of all steps.
+        grad_accum: Forward passes that make one optimiser step.
+        max_grad_norm: The gradient is scaled down to this norm; 0 leaves it as it is.
+        adam_beta2: Decay of AdamW's second moment; the first is 0.9.
+        seed: Seeds the order of the blocks and everything random in training. The weights are the caller's.
+        log_every: Steps between two logged rows.
+        eval_every: Steps between two evaluations; ``None`` evaluates once, at the end.
+        save_every: Steps between two checkpoints, with one more at the end; ``None`` writes no checkpoints, only
+            the finished model.
+        keep_checkpoints: How many checkpoints to keep, the newest ones.
+        resume: Go on from the last checkpoint in ``out``.
+        overwrite: Replace the run that ``out`` holds. Files that no run wrote stay.
+        report_to: ``"none"`` or ``"tensorboard"`` (event files in ``out/runs``).
+        bf16: Run forward and backward under bfloat16 autocast; the weights stay in float32.
+        threads: CPU threads of PyTorch, for the whole process; ``None`` leaves them as they are.
+        progress: Show a progress bar.
+
+    Raises:
+        ValueError: An option is out of its range, or ``resume`` and ``overwrite`` are both set.
+    """
+
+    out: str | Path
+    steps: int = 1000
+    batch_size: int = 8
+    block_size: int = 256
+    learning_rate: float = 2e-3
+    weight_decay: float = 0.1
+    warmup: float = 0.05
+    grad_accum: int = 1
+    max_grad_norm: float = 1.0
+    adam_beta2: float = 0.95
+    seed: int = 0
+    log_every: int = 20
+    eval_every: int | None = None
+    save_every: int | None = None
+    keep_checkpoints: int = 2
+    resume: bool = False
+    overwrite: bool = False
+    report_to: str = "none"
+    bf16: bool = False
+    threads: int | None = None
+    progress: bool = True
+
+    def __post_init__(self):
+        for name in ("steps", "batch_size", "grad_accum", "log_every", "keep_checkpoints"):
+            _check_whole(name, getattr(self, name), at_least=1)
+        for name in ("eval_every", "save_every", "threads"):
+            if getattr(self, name) is not None:
+                _check_whole(name, getattr(self, name), at_least=1)
+        _check_whole("block_size", self.block_size, at_least=2)
+        _check_whole("seed", self.seed, at_least=0)
+        for name in ("learning_rate", "weight_decay", "warmup", "max_grad_norm", "adam_beta2"):
+            _check_not_negative(name, getattr(self, name))
+        if self.learning_rate == 0:
+            raise ValueError("'learning_rate' must be more than zero (got 0)")
+        if self.adam_beta2 >= 1:
+            raise ValueError(f"'adam_beta2' must be below 1 (got {self.adam_beta2})")
+        if self.report_to not in REPORTERS:
+            raise ValueError(f"'report_to' must be one of {', '.join(REPORTERS)} (got {self.report_to!r})")
+        if self.resume and self.overwrite:
+            raise ValueError("'resume' and 'overwrite' exclude each other (got both)")
+
+
+def _check_whole(name: str, value, at_least: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < at_least:
+        raise ValueError(f"'{name}' must be a whole number of at least {at_least} (got {value!r})")
+
+
+def _check_not_negative(name: str, value) -> None:
+    # a YAML file gives 2e-3 as a string, and "nan" compares false with everything
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value < float("inf"):
+        raise ValueError(f"'{name}' must be a number of at least 0 (got {value!r})")

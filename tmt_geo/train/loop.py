@@ -1,0 +1,164 @@
+"""Train a causal language model on blocks of tokens and leave a folder that Hugging Face loads."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback, TrainingArguments
+from transformers.trainer_callback import PrinterCallback
+
+from tmt_geo.train.config import TrainConfig
+from tmt_geo.train.run_folder import HISTORY_FILE, OPTIONS_FILE, STATE_FILE, last_checkpoint, prepare_out
+from tmt_geo.train.trainer import LanguageModelTrainer, collate_blocks
+
+
+@dataclasses.dataclass
+class TrainResult:
+    """What a run leaves behind.
+
+    Attributes:
+        history: One mapping a logged row, in order, those before a resume included. Rows of training have ``step``,
+            ``epoch``, ``loss`` (nats a target), ``learning_rate``, ``grad_norm``, ``tokens_per_second`` and what the
+            model reports (see ``LanguageModelTrainer``); rows of evaluation have ``step``, ``eval_loss`` and so on.
+        tokens_per_second: Mean over the steps of this call.
+        out: The folder with ``config.json``, ``model.safetensors``, the tokenizer, ``history.json`` (the history as
+            a list), ``train_config.json`` (the options), ``trainer_state.json`` and the checkpoints.
+    """
+
+    history: list[dict[str, Any]]
+    tokens_per_second: float
+    out: Path
+
+
+def train_model(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase | None,
+    train_blocks,
+    valid_blocks,
+    config: TrainConfig,
+    *,
+    callbacks: Sequence[TrainerCallback] = (),
+) -> TrainResult:
+    """Train ``model`` in place with the Hugging Face Trainer.
+
+    Runs under ``torchrun`` and ``accelerate launch`` as it is. The loss is that of the model; see ``TrainConfig`` for
+    the optimiser and the schedule.
+
+    Args:
+        model: A causal language model whose forward takes ``input_ids`` and ``labels`` and shifts the labels.
+        tokenizer: Saved beside the model; ``None`` saves the model alone.
+        train_blocks: Data set of rows with ``input_ids``, each ``config.block_size`` token ids.
+        valid_blocks: The same for evaluation, or ``None`` for none.
+        config: The options.
+        callbacks: Further callbacks for the Trainer.
+
+    Returns:
+        The history and the folder. The model has been trained in place and stays on the Trainer's device.
+
+    Raises:
+        ValueError: ``out`` holds a run already or cannot be written, ``resume`` finds no whole checkpoint, the blocks
+            do not have ``block_size`` tokens, or the model has fewer positions or a smaller vocabulary than needed.
+    """
+    _check_blocks("train_blocks", train_blocks, config.block_size)
+    if valid_blocks is not None:
+        _check_blocks("valid_blocks", valid_blocks, config.block_size)
+    _check_model(model, tokenizer, config)
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+
+    out = Path(config.out)
+    checkpoint = _resume_point(out, model, config) if config.resume else None
+    arguments = _training_arguments(config, evaluate=valid_blocks is not None)
+    if arguments.process_index == 0:
+        if checkpoint is None:
+            prepare_out(out, overwrite=config.overwrite)
+        options = dataclasses.asdict(config) | {"out": str(out)}
+        (out / OPTIONS_FILE).write_text(json.dumps(options, indent=2) + "\n", encoding="utf-8")
+
+    use_cache = getattr(model.config, "use_cache", None)
+    trainer = LanguageModelTrainer(
+        model=model,
+        args=arguments,
+        data_collator=collate_blocks,
+        train_dataset=train_blocks,
+        eval_dataset=valid_blocks,
+        processing_class=tokenizer,
+        callbacks=list(callbacks),
+    )
+    if not config.progress:
+        trainer.remove_callback(PrinterCallback)  # what the Trainer puts in place of the bar
+    try:
+        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    finally:
+        if use_cache is not None:
+            model.config.use_cache = use_cache  # the Trainer turns it off, and it would be saved that way
+
+    trainer.save_model(str(out))
+    trainer.save_state()
+    history = [row for row in trainer.state.log_history if "loss" in row or "eval_loss" in row]
+    if trainer.is_world_process_zero():
+        (out / HISTORY_FILE).write_text(json.dumps(history, indent=1) + "\n", encoding="utf-8")
+    return TrainResult(history=history, tokens_per_second=trainer.tokens_seen / trainer.seconds, out=out)
+
+
+def _training_arguments(config: TrainConfig, evaluate: bool) -> TrainingArguments:
+    if config.report_to == "tensorboard" and find_spec("tensorboard") is None:
+        raise ValueError("'report_to' needs the package tensorboard, which is not installed (got 'tensorboard')")
+    return TrainingArguments(
+        output_dir=str(config.out),
+        max_steps=config.steps,
+        per_device_train_batch_size=config.batch_size,
+        per_device_eval_batch_size=config.batch_size,
+        gradient_accumulation_steps=config.grad_accum,
+        learning_rate=config.learning_rate,
+        lr_scheduler_type="cosine",
+        warmup_steps=config.warmup,
+        weight_decay=config.weight_decay,
+        adam_beta2=config.adam_beta2,
+        max_grad_norm=config.max_grad_norm,
+        seed=config.seed,
+        bf16=config.bf16,
+        # untold, the Trainer refuses bf16 on a CPU, and under torchrun lets each process train for itself
+        use_cpu=not torch.accelerator.is_available(),
+        dataloader_pin_memory=torch.accelerator.is_available(),
+        logging_steps=config.log_every,
+        logging_nan_inf_filter=False,  # a loss that is not a number shows
+        eval_strategy="steps" if evaluate else "no",
+        eval_steps=(config.eval_every or config.steps) if evaluate else None,
+        save_strategy="no" if config.save_every is None else "steps",
+        save_steps=config.save_every or config.steps,
+        save_total_limit=config.keep_checkpoints,
+        report_to=config.report_to,
+        disable_tqdm=not config.progress,
+    )
+
+
+def _resume_point(out: Path, model: PreTrainedModel, config: TrainConfig) -> Path:
+    checkpoint = last_checkpoint(out, model)
+    done = json.loads((checkpoint / STATE_FILE).read_text(encoding="utf-8"))["global_step"]
+    if done >= config.steps:
+        raise ValueError(f"'steps' must be more than the {done} that the checkpoint has done (got {config.steps})")
+    return checkpoint
+
+
+def _check_blocks(name: str, blocks, block_size: int) -> None:
+    if len(blocks) == 0:
+        raise ValueError(f"'{name}' must hold at least one block: the text is too short for 'block_size' (got none)")
+    length = len(blocks[0]["input_ids"])
+    if length != block_size:
+        raise ValueError(f"'{name}' must hold blocks of block_size={block_size} tokens (got {length})")
+
+
+def _check_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None, config: TrainConfig) -> None:
+    positions = getattr(model.config, "max_position_embeddings", None)
+    if positions is not None and config.block_size > positions:
+        raise ValueError(f"'block_size' must be at most the model's {positions} positions (got {config.block_size})")
+    known = model.config.vocab_size
+    if tokenizer is not None and len(tokenizer) > known:
+        raise ValueError(f"'tokenizer' must have at most the {known} tokens the model knows (got {len(tokenizer)})")
