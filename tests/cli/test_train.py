@@ -1,0 +1,105 @@
+import json
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+import tmt_geo.models  # noqa: F401  registers the model type
+
+
+def test_a_run_is_what_hugging_face_loads(trained):
+    out, _ = trained
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(out), AutoTokenizer.from_pretrained(out)
+    assert type(model).__name__ == "TMTModel" and model.config.hidden_size == 16
+    ids = tokenizer("the lazy fox", return_tensors="pt").input_ids
+    assert model(input_ids=ids).logits.shape == (1, ids.size(1), len(tokenizer))
+    assert tokenizer.decode(ids[0]) == "the lazy fox"
+
+
+def test_it_says_what_it_did_and_what_to_try_next(trained):
+    out, said = trained
+    assert "foxes.txt" in said and "validation loss" in said
+    for command in ("evaluate", "generate", "train --config"):
+        assert f"{command} {out}" in said
+    assert len([row for row in json.loads((out / "history.json").read_text()) if "loss" in row]) == 4
+
+
+def test_it_resumes_where_it_stopped(tmt, run):
+    weights = AutoModelForCausalLM.from_pretrained(run).state_dict()
+    result = tmt("train", "--config", run / "train.yaml", "--out", run, "--resume", "--steps", 6)
+    assert result.exit_code == 0, result.output
+    steps = [row["step"] for row in json.loads((run / "history.json").read_text()) if "loss" in row]
+    assert steps == [1, 2, 3, 4, 5, 6]
+    after = AutoModelForCausalLM.from_pretrained(run).state_dict()
+    assert any(not torch.equal(weights[name], after[name]) for name in weights)
+
+
+def test_the_same_seed_gives_the_same_model(tmt, trained, tmp_path):
+    again = tmt("train", "--config", trained[0] / "train.yaml", "--out", tmp_path / "again")
+    assert again.exit_code == 0, again.output
+    first, second = (
+        AutoModelForCausalLM.from_pretrained(out).state_dict() for out in (trained[0], tmp_path / "again")
+    )
+    for name, weight in first.items():
+        torch.testing.assert_close(second[name], weight, msg=name)
+
+
+def test_a_run_is_never_replaced_unasked(tmt, refused, run, small):
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    assert "--out already holds files" in refused("train", "--out", run, *small)
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+    (run / "notes.txt").write_text("mine")
+    result = tmt("train", "--config", run / "train.yaml", "--out", run, "--overwrite", "--steps", 1, "--save-every", 0)
+    assert result.exit_code == 0, result.output
+    assert (run / "notes.txt").read_text() == "mine" and not list(run.glob("checkpoint-*"))
+
+
+def test_a_run_does_not_resume_on_another_text(refused, run):
+    line = refused("train", "--config", run / "train.yaml", "--out", run, "--resume", "--data", "embedded")
+    assert "--resume goes on with what the run began with, data=" in line and "(got embedded)" in line
+
+
+@pytest.mark.parametrize("out", ["file", "file/below"])
+def test_a_folder_that_cannot_be_written_is_one_line(refused, tmp_path, text_file, small, out):
+    (tmp_path / "file").write_text("mine")
+    for flags in ([], ["--overwrite"]):
+        assert "--out" in refused(
+            "train", "--data", text_file, "--out", tmp_path / out, "--vocab-size", 300, *small, *flags
+        )
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--preset", "huge"], "--preset must be one of"),
+        (["--d-model", 100, "--n-heads", 8], "--d-model must be a multiple of 'n_heads' (got 100 and 8)"),
+        (["--graph-k", 0], "--graph-k must be an integer of at least 1 (got 0)"),
+        (["--n-layers", 0], "--n-layers must be"),
+        (["--max-seq-len", 32, "--block-size", 64], "--block-size exceeds max_seq_len=32 (got 64)"),
+        (["--decay", "linear"], "--decay must be one of"),
+        (["--steps", 0], "--steps must be"),
+        (["--lr", "-1"], "--lr must be"),
+        (["--vocab-size", 10], "--vocab-size must be at least 257"),
+        (["--resume"], "--resume needs a checkpoint"),
+        (["--tokenizer", "/no/such/tokenizer"], "--tokenizer is no folder"),
+    ],
+)
+def test_wrong_options_are_one_line(refused, tmp_path, text_file, flags, message):
+    assert message in refused("train", "--data", text_file, "--out", tmp_path / "run", *flags)
+
+
+def test_wrong_texts_are_one_line(refused, tmp_path):
+    (tmp_path / "empty.txt").write_bytes(b"")
+    (tmp_path / "latin.txt").write_bytes("café ".encode("latin-1") * 100)
+    for name, message in (("empty", "empty file"), ("latin", "UTF-8"), ("none", "does not exist")):
+        line = refused("train", "--data", tmp_path / f"{name}.txt", "--out", tmp_path / "run")
+        assert line.startswith("tmt-geo: error: --data") and message in line
+
+
+def test_a_truncated_checkpoint_does_not_resume(refused, run):
+    checkpoint = max(run.glob("checkpoint-*"))
+    weights = checkpoint / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    line = refused("train", "--config", run / "train.yaml", "--out", run, "--resume", "--steps", 6)
+    assert "--resume" in line and checkpoint.name in line

@@ -1,0 +1,252 @@
+"""``tmt-geo demo``: a small TMT beside a Llama of the same size, trained, measured and shown within minutes."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from textwrap import indent
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tmt_geo.cli.evaluate import measure
+from tmt_geo.cli.generate import continue_text
+from tmt_geo.cli.options import Data, Overwrite
+from tmt_geo.cli.screen import print_table, quoted, say, say_next, this_command
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+    from tmt_geo.data import TextSplits
+    from tmt_geo.viz import Contender, Passage
+
+# The budget: everything together stays under five minutes on two cores. Both models get exactly the same.
+STEPS = 200
+BATCH_SIZE = 8
+CONTEXT = 256
+VOCAB_SIZE = 2048
+D_MODEL, N_LAYERS, N_HEADS = 128, 4, 4
+LEARNING_RATE = 2e-3
+WEIGHT_DECAY = 0.1
+DROPOUT = 0.0
+SEED = 0
+
+PROMPT = "The"
+SENTENCE_TOKENS = 50
+SAMPLING = {"do_sample": True, "temperature": 0.8, "top_k": 40}
+PASSAGE_TOKENS = 160
+DEFAULT_OUT = Path("runs/demo")
+NOTES = (
+    "Perplexities and bits per byte: lower is better. Words are split at white space and each line end counts as one; "
+    "a word is several tokens here, so after minutes of training word perplexities are in the thousands.",
+    "FLOPs are those of one forward pass, counted on this run: matrix products by PyTorch's counter, attention over "
+    "the mesh and the search for neighbours by formula. Active share is the part of the tokens that a layer computed.",
+    "One seed and a few minutes of training: enough to see that it works, not to say which architecture is better.",
+)
+
+
+def demo(
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the results; default: runs/demo, or if it exists the next free runs/demo-N."),
+    ] = None,
+    steps: Annotated[int, typer.Option(min=1, help="Optimiser steps of each model.")] = STEPS,
+    data: Data = "embedded",
+    seed: Annotated[int, typer.Option(min=0, help="Seed of weights, order and sampling.")] = SEED,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="CPU threads; 1 is fastest where other work keeps the cores busy.")
+    ] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Train a small TMT and a Llama of the same size on the same tokens, measure both and write a report.
+
+    Takes less than five minutes on two cores and needs no network.
+    """
+    start = time.perf_counter()
+    out = free_folder(out, overwrite)
+
+    from transformers.utils import logging
+
+    from tmt_geo.data import load_text, tokenize_blocks, train_tokenizer
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    say(f"Two small models, trained and measured side by side; results go to {out}.")
+    splits = load_text(data)
+    tokenizer = train_tokenizer(splits.train, vocab_size=VOCAB_SIZE)
+    blocks = [tokenize_blocks(part, tokenizer, CONTEXT) for part in (splits.train, splits.valid)]
+    say(f"text       {splits.name}: {len(blocks[0]) * CONTEXT:,} tokens to train on, vocabulary {len(tokenizer):,}")
+
+    models = build_models(len(tokenizer), seed)
+    contenders = []
+    for name, model in models.items():
+        say(f"{name:<10} {model.num_parameters():,} parameters, {steps} steps of {BATCH_SIZE * CONTEXT:,} tokens")
+        options = {"steps": steps, "seed": seed, "threads": threads, "overwrite": overwrite}
+        contenders.append(compete(name, model, tokenizer, blocks, splits, out, **options))
+
+    passage = read_passage(models["TMT"], tokenizer, splits)
+    seconds = time.perf_counter() - start
+    passes = steps * BATCH_SIZE / len(blocks[0])
+    settings = {
+        "text": "the reference pages that come with Python" if data == "embedded" else splits.name,
+        "tokens": f"{len(blocks[0]) * CONTEXT:,} to train on, byte-level BPE of {len(tokenizer):,}",
+        "training": f"{steps} steps of {BATCH_SIZE} x {CONTEXT} tokens ({passes:.1f} passes over the text), AdamW, "
+        f"peak learning rate {LEARNING_RATE:g}, seed {seed}; the same tokens in the same order for each model",
+        "evaluation": f"whole test part, every token scored once, windows of {CONTEXT} tokens",
+        "time": f"{seconds:.0f} s",
+    }
+    publish(out, contenders, settings, passage)
+    say(f"\n{seconds:.0f} s. Open {out / 'report.html'} in a browser: curves, table and the exit depth of each token.")
+    say_next(next_commands(out))
+
+
+def free_folder(out: Path | None, overwrite: bool) -> Path:
+    """Returns the folder to write to, made and empty, or with a former demo that may be replaced.
+
+    Args:
+        out: The folder asked for; ``None`` takes the first free one of ``runs/demo``, ``runs/demo-2``, ..., or with
+            ``overwrite`` the first itself.
+        overwrite: A former demo may be replaced.
+
+    Raises:
+        ValueError: If the folder holds files and may not be replaced, or cannot be written.
+    """
+    from tmt_geo.cli.runs import check_out
+
+    if out is None:
+        out, number = DEFAULT_OUT, 1
+        while not overwrite and out.exists() and not (out.is_dir() and not any(out.iterdir())):
+            number += 1
+            out = DEFAULT_OUT.with_name(f"{DEFAULT_OUT.name}-{number}")
+        if number > 1:
+            say(f"{DEFAULT_OUT} is kept; this demo goes to {out}")
+    if overwrite and out.is_dir() and any(out.iterdir()) and not (out / "tmt").is_dir():
+        raise ValueError(f"'out' holds files but no demo that --overwrite could replace (got {out})")
+    check_out(out, overwrite=overwrite, resume=False)
+    return out
+
+
+def build_models(vocab_size: int, seed: int) -> dict[str, PreTrainedModel]:
+    """Returns the TMT and a Llama with the same number of parameters, within one per cent, freshly drawn."""
+    from transformers import set_seed
+
+    from tmt_geo.evaluate import match_llama
+    from tmt_geo.models import TMTConfig, TMTModel
+
+    sizes = {"vocab_size": vocab_size, "d_model": D_MODEL, "n_layers": N_LAYERS, "n_heads": N_HEADS}
+    set_seed(seed)
+    tmt = TMTModel(TMTConfig(**sizes, max_seq_len=CONTEXT, dropout=DROPOUT))
+    set_seed(seed)
+    llama = match_llama(tmt.num_parameters(), **sizes, max_seq_len=CONTEXT, dropout=DROPOUT)
+    return {"TMT": tmt, "Llama": llama}
+
+
+def compete(
+    name: str,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    blocks: Sequence[Dataset],
+    splits: TextSplits,
+    out: Path,
+    *,
+    steps: int,
+    seed: int,
+    threads: int | None,
+    overwrite: bool,
+) -> Contender:
+    """Trains a model, measures it on the test part and lets it write.
+
+    Args:
+        name: What to call it; in lower case the folder in ``out`` that receives it.
+        model: The model, trained in place.
+        tokenizer: Its tokenizer.
+        blocks: Blocks of ``CONTEXT`` tokens to train and to validate on.
+        splits: The text, for the test part.
+        out: Folder of the demo.
+        steps: Optimiser steps.
+        seed: Seed of order and sampling.
+        threads: CPU threads, or ``None`` for PyTorch's choice.
+        overwrite: A former run of the same name may be replaced.
+    """
+    from tmt_geo.cli.progress import OneLineProgress
+    from tmt_geo.train import TrainConfig, train_model
+    from tmt_geo.viz import Contender
+
+    config = TrainConfig(
+        out=out / name.lower(),
+        steps=steps,
+        batch_size=BATCH_SIZE,
+        block_size=CONTEXT,
+        learning_rate=LEARNING_RATE,
+        weight_decay=WEIGHT_DECAY,
+        seed=seed,
+        log_every=max(1, steps // 20),
+        eval_every=max(1, steps // 5),
+        threads=threads,
+        overwrite=overwrite,
+        progress=False,
+    )
+    result = train_model(model, tokenizer, *blocks, config, callbacks=[OneLineProgress(name)])
+    model.eval()
+    report = measure(model, tokenizer, splits.test, context=CONTEXT, batch_size=BATCH_SIZE)
+    sample = continue_text(model, tokenizer, PROMPT, max_new_tokens=SENTENCE_TOKENS, seed=seed, **SAMPLING)
+    return Contender(name, model.num_parameters(), report, result.history, result.tokens_per_second, sample)
+
+
+def read_passage(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, splits: TextSplits) -> Passage:
+    """Returns the beginning of a test document with the number of layers that computed each of its tokens."""
+    import torch
+
+    from tmt_geo.viz import Passage, layers_computed
+
+    heads = (text[: 20 * PASSAGE_TOKENS] for text in splits.test)  # enough text for the tokens wanted
+    ids = max((tokenizer(head, add_special_tokens=False).input_ids[:PASSAGE_TOKENS] for head in heads), key=len)
+    with torch.no_grad():
+        out = model(input_ids=torch.tensor([ids], device=model.device))
+    return Passage(
+        tokens=[tokenizer.decode([index]) for index in ids],
+        depth=layers_computed(out.exit_masks)[0].tolist(),
+        num_layers=len(out.exit_masks),
+        source="The text is the beginning of a test document; the model has not been trained on it.",
+    )
+
+
+def next_commands(out: Path) -> list[tuple[str, str]]:
+    """Returns commands to try after a demo, as ``(command, what it does)``."""
+    run, command = quoted(out / "tmt"), this_command()
+    return [
+        (f'{command} generate {run} "The" --sample --seed 1', "let the TMT write something else"),
+        (f"{command} evaluate {run} --split valid", "measure it on the other held-out part"),
+        (f"{command} train --preset small --steps 2000 --out runs/small", "train a larger one on the same text"),
+    ]
+
+
+def publish(out: Path, contenders: list[Contender], settings: dict[str, str], passage: Passage) -> None:
+    """Prints the comparison and writes it as ``report.html`` and ``results.json`` into ``out``."""
+    from tmt_geo.viz import build_report, comparison_rows
+
+    page = build_report(
+        contenders,
+        title="TMT beside a Llama of the same size",
+        settings=settings,
+        passage=passage,
+        prompt=PROMPT,
+        commands=[command for command, _ in next_commands(out)],
+        notes=NOTES,
+    )
+    (out / "report.html").write_text(page, encoding="utf-8")
+    models = {
+        c.name: {"parameters": c.parameters, "training_tokens_per_second": c.tokens_per_second} | asdict(c.evaluation)
+        for c in contenders
+    }
+    results = json.dumps({"settings": settings, "models": models}, indent=2) + "\n"
+    (out / "results.json").write_text(results, encoding="utf-8")
+
+    say()
+    print_table(comparison_rows(contenders), [contender.name for contender in contenders])
+    for contender in contenders:
+        say(f"\n{contender.name} writes:\n{indent(contender.sample, '    ')}")

@@ -1,0 +1,68 @@
+"""The one place that turns an error into a line for the user."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+UsageError = typer.BadParameter.__base__  # of typer's own click or, in older ones, of click
+# Python names an argument where the command has a flag by another name.
+FLAGS = {
+    "source": "--data",
+    "config_name": "--data-config",
+    "name_or_dir": "--tokenizer",
+    "learning_rate": "--lr",
+    "hidden_size": "--d-model",
+    "num_hidden_layers": "--n-layers",
+    "num_attention_heads": "--n-heads",
+    "max_position_embeddings": "--max-seq-len",
+}
+
+
+def known_errors() -> tuple[type[Exception], ...]:
+    """Returns what bad input raises: wrong arguments and values, and files that cannot be read or written.
+
+    Called when something has been raised already, so importing safetensors does not slow a start.
+    """
+    from safetensors import SafetensorError
+
+    return (UsageError, ValueError, OSError, SafetensorError)
+
+
+class OneLineErrors(TyperGroup):
+    """Commands whose known errors end as one line on stderr and exit code 2.
+
+    Anything else is a fault of the program and keeps its traceback; ``--debug`` shows that of known errors too.
+    """
+
+    def invoke(self, ctx: typer.Context) -> Any:
+        """Runs the command that the arguments name."""
+        try:
+            return super().invoke(ctx)
+        except known_errors() as error:
+            if ctx.params.get("debug"):
+                raise
+            command = self.commands.get(ctx.invoked_subcommand or "")
+            typer.echo(f"tmt-geo: error: {as_flag(one_line(error), command)}", err=True)
+            raise typer.Exit(2) from None
+
+
+def one_line(error: Exception) -> str:
+    """Returns the message of an error in one line, never empty."""
+    text = error.format_message() if isinstance(error, UsageError) else str(error)
+    return " ".join(text.split()) or type(error).__name__
+
+
+def as_flag(message: str, command: Any) -> str:
+    """Lets a message that begins with the name of an argument begin with the flag of the command instead."""
+    named = re.match(r"'(\w+)'", message)
+    if named is None or command is None:
+        return message
+    name = named[1]
+    options = [parameter.opts[0] for parameter in command.params]
+    flags = {option[2:].replace("-", "_"): option for option in options if option.startswith("--")}
+    flag = flags.get(name, FLAGS.get(name))
+    return message if flag not in flags.values() else flag + message[named.end() :]

@@ -1,0 +1,122 @@
+"""``tmt-geo evaluate``: perplexity and compute of a model over a whole split."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tmt_geo.cli.options import Data, DataConfig, Limit, Overwrite, Run, Streaming, TextColumn
+from tmt_geo.cli.runs import load_run, max_context, read_settings
+from tmt_geo.cli.screen import print_table, say
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+    from tmt_geo.evaluate import EvalReport
+
+LONGEST_DEFAULT_CONTEXT = 1024
+
+
+class Split(StrEnum):
+    """The parts of the text that a model is measured on."""
+
+    VALID = "valid"
+    TEST = "test"
+
+
+def evaluate(
+    run: Run,
+    data: Data | None = None,
+    data_config: DataConfig = None,
+    text_column: TextColumn = "text",
+    streaming: Streaming = False,
+    limit: Limit = None,
+    split: Annotated[Split, typer.Option(help="Part of the text.", rich_help_panel="Data")] = Split.TEST,
+    context: Annotated[
+        int | None, typer.Option(min=2, help="Tokens a window; default: the length it was trained at.")
+    ] = None,
+    stride: Annotated[int | None, typer.Option(min=1, help="Tokens between windows; default: context / 2.")] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Windows at a time.")] = 8,
+    tokenizer: Annotated[str | None, typer.Option(help="Another tokenizer: folder or hub name.")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Also write the figures to this file.")] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Measure a model on a whole split, every token scored exactly once.
+
+    Without --data the text is the one that the run was trained on (its own valid or test part), else the embedded one.
+    """
+    from tmt_geo.data import load_text
+    from tmt_geo.viz import Contender, comparison_rows
+
+    if json_file is not None:
+        check_file(json_file, overwrite)
+    settings = read_settings(run)
+    source = {"config_name": data_config, "text_column": text_column, "streaming": streaming, "limit": limit}
+    if data is None:
+        data, source = training_text(settings, limit)
+    model, tokens = load_run(run, tokenizer)
+    context = context or default_context(model, settings)
+    limit_of_model = max_context(model)
+    if limit_of_model is not None and context > limit_of_model:
+        raise ValueError(f"'context' exceeds the model's max_seq_len={limit_of_model} (got {context})")
+
+    splits = load_text(data, **source)
+    texts = getattr(splits, split.value)
+    say(f"{run}: {split.value} part of {splits.name}, context {context} tokens")
+    report = measure(model, tokens, texts, context=context, stride=stride, batch_size=batch_size, progress=True)
+    contender = Contender(run.name, model.num_parameters(), report)
+    print_table([*comparison_rows([contender]), ("tokens scored", [f"{report.tokens_scored:,}"])])
+    say(f"every token scored once; windows of {report.context} tokens every {report.stride}")
+    if json_file is not None:
+        facts = {"run": str(run), "data": data, "split": split.value, "parameters": contender.parameters}
+        json_file.write_text(json.dumps(facts | asdict(report), indent=2) + "\n", encoding="utf-8")
+        say(f"written: {json_file}")
+
+
+def check_file(path: Path, overwrite: bool) -> None:
+    """Tells before any work whether the figures could be written.
+
+    Raises:
+        ValueError: If there is no folder for the file, or the file exists and may not be replaced.
+    """
+    if path.is_dir() or not path.parent.is_dir():
+        raise ValueError(f"'json' must name a file in a folder that exists (got {path})")
+    if path.exists() and not overwrite:
+        raise ValueError(f"'json' exists; choose another name or pass --overwrite (got {path})")
+
+
+def training_text(settings: dict[str, Any], limit: int | None) -> tuple[str, dict[str, Any]]:
+    """Returns the source that a run was trained on and how it was read; the embedded text where it does not say."""
+    names = {"config_name": "data_config", "text_column": "text_column", "streaming": "streaming", "limit": "limit"}
+    source = {key: settings[name] for key, name in names.items() if name in settings}
+    return settings.get("data", "embedded"), source if limit is None else source | {"limit": limit}
+
+
+def default_context(model: PreTrainedModel, settings: dict[str, Any]) -> int:
+    """Returns the length that a run was trained at; for a model from elsewhere its limit, at most 1,024."""
+    return settings.get("block_size") or min(max_context(model) or LONGEST_DEFAULT_CONTEXT, LONGEST_DEFAULT_CONTEXT)
+
+
+def measure(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, texts: list[str], **options: Any
+) -> EvalReport:
+    """Measures a model on texts.
+
+    Args:
+        model: Any causal language model.
+        tokenizer: Its tokenizer.
+        texts: The documents of a split, all of which are scored as one stream.
+        options: Handed to :func:`tmt_geo.evaluate.evaluate_model`: ``context``, ``stride``, ``batch_size``, ...
+    """
+    from tmt_geo.data import byte_count, token_stream, word_count
+    from tmt_geo.evaluate import evaluate_model
+
+    stream = token_stream(texts, tokenizer)
+    counts = {"words": word_count(texts), "bytes": byte_count(texts)}
+    # Documents are told apart by the end-of-text token, so the first one begins after one too, for every model.
+    return evaluate_model(model, stream, **counts, start_token=tokenizer.eos_token_id, **options)
