@@ -39,7 +39,7 @@ def test_gates_hold_their_budget_while_training_and_after():
     from tmt_geo.ops.order import NodeOrder
 
     order = NodeOrder.uniform(10, 50)
-    out = encoder.eval().run(encoder.lin_in(torch.randn(500, 8)), order, slot_times(order, None, torch.float32))
+    out = encoder.eval().run(encoder.lin_in(torch.randn(500, 8)), order, slot_times(order, None))
     share = 1 - out.exit_masks().float().mean()
     assert abs(float(share) - 0.5) < 0.05
 

@@ -211,7 +211,9 @@ def test_save_and_load_is_bit_equal(model, ids, tmp_path):
         assert isinstance(loaded, TMTModel) and not loaded.training
         for (name, a), b in zip(model.state_dict().items(), loaded.state_dict().values(), strict=True):
             assert torch.equal(a, b), name
-        torch.testing.assert_close(loaded(ids).logits, expected.logits, rtol=0, atol=1e-6)  # same weights, other memory
+        torch.testing.assert_close(
+            loaded(ids).logits, expected.logits, rtol=0, atol=1e-6
+        )  # same weights, other memory
         assert loaded.lm_head.weight is loaded.embed_tokens.weight
     assert AutoConfig.from_pretrained(tmp_path).to_dict() == loaded.config.to_dict()
 

@@ -27,14 +27,14 @@ def test_a_frozen_node_keeps_its_state_and_is_still_heard(mesh):
     order = NodeOrder.from_batch(10)
     active = torch.tensor([4, 9])
     state = NodeState(x, active)
-    out, record = layer.step(state, order, slot_times(order, None, x.dtype))
+    out, record = layer.step(state, order, slot_times(order, None))
     frozen = torch.tensor([i for i in range(10) if i not in (4, 9)])
     assert torch.equal(out.x[frozen], x[frozen])
     full = layer(x)
     torch.testing.assert_close(out.x[active], full[active])  # as if nobody had left
     loud = x.clone()
     loud[8] += torch.randn(16)
-    heard, _ = layer.step(NodeState(loud, active), order, slot_times(order, None, x.dtype))
+    heard, _ = layer.step(NodeState(loud, active), order, slot_times(order, None))
     assert not torch.allclose(heard.x[9], out.x[9])
 
 
@@ -44,7 +44,7 @@ def test_keys_of_a_frozen_node_are_projected_once_more_and_kept():
         torch.nn.init.normal_(layer.gate.lin.weight)
     last = TMTLayer(8, heads=2, k=2)
     x, order = torch.randn(12, 8), NodeOrder.from_batch(12)
-    times = slot_times(order, None, x.dtype)
+    times = slot_times(order, None)
     first, _ = layers[0].step(NodeState(x), order, times)
     second, _ = layers[1].step(first, order, times)
     third, _ = last.step(second, order, times)
@@ -61,7 +61,7 @@ def test_keys_of_a_frozen_node_are_projected_once_more_and_kept():
 def test_everyone_frozen_costs_and_changes_nothing():
     layer = TMTLayer(8, heads=2, memory_anchors=2).train()
     x, order = torch.randn(5, 8), NodeOrder.from_batch(5)
-    state, record = layer.step(NodeState(x, torch.arange(0)), order, slot_times(order, None, x.dtype))
+    state, record = layer.step(NodeState(x, torch.arange(0)), order, slot_times(order, None))
     assert state.x is x and record.num_edges == 0 and record.mesh.num_edges == 0
 
 
@@ -69,7 +69,7 @@ def test_the_loss_reaches_the_gate_straight_through():
     gate, nxt = ExitGate(8, "fixed", 1.0), TMTLayer(8, heads=2).double()
     layer = TMTLayer(8, heads=2, gate=gate).double()
     x, order = torch.randn(6, 8, dtype=torch.float64), NodeOrder.from_batch(6)
-    times = slot_times(order, None, x.dtype)
+    times = slot_times(order, None)
     state, _ = layer.step(NodeState(x), order, times)
     out, _ = nxt.step(state, order, times)
     silent, _ = nxt.step(NodeState(state.x.detach(), key=state.key, value=state.value), order, times)

@@ -161,9 +161,7 @@ def train(
     if resume:
         check_same_run(out, {name: settings[name] for name in SAME_WHEN_RESUMED})
 
-    splits = load_text(
-        data, config_name=data_config, text_column=text_column, streaming=streaming, limit=limit
-    )
+    splits = load_text(data, config_name=data_config, text_column=text_column, streaming=streaming, limit=limit)
     say(f"text       {splits.name}")
     tokens = _tokenizer(splits, tokenizer, vocab_size)
     train_blocks = tokenize_blocks(splits.train, tokens, block_size)

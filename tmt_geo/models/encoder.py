@@ -153,7 +153,7 @@ class TMTEncoder(nn.Module):
             raise ValueError(f"'x' must be two-dimensional (got {x.dim()} dimensions)")
         order = NodeOrder.from_batch(x.size(0), batch, time, device=x.device)
         x = x if self.lin_in is None else self.lin_in(x)
-        out = self.run(x, order, slot_times(order, time, x.dtype)).x
+        out = self.run(x, order, slot_times(order, time)).x
         return out if self.lin_out is None else self.lin_out(out)
 
     def run(

@@ -74,8 +74,9 @@ class TemporalDecay(nn.Module):
         return {"gain" if self.form == "published" else "bias": self(lag)}
 
     def forward(self, lag: Tensor) -> Tensor:
-        """Decay of each head for each time difference."""
-        return (published_decay if self.form == "published" else log_decay)(lag, self.scalars.to(lag.dtype))
+        """Decay of each head for each time difference, integer or float, in the type of the weights."""
+        lag = lag.to(self.weight.dtype)  # only now: the difference of two timestamps is small, they are not
+        return (published_decay if self.form == "published" else log_decay)(lag, self.scalars)
 
     def half_life(self) -> Tensor:
         r"""Time after which a head's weight has halved, :math:`\ln 2 / r_h`, shape :math:`(H)`; ``"log"`` only.

@@ -184,7 +184,7 @@ class TMTLayer(nn.Module):
         if x.dim() != 2 or x.size(1) != self.channels:
             raise ValueError(f"'x' must have shape (N, {self.channels}) (got {tuple(x.shape)})")
         order = NodeOrder.from_batch(x.size(0), batch, time, device=x.device)
-        state, record = self.step(NodeState(x), order, slot_times(order, time, x.dtype))
+        state, record = self.step(NodeState(x), order, slot_times(order, time))
         if self.training:
             self.observe(record)
         return state.x
@@ -332,6 +332,6 @@ class TMTLayer(nn.Module):
         return f"{self.__class__.__name__}({self.channels}, heads={self.attention.heads}, {heard}{causal})"
 
 
-def slot_times(order: NodeOrder, time: Tensor | None, dtype: torch.dtype) -> Tensor:
-    """The time of each slot :math:`(B C)`: as given, or the rank of its node."""
-    return order.to_slots((order.rank if time is None else time).to(dtype))
+def slot_times(order: NodeOrder, time: Tensor | None) -> Tensor:
+    """The time of each slot :math:`(B C)`, of the type given: that of its node, or without any its rank."""
+    return order.to_slots(order.rank if time is None else time)

@@ -89,12 +89,9 @@ def exit_depth_html(passage: Passage, *, examples: int = 8) -> str:
         A self-contained HTML fragment without scripts, for a report or for ``IPython.display.HTML``.
     """
     layers, depths = passage.num_layers, sorted(set(passage.depth))
-    spans = "".join(
-        _span(token, depth, layers) for token, depth in zip(passage.tokens, passage.depth, strict=True)
-    )
+    spans = "".join(_span(token, depth, layers) for token, depth in zip(passage.tokens, passage.depth, strict=True))
     key = "".join(
-        f'<span class="tmt-key"><span class="d{depth}">{depth}</span>'
-        f"{'layer' if depth == 1 else 'layers'}</span>"
+        f'<span class="tmt-key"><span class="d{depth}">{depth}</span>{"layer" if depth == 1 else "layers"}</span>'
         for depth in range(1, layers + 1)
     )
     rules = "\n".join(f".tmt-depth .d{depth} {{ {_shade(depth, layers)} }}" for depth in range(1, layers + 1))

@@ -122,6 +122,18 @@ def test_pyg_habits():
     assert gps(x, edge_index).shape == (6, 8)
 
 
+@pytest.mark.parametrize("graph", ["table", "edges"])
+def test_time_may_be_integer_or_a_timestamp(graph):
+    """Positions as they are, and seconds since 1970, which float32 alone could not tell apart."""
+    conv, mesh = MeshAttention(3, 4, heads=2, decay="log", decay_rate=0.3), causal_mesh()
+    x, position = torch.randn(11, 3), torch.arange(11)
+    edges = mesh if graph == "table" else mesh.edge_index
+    expected = conv(x, edges, time=position.float())
+    torch.testing.assert_close(conv(x, edges, time=position), expected)
+    torch.testing.assert_close(conv(x, edges, time=1.7e9 + position.double()), expected)
+    assert not torch.allclose(conv(x, edges, time=3 * position), expected)
+
+
 def test_node_permutation():
     conv = MeshAttention(3, 4, heads=2, decay="log").double()
     x, time = torch.randn(7, 3, dtype=torch.float64), torch.rand(7, dtype=torch.float64)
@@ -165,6 +177,7 @@ def test_compiles_without_a_graph_break():
         ("'edge_attr'", {}, {"edge_attr": torch.zeros(1, 2)}),
         ("'edge_attr'", {"edge_dim": 2}, {}),
         ("'shift'", {"shift": True}, {"edge_index": torch.tensor([[3], [1]])}),
+        ("'edge_index'", {}, {"edge_index": causal_mesh(5)}),
         ("'form'", {"decay": "quick"}, {}),
         ("'rate'", {"decay": "log", "decay_rate": 0.0}, {}),
     ],

@@ -26,6 +26,7 @@ from tmt_geo.nn.conv.mesh_attention import MeshAttention
 from tmt_geo.nn.exit_gate import ExitGate
 from tmt_geo.nn.memory_anchors import MemoryAnchors
 from tmt_geo.nn.temporal_decay import TemporalDecay
+from tmt_geo.nn.tmt_layer import slot_times
 from tmt_geo.ops.order import NodeOrder
 
 
@@ -245,7 +246,7 @@ class TMTModel(PreTrainedModel, GenerationMixin):
         out = self.encoder.run(
             self.dropout(tokens.pick(x)),
             tokens.order,
-            tokens.slot_time.to(x.dtype) / self.config.max_position_embeddings,
+            tokens.slot_time / self.config.max_position_embeddings,
             None if past_key_values is None else past_key_values.layers,
             bool(self.config.output_hidden_states if output_hidden_states is None else output_hidden_states),
         )
@@ -293,7 +294,7 @@ class TMTModel(PreTrainedModel, GenerationMixin):
         """The tokens of a PyG batch."""
         order = NodeOrder.from_batch(x.size(0), batch, time, device=x.device)
         self._check_length(order.capacity)
-        return Tokens(x.shape[:1], order, None, order.to_slots((order.rank if time is None else time).double()))
+        return Tokens(x.shape[:1], order, None, slot_times(order, time).double())
 
     def _sequences(self, x: Tensor, attention_mask: Tensor | None, cache: TMTCache | None) -> Tokens:
         """The tokens of (B, S) sequences, padding left out, behind those in the cache."""

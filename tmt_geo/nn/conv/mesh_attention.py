@@ -311,8 +311,12 @@ class MeshAttention(MessagePassing):
                 raise ValueError(f"'time' must have one entry a node, ({x.size(0)},) (got {tuple(part.shape)})")
         if (edge_attr is None) != (self.lin_edge is None):
             raise ValueError(f"'edge_attr' and 'edge_dim' go together (got edge_dim={self.edge_dim})")
-        if isinstance(edge_index, Mesh) and edge_attr is not None:
+        if not isinstance(edge_index, Mesh):
+            return
+        if edge_attr is not None:
             raise ValueError("'edge_attr' goes with an edge_index (got a Mesh)")
+        if edge_index.num_nodes != x_src.size(0):
+            raise ValueError(f"'edge_index' must be a mesh over {x_src.size(0)} nodes (got {edge_index.num_nodes})")
 
     @staticmethod
     def _check_past(order: NodeOrder, source: Tensor, target: Tensor, mask: Tensor | None = None) -> None:
