@@ -42,15 +42,6 @@ class PlaceModel(BigramModel):
         return CausalLMOutput(logits=logits)
 
 
-@pytest.fixture(scope="session", autouse=True)
-def one_thread():
-    """Models this small only make threads wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture
 def bigram():
     def make(vocab_size=7, seed=0, dtype=torch.float32, cls=BigramModel, **config):

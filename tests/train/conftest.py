@@ -14,15 +14,6 @@ from tmt_geo.train import TrainConfig
 VOCAB, BLOCK = 50, 12
 
 
-@pytest.fixture(scope="session", autouse=True)
-def one_thread():
-    """Models this small only make threads wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="session")
 def llama():
     def make(**config):

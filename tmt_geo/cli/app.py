@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from importlib.metadata import PackageNotFoundError, version
 from typing import Annotated
 
@@ -48,4 +49,7 @@ def root(
 
 def main() -> None:
     """The console entry point."""
+    # Read when torch starts its threads: waiting ones sleep. Spinning, as they do by default, they take the cores from
+    # whatever else runs on a shared machine, this command's own work included.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     app()

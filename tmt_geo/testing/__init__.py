@@ -2,5 +2,6 @@
 
 from tmt_geo.testing.causal import assert_causal, perturb_suffix
 from tmt_geo.testing.close import assert_grads_close
+from tmt_geo.testing.memory import largest_tensor
 
-__all__ = ["assert_causal", "assert_grads_close", "perturb_suffix"]
+__all__ = ["assert_causal", "assert_grads_close", "largest_tensor", "perturb_suffix"]
