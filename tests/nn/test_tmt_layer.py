@@ -8,16 +8,22 @@ from tmt_geo.ops.order import NodeOrder
 FULL = {"window": 2, "decay": "log", "shift": True, "rotary": True, "memory_anchors": 3}
 
 
-def test_two_graphs_are_two_batches_of_one_in_any_order():
-    layer = TMTLayer(16, heads=2, k=3, **FULL).double().eval()
-    x, batch = torch.randn(13, 16, dtype=torch.float64), torch.tensor([0] * 8 + [2] * 5)
-    time = torch.rand(13, dtype=torch.float64)
+@pytest.mark.parametrize("mesh", [True, False])
+@pytest.mark.parametrize("sizes", [(8, 5), (6, 6)])
+def test_two_graphs_are_two_batches_of_one_in_any_order(mesh, sizes):
+    layer = TMTLayer(16, heads=2, k=3, mesh=mesh, **{**FULL, "decay": "log" if mesh else None}).double().eval()
+    n = sum(sizes)
+    x, batch = torch.randn(n, 16, dtype=torch.float64), torch.tensor([0] * sizes[0] + [2] * sizes[1])
+    time = torch.rand(n, dtype=torch.float64)
     out = layer(x, batch, time)
     for graph in (0, 2):
         own = batch == graph
         torch.testing.assert_close(layer(x[own], None, time[own]), out[own])
-    perm = torch.randperm(13)
+    perm = torch.randperm(n)
     torch.testing.assert_close(layer(x[perm], batch[perm], time[perm]), out[perm])
+    one = slice(sizes[0])
+    torch.testing.assert_close(layer(x[one][perm[perm < sizes[0]]], None, time[one][perm[perm < sizes[0]]]),
+                               out[one][perm[perm < sizes[0]]])  # fmt: skip
 
 
 @pytest.mark.parametrize("mesh", [True, False])

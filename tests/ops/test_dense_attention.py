@@ -22,7 +22,11 @@ def setup(groups, targets):
 
 
 @pytest.mark.parametrize("groups", [1, 2, 4])
-@pytest.mark.parametrize("targets", [None, [1, 3, 4, 9], [7]], ids=["all", "some", "one"])
+@pytest.mark.parametrize(
+    "targets",
+    [None, [1, 3, 4, 9], [7], [5, 6, 7, 8, 9, 0, 1, 2, 3, 4], [1, 0, 2, 3, 4, 5, 6, 7, 8, 9]],
+    ids=["all", "some", "one", "rows swapped", "unsorted"],
+)
 def test_dense_attention_is_attention_over_all_past_edges(groups, targets):
     row, rank, _, q, k, v, edge_index = setup(groups, targets)
     out = dense_attention(q, k.view(2, 5, groups, C), v.view(2, 5, groups, C), row, rank)

@@ -11,6 +11,7 @@ GRAPHS = {
     "ragged": (lambda: torch.tensor([0] * 5 + [1] * 1 + [2] * 9), 15),
     "empty graphs": (lambda: torch.tensor([1] * 4 + [4] * 6), 10),
     "unsorted": (lambda: torch.randint(3, (17,)), 17),
+    "equal sizes, unsorted": (lambda: torch.tensor([0, 1, 2] * 5)[torch.randperm(15)], 15),
     "single node": (lambda: None, 1),
 }
 
@@ -139,3 +140,13 @@ def test_bad_input_names_the_argument(argument, arguments):
 def test_the_definition_on_a_case_done_by_hand():
     # 2 is like 0 and unlike 1; 1 has only 0 to hear.
     assert edges(naive_knn_graph(torch.eye(3)[[0, 1, 0]], 1, causal=True)) == {(0, 1), (0, 2)}
+
+
+def test_many_small_graphs_share_a_block(monkeypatch):
+    counts = [3, 0, 5, 2, 2, 40, 1, 1]
+    order = torch.arange(sum(counts))
+    monkeypatch.setattr(blocked_file, "SCORES", 100)
+    cut = list(blocked_file.blocks(order, counts, capacity=5))
+    assert torch.equal(torch.cat([ask for *_, ask in cut]), order)
+    assert [(first, last) for first, last, _ in cut] == [(0, 4), (4, 5), (5, 6), (5, 6), (6, 8)]
+    assert all(ask.numel() * 5 <= 100 for *_, ask in cut)

@@ -15,8 +15,8 @@ def search_dense(
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """See :func:`tmt_geo.ops.knn.search`."""
     num_graphs, capacity, _ = index.shape
-    full = query.size(0) == num_graphs * capacity
-    if full:  # every slot asks, in order: rows of queries are rows of slots
+    full = query.size(0) == num_graphs * capacity and bool((row.diff() >= 0).all())
+    if full:  # every slot asks, row by row: rows of queries are rows of slots
         asked, asking = None, query.view(num_graphs, -1, query.size(-1))
         asking_rank = rank.view(num_graphs, -1)
     else:
