@@ -1,8 +1,9 @@
 """What each mechanism does at the size of the demo: one short run a row, on WikiText-2.
 
-    python -m benchmarks.levers --data wikitext-2 --out benchmarks/results/levers
+    python -m benchmarks.levers --data wikitext-2 --readme
 
-A finished row is not run again. A row says in which direction a lever pulls, not how far: one seed, little training.
+`wikitext-2` is a folder with train.txt, valid.txt and test.txt; hub names work too. A finished row is not run again. A
+row says in which direction a lever pulls, not how far: one seed, little training.
 """
 
 from __future__ import annotations
@@ -23,12 +24,15 @@ from tmt_geo.train import TrainConfig, train_model
 SIZE = {"d_model": 128, "n_layers": 4, "n_heads": 4, "max_seq_len": 256, "dropout": 0.0}
 VOCAB_SIZE = 4096
 VALID_TOKENS = 40_960
+README = Path(__file__).parents[1] / "README.md"
+RESULTS = Path(__file__).parent / "results" / "levers"
+MARKS = ("<!-- levers -->", "<!-- end of levers -->")
 
 ROWS = {
     "llama": None,
     "default": {},
     "exit off": {"exit": False},
-    "exit budget 0.5": {"exit_budget": 0.5},
+    "exit budget 0.75": {"exit_budget": 0.75},
     "mesh off": {"exit": False, "mesh": False, "decay": None},
     "window off": {"exit": False, "window": 0},
     "window 16": {"exit": False, "window": 16},
@@ -58,13 +62,46 @@ def build(options: dict | None, vocab_size: int):
     return match_llama(model.num_parameters(), vocab_size=vocab_size, **size)
 
 
+def result_file(folder: Path, row: str) -> Path:
+    """Where the result of a row is kept."""
+    return folder / f"{row.replace(',', '').replace(' ', '-')}.json"
+
+
+def table(folder: Path) -> str:
+    """All finished rows as a table in Markdown."""
+    lines = [
+        "| row | parameters | token ppl | word ppl | active share | MFLOP a token, layers | head |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for name in ROWS:
+        path = result_file(folder, name)
+        if not path.exists():
+            continue
+        row = json.loads(path.read_text(encoding="utf-8"))
+        valid = row["valid"]
+        active = sum(valid["active_share"]) / len(valid["active_share"])
+        lines.append(
+            f"| {name} | {row['params']:,} | {valid['token_ppl']:.1f} | {valid['word_ppl']:.0f} | {active:.2f} "
+            f"| {valid['flops_per_token'] / 1e6:.2f} | {valid['flops_per_token_head'] / 1e6:.2f} |"
+        )
+    return "\n".join(lines)
+
+
+def write_readme(text: str) -> None:
+    """Put the table between its marks in README.md."""
+    before, rest = README.read_text(encoding="utf-8").split(MARKS[0])
+    _, after = rest.split(MARKS[1])
+    README.write_text(f"{before}{MARKS[0]}\n{text}\n{MARKS[1]}{after}", encoding="utf-8")
+
+
 def main() -> None:
     """Run the rows that have no result yet, then print them all."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default="wikitext-2")
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/levers"))
-    parser.add_argument("--steps", type=int, default=400)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--readme", action="store_true", help="put the table into README.md")
     parser.add_argument("--rows", nargs="*", default=list(ROWS), choices=list(ROWS))
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
@@ -75,7 +112,7 @@ def main() -> None:
     valid = tokenizer.decode(token_stream(splits.valid, tokenizer)[:VALID_TOKENS])
     stream = token_stream([valid], tokenizer)
     for name in arguments.rows:
-        path = arguments.out / f"{name.replace(',', '').replace(' ', '-')}.json"
+        path = result_file(arguments.out, name)
         if path.exists():
             continue
         model = build(ROWS[name], len(tokenizer))
@@ -92,17 +129,9 @@ def main() -> None:
         path.write_text(json.dumps(row, indent=1) + "\n", encoding="utf-8")
         print(name, report.token_ppl, report.active_share, flush=True)
 
-    print(f"{'row':<22}{'parameters':>12}{'token ppl':>11}{'active':>8}{'MFLOP/token':>13}")
-    for name in ROWS:
-        path = arguments.out / f"{name.replace(',', '').replace(' ', '-')}.json"
-        if path.exists():
-            row = json.loads(path.read_text(encoding="utf-8"))
-            valid = row["valid"]
-            active = sum(valid["active_share"]) / len(valid["active_share"])
-            print(
-                f"{name:<22}{row['params']:>12,}{valid['token_ppl']:>11.1f}{active:>8.2f}"
-                f"{valid['flops_per_token'] / 1e6:>13.2f}"
-            )
+    print(table(arguments.out))
+    if arguments.readme:
+        write_readme(table(arguments.out))
 
 
 if __name__ == "__main__":

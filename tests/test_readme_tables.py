@@ -35,4 +35,4 @@ def test_anchors_keep_full_rank_and_gates_their_budget_on_real_text():
         assert set(row.get("anchor_rank", [16])) == {16}, name
         if options.get("exit", True):
             share = sum(row["valid"]["active_share"]) / len(row["valid"]["active_share"])
-            assert abs(share - options.get("exit_budget", 0.75)) <= 0.05, name
+            assert abs(share - options.get("exit_budget", 0.5)) <= 0.05, name

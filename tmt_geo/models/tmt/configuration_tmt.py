@@ -113,7 +113,7 @@ class TMTConfig(PreTrainedConfig):
     exit: bool = True
     exit_rule: str | None = None
     exit_threshold: float | None = None
-    exit_budget: float = 0.75
+    exit_budget: float = 0.5
     exit_loss_coef: float = 0.1
     dual_stream: bool = True
     ffn_stream_dim: int | None = None
