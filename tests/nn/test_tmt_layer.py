@@ -69,6 +69,10 @@ def test_everyone_frozen_costs_and_changes_nothing():
     x, order = torch.randn(5, 8), NodeOrder.from_batch(5)
     state, record = layer.step(NodeState(x, torch.arange(0)), order, slot_times(order, None))
     assert state.x is x and record.num_edges == 0 and record.mesh.num_edges == 0
+    anchors = layer.memory.anchors.clone()
+    assert record.memory_statistic is not None  # so that ranks with and without active nodes reduce alike
+    layer.observe(record)
+    assert torch.equal(layer.memory.anchors, anchors)
 
 
 def test_the_loss_reaches_the_gate_straight_through():

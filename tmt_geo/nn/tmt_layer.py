@@ -255,7 +255,11 @@ class TMTLayer(nn.Module):
             state.fresh = state.active
             cache.write(order.slot, state.key, state.value, self._index(state.x))
         nothing = Mesh(state.active.new_zeros(0, 1), state.x.new_zeros(0, 1).bool(), order.num_slots, state.active)
-        return state, LayerRecord(state.active, nothing if self.mesh else None, state.active.new_zeros(()))
+        record = LayerRecord(state.active, nothing if self.mesh else None, state.active.new_zeros(()))
+        if self.memory is not None and self.training:  # other ranks may have something to say: add nothing to it
+            anchors = self.memory.anchors
+            record = record._replace(memory_statistic=anchors.new_zeros(anchors.size(0), anchors.size(1) + 1))
+        return state, record
 
     def _index(self, x: Tensor) -> Tensor:
         """The features that are searched, of no width where nobody searches."""
