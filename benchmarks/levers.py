@@ -35,7 +35,6 @@ ROWS = {
     "exit budget 0.75": {"exit_budget": 0.75},
     "mesh off": {"exit": False, "mesh": False, "decay": None},
     "window off": {"exit": False, "window": 0},
-    "window 16": {"exit": False, "window": 16},
     "shift off": {"exit": False, "shift": False},
     "decay off": {"exit": False, "decay": None},
     "decay rate 8": {"exit": False, "decay_rate": 8.0},
