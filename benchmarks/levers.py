@@ -56,9 +56,8 @@ def build(options: dict | None, vocab_size: int):
     model = TMTModel(TMTConfig(vocab_size=vocab_size, **SIZE, **(options or {})))
     if options is not None:
         return model
-    size = {name: SIZE[name] for name in ("d_model", "n_layers", "n_heads", "max_seq_len", "dropout")}
     torch.manual_seed(0)
-    return match_llama(model.num_parameters(), vocab_size=vocab_size, **size)
+    return match_llama(model.num_parameters(), vocab_size=vocab_size, **SIZE)
 
 
 def result_file(folder: Path, row: str) -> Path:

@@ -1,6 +1,7 @@
 """No number in the README that a committed result does not hold."""
 
 import importlib.util
+import json
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -24,8 +25,6 @@ def test_the_table_of_levers_is_that_of_the_results():
 def test_anchors_keep_full_rank_and_gates_their_budget_on_real_text():
     """What the committed runs on WikiText-2 show, so that a run which fails it is not committed unseen."""
     levers = load("levers")
-    import json
-
     for name, options in levers.ROWS.items():
         path = levers.result_file(levers.RESULTS, name)
         if not path.exists() or options is None:

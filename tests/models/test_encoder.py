@@ -2,6 +2,8 @@ import pytest
 import torch
 
 from tmt_geo import TMTEncoder
+from tmt_geo.nn.tmt_layer import slot_times
+from tmt_geo.ops.order import NodeOrder
 
 
 def test_shapes_and_batches():
@@ -35,9 +37,6 @@ def test_gates_hold_their_budget_while_training_and_after():
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-    from tmt_geo.nn.tmt_layer import slot_times
-    from tmt_geo.ops.order import NodeOrder
-
     order = NodeOrder.uniform(10, 50)
     out = encoder.eval().run(encoder.lin_in(torch.randn(500, 8)), order, slot_times(order, None))
     share = 1 - out.exit_masks().float().mean()

@@ -131,6 +131,9 @@ def test_cache_can_be_cropped_reordered_and_repeated(model, ids):
     assert model(ids[[0, 0, 1, 1, 2, 2], :1], past_key_values=cache).logits.shape == (6, 1, VOCAB)
     with pytest.raises(ValueError, match="'past_key_values'"):
         model(ids[:, :1], past_key_values=cache)
+    with pytest.raises(ValueError, match="max_seq_len"):
+        model(ids[[0] * 6].repeat(1, 4), past_key_values=cache)
+    assert cache.get_seq_length() == 22  # a refused step leaves the cache as it was
     cache.reset()
     assert cache.get_seq_length() == 0
 

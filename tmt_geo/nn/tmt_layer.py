@@ -257,8 +257,8 @@ class TMTLayer(nn.Module):
         nothing = Mesh(state.active.new_zeros(0, 1), state.x.new_zeros(0, 1).bool(), order.num_slots, state.active)
         record = LayerRecord(state.active, nothing if self.mesh else None, state.active.new_zeros(()))
         if self.memory is not None and self.training:  # other ranks may have something to say: add nothing to it
-            anchors = self.memory.anchors
-            record = record._replace(memory_statistic=anchors.new_zeros(anchors.size(0), anchors.size(1) + 1))
+            nothing_read = state.x.new_zeros(0, self.memory.num_anchors)
+            record = record._replace(memory_statistic=self.memory.statistic(state.x[:0], nothing_read))
         return state, record
 
     def _index(self, x: Tensor) -> Tensor:
@@ -288,7 +288,8 @@ class TMTLayer(nn.Module):
         else:
             key, value, index = (order.to_slots(part) for part in (key, value, index))
         if not self.mesh:
-            return *self._listen_densely(query, key, value, row, rank, slot, order, slot_time), (rank + 1).sum()
+            out = self._listen_densely(query, key, value, row, rank, slot, order, slot_time)
+            return out, None, (rank + 1).sum()
 
         table, mask = search(
             asking, index.view(order.num_graphs, order.capacity, -1), row, rank, order.sizes, self.k,
@@ -303,7 +304,7 @@ class TMTLayer(nn.Module):
         out, _ = self.attention.attend(query, key, value, table, mask, own, lag)
         return out.flatten(1), Mesh(table, mask, order.num_slots, slot), mask.sum() + rank.numel()
 
-    def _listen_densely(self, query, key, value, row, rank, slot, order, slot_time):
+    def _listen_densely(self, query, key, value, row, rank, slot, order, slot_time) -> Tensor:
         key, value = (part.view(order.num_graphs, order.capacity, *part.shape[1:]) for part in (key, value))
         dropout = self.dropout if self.training else 0.0
         if self.attention.decay is None:
@@ -312,7 +313,7 @@ class TMTLayer(nn.Module):
             lag = slot_time[slot].unsqueeze(1) - slot_time.view(order.num_graphs, -1)[row]  # [T, C]
             terms = self.attention.decay.terms(lag)
             out = decayed_dense_attention(query, key, value, row, rank, dropout=dropout, **terms)
-        return out.flatten(1), None
+        return out.flatten(1)
 
     def _leave(self, state: NodeState, record: LayerRecord, y: Tensor, running: Tensor | None):
         """Ask the gate who stays active."""

@@ -30,8 +30,8 @@ def dense_attention(
     num_graphs, capacity = key.shape[:2]
     shared = {"dropout_p": dropout, "enable_gqa": query.size(1) != key.size(2)}
     key, value = key.transpose(1, 2), value.transpose(1, 2)  # [B, H', S, C]
-    in_order = bool(((row * capacity + rank).diff() > 0).all())
-    if query.size(0) == num_graphs * capacity and in_order:  # every slot listens: the kernel knows the mask
+    full = query.size(0) == num_graphs * capacity and bool(((row * capacity + rank).diff() > 0).all())
+    if full:  # every slot listens, in order: the kernel knows the mask
         query = query.view(num_graphs, capacity, *query.shape[1:]).transpose(1, 2)
         out = F.scaled_dot_product_attention(query, key, value, is_causal=True, **shared)
         return out.transpose(1, 2).flatten(0, 1)

@@ -86,23 +86,34 @@ class TMTCache(Cache):
         self.seen: Tensor | None = None  # (B, P) bool: which columns were tokens, not padding
         self.capacity = 0
 
-    def admit(self, mask: Tensor) -> Tensor:
-        """Make room for a step with this mask of new columns (B, n); return the tokens each row had before (B)."""
-        if self.seen is not None and self.seen.size(0) != mask.size(0):
+    def lengths(self, rows: int, device=None) -> Tensor:
+        """The tokens that each of `rows` sequences has so far (B).
+
+        Raises:
+            ValueError: If the cache holds another number of sequences.
+        """
+        if self.seen is None:
+            return torch.zeros(rows, dtype=torch.long, device=device)
+        if self.seen.size(0) != rows:
             raise ValueError(
-                f"'past_key_values' holds {self.seen.size(0)} sequences (got {mask.size(0)} sequences of new tokens)"
+                f"'past_key_values' holds {self.seen.size(0)} sequences (got {rows} sequences of new tokens)"
             )
-        self.seen = mask.new_zeros(mask.size(0), 0) if self.seen is None else self.seen
-        lengths = self.seen.sum(1)
-        self.seen = torch.cat([self.seen, mask], dim=1)
-        needed = int(self.seen.sum(1).max())
+        return self.seen.sum(1)
+
+    def admit(self, mask: Tensor, needed: int) -> int:
+        """Make room for new columns with this mask (B, n), after which the longest row has `needed` tokens.
+
+        Returns:
+            int: Slots in a row.
+        """
+        self.seen = mask if self.seen is None else torch.cat([self.seen, mask], dim=1)
         if needed > self.capacity:
             # What is known at the start is held exactly; what is generated doubles it.
             self.capacity = needed if self.capacity == 0 else max(needed, 2 * self.capacity)
         for layer in self.layers:
             layer.reserve(mask.size(0), self.capacity)
             layer.length = self.seen.size(1)
-        return lengths
+        return self.capacity
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
         """Columns seen, padding included."""

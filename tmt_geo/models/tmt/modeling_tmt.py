@@ -315,15 +315,14 @@ class TMTModel(PreTrainedModel, GenerationMixin):
         full = torch.ones(rows, columns, dtype=torch.bool, device=x.device) if mask is None else mask
         if not bool(full.any()):
             raise ValueError("'attention_mask' must leave at least one token (got none)")
-        before = full.new_zeros(rows, dtype=torch.long) if cache is None else cache.admit(full)
+        before = full.new_zeros(rows, dtype=torch.long) if cache is None else cache.lengths(rows, x.device)
         row = full.nonzero()[:, 0]
         rank = (before.unsqueeze(1) + full.cumsum(1) - 1)[full]
         sizes = before + full.sum(1)
         longest = int(sizes.max())
-        self._check_length(longest)
-        capacity = longest if cache is None else cache.capacity
-        packed = cache is None and mask is None
-        order = NodeOrder(row, rank, sizes, capacity, packed)
+        self._check_length(longest)  # before the cache is touched: a refused step leaves it as it was
+        capacity = longest if cache is None else cache.admit(full, longest)
+        order = NodeOrder(row, rank, sizes, capacity, packed=False)
         place = None if mask is None else full.flatten().nonzero().squeeze(1)
         slot_time = torch.arange(capacity, device=x.device, dtype=torch.double).repeat(rows)
         return Tokens(x.shape[:2], order, place, slot_time)
