@@ -7,7 +7,10 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch_geometric.utils import scatter, softmax
+from torch_geometric.utils import softmax
+
+from tmt_geo.ops.edges import Edges, edge_dot, edge_sum
+from tmt_geo.ops.shift import shifted_rows
 
 
 def mesh_attention(
@@ -17,7 +20,8 @@ def mesh_attention(
     edge_index: Tensor,
     bias: Tensor | None = None,
     gain: Tensor | None = None,
-) -> Tensor:
+    dropout: float = 0.0,
+) -> tuple[Tensor, Tensor]:
     r"""Attention over edges, :math:`\alpha_{ij} = \lambda_{ij}\,\mathrm{softmax}_j(q_i^\top k_j / \sqrt{C} + b_{ij})`.
 
     TemporalMesh Transformer, eqs. 2 and 3. A gain :math:`\lambda` acts after the softmax, so that rows no longer sum
@@ -25,25 +29,41 @@ def mesh_attention(
 
     Args:
         query (Tensor): Queries of the targets, shape :math:`(T, H, C)`.
-        key (Tensor): Keys of the sources, shape :math:`(N, H, C)`.
-        value (Tensor): Values of the sources, shape :math:`(N, H, C)`.
+        key (Tensor): Keys of the sources, shape :math:`(N, H', C)`; every :math:`H / H'` query heads share one.
+        value (Tensor): Values of the sources, shape :math:`(N, H', C)`.
         edge_index (Tensor): Sources and targets, shape :math:`(2, E)`.
         bias (Tensor, optional): Added to the scores, shape :math:`(E, H)`.
         gain (Tensor, optional): Multiplied with the weights, shape :math:`(E, H)`.
+        dropout (float): Probability with which a weight is dropped.
 
     Returns:
-        Tensor: Shape :math:`(T, H, C)`; zero for a target that hears nothing.
+        tuple[Tensor, Tensor]: Output :math:`(T, H, C)`, zero for a target that hears nothing, and weights
+        :math:`(E, H)` before dropout.
     """
     src, dst = edge_index
-    alpha = edge_weights(query[dst], key[src], dst, query.size(0), bias, gain)  # [E, H]
-    return scatter(alpha.unsqueeze(-1) * value[src], dst, dim=0, dim_size=query.size(0), reduce="sum")
+    order = None
+    if bool((dst[1:] < dst[:-1]).any()):
+        order = dst.argsort(stable=True)
+        src, dst = src[order], dst[order]
+        bias, gain = (None if term is None else term[order] for term in (bias, gain))
+    edges = Edges.from_sorted(src, dst, key.size(0), query.size(0))
+    alpha = weigh(edge_dot(query, key, edges), query.size(-1), dst, query.size(0), bias, gain, edges.ptr)
+    weight = F.dropout(alpha, dropout) if dropout else alpha
+    out = edge_sum(weight.to(value.dtype), value, edges)
+    return out, alpha if order is None else torch.empty_like(alpha).index_copy(0, order, alpha)
 
 
-def edge_weights(
-    query: Tensor, key: Tensor, dst: Tensor, num_targets: int, bias: Tensor | None, gain: Tensor | None, ptr=None
+def weigh(
+    score: Tensor,
+    channels: int,
+    dst: Tensor,
+    num_targets: int,
+    bias: Tensor | None = None,
+    gain: Tensor | None = None,
+    ptr: Tensor | None = None,
 ) -> Tensor:
-    """The weights of :func:`mesh_attention`, from queries and keys already gathered, both (E, H, C), shape (E, H)."""
-    score = (query * key).sum(-1) / math.sqrt(query.size(-1))  # [E, H]
+    """The weights of :func:`mesh_attention` from the products of queries and keys, both of shape (E, H)."""
+    score = score / math.sqrt(channels)
     if bias is not None:
         score = score + bias
     alpha = softmax(score, dst, ptr, num_targets)
@@ -73,7 +93,7 @@ def table_attention(
         mask (Tensor): Which entries are edges, shape :math:`(T, K)`.
         own (tuple[Tensor, Tensor], optional): Key and value of each target, both :math:`(T, H', C)`: the self edge.
         mix (tuple[Tensor, Tensor], optional): Shares in :math:`[0, 1]`, :math:`(H', C)` each, by which a neighbour's
-            key and value become those of the source after it (row + 1), see :func:`shifted`.
+            key and value become those of the source after it (row + 1), see :func:`tmt_geo.ops.shift.shifted_rows`.
         bias (Tensor, optional): Added to the scores, shape :math:`(T, K + 1, H)`, the self edge last; without `own`
             :math:`(T, K, H)`.
         gain (Tensor, optional): Multiplied with the weights after the softmax, shaped like `bias`.
@@ -82,44 +102,57 @@ def table_attention(
     Returns:
         tuple[Tensor, Tensor]: Output :math:`(T, H, C)`, and weights :math:`(T, K + 1, H)` before dropout.
     """
-    targets, heads, channels = query.shape
-    groups = key.size(1)
-    query = query.view(targets, groups, heads // groups, channels)
-    near_key = gather(key, table, mix and mix[0]).unsqueeze(3)  # [T, K, H', 1, C]
-    score = (query.unsqueeze(1) * near_key).sum(-1).flatten(2)  # [T, K, H]
+    key, value, columns = _heard(key, value, table, own, mix)
     if own is not None:
-        self_score = (query * own[0].unsqueeze(2)).sum(-1).flatten(1)
-        score = torch.cat([score, self_score.unsqueeze(1)], dim=1)
         mask = F.pad(mask, (0, 1), value=True)
-    score = score / math.sqrt(channels)
+    if torch.compiler.is_compiling():  # the compiler around us fuses plain code itself
+        dot, weighted_sum = _gathered_dot, _gathered_sum
+    else:
+        dot, weighted_sum, columns = edge_dot, edge_sum, Edges.from_table(columns, key.size(0))
+    score = dot(query, key, columns).view(*mask.shape, -1).mul_(1 / math.sqrt(query.size(-1)))  # [T, K + 1, H]
     if bias is not None:
         score = score + bias
     heard = mask.unsqueeze(-1)
-    alpha = score.masked_fill(~heard, torch.finfo(score.dtype).min).softmax(dim=1)
-    alpha = alpha * heard  # a target that hears nothing gets zero, not the mean of nothing
+    alpha = score.masked_fill_(~heard, torch.finfo(score.dtype).min).softmax(dim=1)
+    if own is None:
+        alpha = alpha * heard  # a target that hears nothing gets zero, not the mean of nothing
     if gain is not None:
         alpha = alpha * gain
-    weight = F.dropout(alpha, dropout).view(targets, alpha.size(1), groups, heads // groups, 1)
-    near_value = gather(value, table, mix and mix[1]).unsqueeze(3)
-    out = (weight[:, : table.size(1)] * near_value).sum(1)  # [T, H', H / H', C]
-    if own is not None:
-        out = out + weight[:, -1] * own[1].unsqueeze(2)
-    return out.flatten(1, 2), alpha
+    weight = F.dropout(alpha, dropout) if dropout else alpha
+    return weighted_sum(weight.flatten(0, 1).to(value.dtype), value, columns), alpha
 
 
-def gather(source: Tensor, table: Tensor, share: Tensor | None = None) -> Tensor:
-    """Rows of `source` (N, H, C) for a table (T, K), shape (T, K, H, C), moved by `share` towards the row after."""
-    if share is None:
-        return source[table]
-    if table.numel() < source.size(0):  # one new token among thousands of cached ones: touch what is heard alone
-        return torch.lerp(source[table], source[(table + 1).clamp(max=source.size(0) - 1)], share)
-    return shifted(source, share)[table]
+def _gathered_dot(a: Tensor, b: Tensor, table: Tensor) -> Tensor:
+    """:func:`tmt_geo.ops.edges.edge_dot` as plain code over a table (T, K)."""
+    a = a.unflatten(1, (b.size(1), -1)).unsqueeze(1)
+    return (a * b[table].unsqueeze(3)).sum(-1).view(table.numel(), -1)
 
 
-def shifted(source: Tensor, share: Tensor) -> Tensor:
-    r"""Tell what came next: :math:`s'_j = (1 - \mu)\, s_j + \mu\, s_{j+1}` over the rows of `source` (N, H, C).
+def _gathered_sum(weight: Tensor, b: Tensor, table: Tensor) -> Tensor:
+    """:func:`tmt_geo.ops.edges.edge_sum` as plain code over a table (T, K)."""
+    weight = weight.view(*table.shape, b.size(1), -1, 1)
+    return (weight * b[table].unsqueeze(3)).sum(1).flatten(1, 2)
 
-    A neighbour found by likeness is worth most for what followed it. Node :math:`j + 1` is no later than the target
-    :math:`i > j`, so causality holds; the self edge, for which it would be later, is not shifted.
-    """
-    return torch.lerp(source, source.roll(-1, 0), share)
+
+def _heard(key: Tensor, value: Tensor, table: Tensor, own, mix) -> tuple[Tensor, Tensor, Tensor]:
+    """What is heard as rows of keys and of values, moved by `mix`, and the row of each edge, the self edge last."""
+    shares = (None, None) if mix is None else mix
+    if table.numel() < key.size(0):  # one new token among thousands of cached ones: touch what is heard alone
+        key, value = (_near(part, table, share) for part, share in zip((key, value), shares, strict=True))
+        shares = (None, None)
+        table = torch.arange(table.numel(), device=table.device).view(table.shape)
+    num_rows = key.size(0)
+    key, value = (
+        shifted_rows(part, None if own is None else own[i], shares[i]) for i, part in enumerate((key, value))
+    )
+    if own is None:
+        return key, value, table
+    column = torch.arange(num_rows, num_rows + table.size(0), device=table.device)
+    return key, value, torch.cat([table, column.unsqueeze(1)], dim=1)
+
+
+def _near(source: Tensor, table: Tensor, share: Tensor | None) -> Tensor:
+    """The rows of `source` (N, H, C) that a table (T, K) names, shape (T K, H, C), moved by `share`."""
+    table = table.flatten()
+    near = source[table]
+    return near if share is None else torch.lerp(near, source[(table + 1).clamp(max=source.size(0) - 1)], share)

@@ -30,6 +30,39 @@ def test_table_and_edge_list_agree_in_value_and_every_gradient(decay, options, c
 
 
 @pytest.mark.parametrize("decay", [None, "log", "published"])
+@pytest.mark.parametrize("options", [{}, {"kv_heads": 2}, {"kv_heads": 1}, {"add_self_loops": False}], ids=str)
+@pytest.mark.parametrize("ordered", [True, False], ids=["sorted", "shuffled"])
+def test_without_messages_and_with_them(decay, options, ordered):
+    """A hook asks for the messages; a node of this graph has no edge, and one edge stands in it twice."""
+    conv = MeshAttention(5, 6, heads=4, decay=decay, **options).double()
+    x, time = torch.randn(11, 5, dtype=torch.float64, requires_grad=True), torch.rand(11, dtype=torch.float64)
+    edge_index = torch.cat([torch.randint(10, (2, 40)), torch.tensor([[3, 3], [4, 4]])], dim=1)
+    edge_index = edge_index[:, edge_index[1].argsort()] if ordered else edge_index
+    assert conv._fusable(None)
+    fused, (edges, alpha) = conv(x, edge_index, time=time, return_attention_weights=True)
+    seen = []
+    handle = conv.register_message_forward_hook(lambda module, inputs, out: seen.append(out.shape))
+    plain, (plain_edges, plain_alpha) = conv(x, edge_index, time=time, return_attention_weights=True)
+    handle.remove()
+    assert seen == [(edges.size(1), 4, 6)]
+    assert torch.equal(edges, plain_edges)
+    torch.testing.assert_close(alpha, plain_alpha)
+    assert_grads_close(fused, plain, {"x": x, **dict(conv.named_parameters())})
+
+
+def test_a_subclass_with_messages_of_its_own_is_asked_for_them():
+    class Doubled(MeshAttention):
+        def message(self, value_j, alpha):
+            return 2 * alpha.unsqueeze(-1) * value_j
+
+    x, edge_index = torch.randn(4, 3), torch.tensor([[0, 1, 2], [1, 2, 3]])
+    conv, plain = Doubled(3, 2, heads=2), MeshAttention(3, 2, heads=2)
+    plain.load_state_dict(conv.state_dict())
+    assert not conv._fusable(None)
+    torch.testing.assert_close(conv(x, edge_index), 2 * plain(x, edge_index))
+
+
+@pytest.mark.parametrize("decay", [None, "log", "published"])
 def test_conv_is_the_definition_with_projections(decay):
     conv = MeshAttention(5, 3, heads=2, decay=decay).double()
     x = torch.randn(9, 5, dtype=torch.float64, requires_grad=True)

@@ -15,7 +15,7 @@ from torch_geometric.utils import add_self_loops, is_torch_sparse_tensor, remove
 from tmt_geo.nn.temporal_decay import TemporalDecay
 from tmt_geo.ops.knn import check_options, knn_graph
 from tmt_geo.ops.mesh import Mesh
-from tmt_geo.ops.mesh_attention import edge_weights, table_attention
+from tmt_geo.ops.mesh_attention import mesh_attention, table_attention, weigh
 from tmt_geo.ops.order import NodeOrder
 from tmt_geo.ops.rotary import rotary
 
@@ -30,7 +30,8 @@ class MeshAttention(MessagePassing):
 
     where :math:`b_{ij} = -r_h |t_i - t_j|` for ``decay="log"`` and :math:`\lambda_{ij} = \sigma(w_h |t_i - t_j|)` for
     ``decay="published"`` (rows then no longer sum to one). Given an ``edge_index`` it propagates like any convolution;
-    given a :class:`~tmt_geo.Mesh` it takes the table of neighbours, which is faster and gives the same.
+    given a :class:`~tmt_geo.Mesh` it takes the table of neighbours, which is faster and gives the same. Messages exist
+    in memory only where something asks for them: edge features, an explainer, a hook, or a subclass.
 
     Args:
         in_channels (int or tuple): Size of each input sample, ``-1`` to infer it; a tuple for source and target.
@@ -238,7 +239,13 @@ class MeshAttention(MessagePassing):
         return edge_index, edge_attr
 
     def _attend_edges(self, query, key, value, edge_index, time, order, edge_attr):
+        """Over an edge list, without a message for each edge in memory wherever nobody asks for messages."""
         size = (key.size(0), query.size(0))
+        if self._fusable(edge_attr):
+            source, target = edge_index if self.flow == "source_to_target" else edge_index.flip(0)
+            terms = {} if self.decay is None else self.decay.terms(time[1][target] - time[0][source])
+            dropout = self.dropout if self.training else 0.0
+            return mesh_attention(query, key, value, torch.stack([source, target]), dropout=dropout, **terms)
         after = None
         if self.shift is not None:
             self._check_past(order, *edge_index)
@@ -256,6 +263,16 @@ class MeshAttention(MessagePassing):
         out = self.propagate(edge_index, value=value, next_value=next_value, alpha=dropped, edge=edge, size=size)
         return out, alpha
 
+    def _fusable(self, edge_attr: OptTensor) -> bool:
+        """Whether nothing needs the messages themselves: no edge features, explainer, hook, or compiler around."""
+        if edge_attr is not None or self.shift is not None or self.explain or torch.compiler.is_compiling():
+            return False
+        if type(self).message is not MeshAttention.message or type(self).edge_update is not MeshAttention.edge_update:
+            return False
+        hooks = ("_propagate", "_message", "_aggregate", "_edge_update")
+        hooked = any(found for name, found in vars(self).items() if name.startswith(hooks) and name.endswith("_hooks"))
+        return self.aggr == "add" and not hooked
+
     def edge_update(
         self,
         query_i: Tensor,
@@ -271,10 +288,8 @@ class MeshAttention(MessagePassing):
     ) -> Tensor:
         """Weights of the edges, shape :math:`(|E|, H)`."""
         key = self._carried(key_j, next_key_j, 0, edge_index_i, edge_index_j, edge)
-        terms = {"bias": None, "gain": None}
-        if self.decay is not None:
-            terms.update(self.decay.terms((time_i - time_j).squeeze(1)))
-        return edge_weights(query_i, key, edge_index_i, size_i, terms["bias"], terms["gain"], ptr)
+        terms = {} if self.decay is None else self.decay.terms((time_i - time_j).squeeze(1))
+        return weigh((query_i * key).sum(-1), self.out_channels, edge_index_i, size_i, ptr=ptr, **terms)
 
     def message(
         self,

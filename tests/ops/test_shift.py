@@ -1,0 +1,46 @@
+import pytest
+import torch
+
+from tmt_geo.ops.shift import shifted_rows
+
+
+def naive(source, own, share):
+    rows = [(1 - share) * source[j] + share * source[j + 1] for j in range(len(source) - 1)]
+    return torch.stack([*rows, *source[-1:], *([] if own is None else own)])
+
+
+@pytest.mark.parametrize("size", [1, 2, 7])
+@pytest.mark.parametrize("behind", [None, 0, 3])
+def test_rows_and_every_gradient_match_the_loop(size, behind):
+    source = torch.randn(size, 2, 3, dtype=torch.float64, requires_grad=True)
+    share = torch.rand(2, 3, dtype=torch.float64, requires_grad=True)
+    own = None if behind is None else torch.randn(behind, 2, 3, dtype=torch.float64, requires_grad=True)
+    inputs = [part for part in (source, share, own) if part is not None]
+    out, expected = shifted_rows(source, own, share), naive(source, own, share)
+    torch.testing.assert_close(out, expected)
+    grad = torch.randn_like(out)
+    for got, wanted in zip(
+        torch.autograd.grad(out, inputs, grad),
+        torch.autograd.grad(expected, inputs, grad, materialize_grads=True),
+        strict=True,
+    ):
+        torch.testing.assert_close(got, wanted)
+
+
+def test_second_derivatives():
+    source, own = (torch.randn(4, 1, 2, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    share = torch.rand(1, 2, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradgradcheck(shifted_rows, (source, own, share))
+
+
+def test_without_a_share_nothing_is_shifted():
+    source, own = torch.randn(4, 1, 2), torch.randn(2, 1, 2)
+    assert torch.equal(shifted_rows(source, own), torch.cat([source, own]))
+    assert shifted_rows(source) is source
+
+
+def test_no_rows():
+    empty = torch.zeros(0, 1, 2, requires_grad=True)
+    share = torch.rand(1, 2, requires_grad=True)
+    shifted_rows(empty, empty, share).sum().backward()
+    assert empty.grad.shape == (0, 1, 2)

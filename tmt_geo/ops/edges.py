@@ -1,0 +1,223 @@
+"""The two products that attention over edges is made of, and their gradients: nothing of size E x C is kept."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.functional import embedding_bag
+
+from tmt_geo.ops.compiled import Compiled
+
+CHUNK = (
+    2**19
+)  # gathered numbers held at once: 2 MiB in float32, so that they are still in the cache when they are read
+
+
+@dataclass(frozen=True)
+class Edges:
+    r"""Edges grouped by their targets (the rows of a sparse matrix in CSR form).
+
+    Args:
+        source (Tensor): The source of each edge, shape :math:`(E)`; edges of one target stand together.
+        ptr (Tensor): Where the edges of each target begin, shape :math:`(T + 1)`.
+        num_sources (int): The number of sources :math:`N`.
+        width (int, optional): The number of edges of every target, if it is the same.
+    """
+
+    source: Tensor
+    ptr: Tensor
+    num_sources: int
+    width: int | None = None
+    _bags: dict = field(default_factory=dict, repr=False, compare=False)
+
+    @classmethod
+    def from_table(cls, table: Tensor, num_sources: int) -> Edges:
+        """The edges of a table of sources, shape (T, K), row after row."""
+        ptr = torch.arange(table.size(0) + 1, device=table.device) * table.size(1)
+        return cls(table.reshape(-1), ptr, num_sources, table.size(1))
+
+    @classmethod
+    def from_sorted(cls, source: Tensor, target: Tensor, num_sources: int, num_targets: int) -> Edges:
+        """The edges of an edge list whose targets do not fall."""
+        degree = torch.bincount(target, minlength=num_targets)
+        return cls(source, torch.cat([degree.new_zeros(1), degree.cumsum(0)]), num_sources)
+
+    @property
+    def num_targets(self) -> int:
+        """The number of targets :math:`T`."""
+        return self.ptr.numel() - 1
+
+    @cached_property
+    def target(self) -> Tensor:
+        """The target of each edge, shape :math:`(E)`."""
+        index = torch.arange(self.num_targets, device=self.ptr.device)
+        return index.repeat_interleave(self.ptr.diff(), output_size=self.source.numel())
+
+    def bags(self, heads: int, groups: int) -> Bags:
+        """The edges as bags of rows, one for each target and head; `groups` heads of the sources are shared."""
+        if (heads, groups) not in self._bags:
+            build = Bags.ragged if self.width is None else Bags.even
+            self._bags[heads, groups] = build(self, heads, groups)
+        return self._bags[heads, groups]
+
+    @cached_property
+    def reverse(self) -> tuple[Edges, Tensor]:
+        """The edges the other way round, grouped by what was their source, and which edge each of them was."""
+        source, order = self.source.sort(stable=True)
+        return Edges.from_sorted(self.target[order], source, self.num_targets, self.num_sources), order
+
+
+class Bags(NamedTuple):
+    """Edges as ``torch.nn.functional.embedding_bag`` takes them: heads of a target side by side, as in memory.
+
+    Attributes:
+        row: The row of each entry among the sources' rows (N H').
+        begin: Where each bag begins (T H); None if `row` is two-dimensional, a bag a row.
+        place: Where the weight of each edge and head goes (E H); None in a table, where a transposition does it.
+        width: The number of edges of every target, if it is the same.
+    """
+
+    row: Tensor
+    begin: Tensor | None
+    place: Tensor | None
+    width: int | None
+
+    @classmethod
+    def even(cls, edges: Edges, heads: int, groups: int) -> Bags:
+        """Of a table."""
+        row = edges.source.view(-1, 1, edges.width) * groups + _group(heads, groups, edges).unsqueeze(1)  # [T, H, K]
+        return cls(row.flatten(0, 1), None, None, edges.width)
+
+    @classmethod
+    def ragged(cls, edges: Edges, heads: int, groups: int) -> Bags:
+        """Of targets with any number of edges."""
+        head = torch.arange(heads, device=edges.source.device)
+        degree, begin = edges.ptr.diff(), edges.ptr[:-1]
+        # Edge e of target t, the n-th of its d, has head h at t's begin * H + h * d + n.
+        first = torch.arange(edges.source.numel(), device=head.device) + begin.index_select(0, edges.target) * (
+            heads - 1
+        )
+        place = (first.unsqueeze(1) + degree.index_select(0, edges.target).unsqueeze(1) * head).view(-1)
+        row = (edges.source.unsqueeze(1) * groups + _group(heads, groups, edges)).view(-1)
+        row = torch.empty_like(row).scatter_(0, place, row)
+        return cls(row, (begin.unsqueeze(1) * heads + degree.unsqueeze(1) * head).view(-1), place, None)
+
+    def lay_out(self, weight: Tensor) -> Tensor:
+        """Weights (E, H) in the shape of `row`."""
+        if self.place is None:
+            return weight.view(-1, self.width, weight.size(1)).transpose(1, 2).flatten(0, 1)
+        weight = weight.reshape(-1)
+        return torch.empty_like(weight).scatter_(0, self.place, weight)
+
+
+def _group(heads: int, groups: int, edges: Edges) -> Tensor:
+    """Of the sources' heads, the one that each head shares (H)."""
+    return torch.arange(heads, device=edges.source.device) // (heads // groups)
+
+
+def edge_dot(a: Tensor, b: Tensor, edges: Edges) -> Tensor:
+    r"""The products :math:`s_e = a_{t(e)}^\top b_{s(e)}` of each head on each edge (sampled dense-dense).
+
+    Args:
+        a (Tensor): Rows of the targets, shape :math:`(T, H, C)`.
+        b (Tensor): Rows of the sources, shape :math:`(N, H', C)`; every :math:`H / H'` heads share one.
+        edges (Edges): The edges.
+
+    Returns:
+        Tensor: Shape :math:`(E, H)`.
+    """
+    return _EdgeDot.apply(a, b, edges)
+
+
+def edge_sum(weight: Tensor, b: Tensor, edges: Edges) -> Tensor:
+    r"""The sums :math:`y_t = \sum_{e: t(e) = t} w_e\, b_{s(e)}` over the edges into each target (sparse-dense).
+
+    Args:
+        weight (Tensor): Weight of each head on each edge, shape :math:`(E, H)`.
+        b (Tensor): Rows of the sources, shape :math:`(N, H', C)`; every :math:`H / H'` heads share one.
+        edges (Edges): The edges.
+
+    Returns:
+        Tensor: Shape :math:`(T, H, C)`; zero for a target without edges.
+    """
+    return _EdgeSum.apply(weight, b, edges)
+
+
+def _back_to_sources(weight: Tensor, a: Tensor, edges: Edges, groups: int) -> Tensor:
+    """The sums over the edges out of each source, shape (N, H', C): the transposed product."""
+    back, order = edges.reverse
+    out = edge_sum(weight.index_select(0, order), a, back)  # [N, H, C]
+    heads = out.size(1)
+    return out if heads == groups else out.unflatten(1, (groups, heads // groups)).sum(2)
+
+
+class _EdgeDot(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, a, b, edges):
+        ctx.save_for_backward(a, b)
+        ctx.edges = edges
+        work = edges.source.numel() * a.size(1) * a.size(2)
+        return _dot(work, a.detach(), b.detach(), edges.target, edges.source)
+
+    @staticmethod
+    def backward(ctx, grad):
+        a, b = ctx.saved_tensors
+        grad_a = edge_sum(grad, b, ctx.edges) if ctx.needs_input_grad[0] else None
+        grad_b = _back_to_sources(grad, a, ctx.edges, b.size(1)) if ctx.needs_input_grad[1] else None
+        return grad_a, grad_b, None
+
+
+class _EdgeSum(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, weight, b, edges):
+        ctx.save_for_backward(weight, b)
+        ctx.edges = edges
+        return _sum(weight.detach(), b.detach(), edges)
+
+    @staticmethod
+    def backward(ctx, grad):
+        weight, b = ctx.saved_tensors
+        grad_weight = edge_dot(grad, b, ctx.edges) if ctx.needs_input_grad[0] else None
+        grad_b = _back_to_sources(weight, grad, ctx.edges, b.size(1)) if ctx.needs_input_grad[1] else None
+        return grad_weight, grad_b, None
+
+
+def _gathered_dot(a: Tensor, b: Tensor, target: Tensor, source: Tensor) -> Tensor:
+    """What is compiled."""
+    a = a.unflatten(1, (b.size(1), -1))
+    return (a[target] * b[source].unsqueeze(2)).sum(-1).flatten(1)
+
+
+def _chunked_dot(a: Tensor, b: Tensor, target: Tensor, source: Tensor) -> Tensor:
+    """The same, a piece of the edges at a time, and one buffer for all: fresh memory costs more than the products."""
+    edges, (_, heads, channels), groups = source.numel(), a.shape, b.size(1)
+    left, right = a.reshape(-1, heads * channels), b.reshape(-1, groups * channels)
+    step = max(1, CHUNK // max(heads * channels, 1))
+    asking = a.new_empty(min(step, edges), left.size(1))
+    near = b.new_empty(min(step, edges), right.size(1))
+    out = a.new_empty(edges, heads)
+    for start in range(0, edges, step):
+        here = slice(start, min(start + step, edges))
+        size = here.stop - start
+        torch.index_select(left, 0, target[here], out=asking[:size])
+        torch.index_select(right, 0, source[here], out=near[:size])
+        product = asking[:size].view(size, groups, -1, channels).mul_(near[:size].view(size, groups, 1, channels))
+        out[here] = product.sum(-1).view(size, heads)
+    return out
+
+
+_dot = Compiled(_gathered_dot, _chunked_dot)
+
+
+def _sum(weight: Tensor, b: Tensor, edges: Edges) -> Tensor:
+    heads, channels = weight.size(1), b.size(2)
+    if edges.source.numel() == 0:
+        return b.new_zeros(edges.num_targets, heads, channels)
+    bags = edges.bags(heads, b.size(1))
+    rows = b.contiguous().view(-1, channels)  # of strides 0 the kernel makes slow work
+    out = embedding_bag(bags.row, rows, bags.begin, per_sample_weights=bags.lay_out(weight), mode="sum")
+    return out.view(-1, heads, channels)
