@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from tmt_geo import TMTEncoder
-from tmt_geo.nn.tmt_layer import slot_times
+from tmt_geo.nn.frame import Frame
 from tmt_geo.ops.order import NodeOrder
 
 
@@ -38,7 +38,7 @@ def test_gates_hold_their_budget_while_training_and_after():
         optimizer.step()
         optimizer.zero_grad()
     order = NodeOrder.uniform(10, 50)
-    out = encoder.eval().run(encoder.lin_in(torch.randn(500, 8)), order, slot_times(order, None))
+    out = encoder.eval().run(encoder.lin_in(torch.randn(500, 8)), Frame.of(order))
     share = 1 - out.exit_masks().float().mean()
     assert abs(float(share) - 0.5) < 0.05
 

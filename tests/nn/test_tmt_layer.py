@@ -2,7 +2,8 @@ import pytest
 import torch
 
 from tmt_geo import ExitGate, TMTLayer
-from tmt_geo.nn.tmt_layer import NodeState, slot_times
+from tmt_geo.nn.frame import Frame
+from tmt_geo.nn.tmt_layer import NodeState
 from tmt_geo.ops.order import NodeOrder
 
 FULL = {"window": 2, "decay": "log", "shift": True, "rotary": True, "memory_anchors": 3}
@@ -33,14 +34,14 @@ def test_a_frozen_node_keeps_its_state_and_is_still_heard(mesh):
     order = NodeOrder.from_batch(10)
     active = torch.tensor([4, 9])
     state = NodeState(x, active)
-    out, record = layer.step(state, order, slot_times(order, None))
+    out, record = layer.step(state, Frame.of(order))
     frozen = torch.tensor([i for i in range(10) if i not in (4, 9)])
     assert torch.equal(out.x[frozen], x[frozen])
     full = layer(x)
     torch.testing.assert_close(out.x[active], full[active])  # as if nobody had left
     loud = x.clone()
     loud[8] += torch.randn(16)
-    heard, _ = layer.step(NodeState(loud, active), order, slot_times(order, None))
+    heard, _ = layer.step(NodeState(loud, active), Frame.of(order))
     assert not torch.allclose(heard.x[9], out.x[9])
 
 
@@ -50,10 +51,10 @@ def test_keys_of_a_frozen_node_are_projected_once_more_and_kept():
         torch.nn.init.normal_(layer.gate.lin.weight)
     last = TMTLayer(8, heads=2, k=2)
     x, order = torch.randn(12, 8), NodeOrder.from_batch(12)
-    times = slot_times(order, None)
-    first, _ = layers[0].step(NodeState(x), order, times)
-    second, _ = layers[1].step(first, order, times)
-    third, _ = last.step(second, order, times)
+    frame = Frame.of(order)
+    first, _ = layers[0].step(NodeState(x), frame)
+    second, _ = layers[1].step(first, frame)
+    third, _ = last.step(second, frame)
     gone = torch.tensor([i for i in range(12) if i not in first.active])  # left after the first layer
     assert 0 < gone.numel() < 12 and 0 < second.active.numel() < first.active.numel()
     expected, _ = layers[1].attention.key_value(layers[1].norm_attention(first.x[gone]))
@@ -67,7 +68,7 @@ def test_keys_of_a_frozen_node_are_projected_once_more_and_kept():
 def test_everyone_frozen_costs_and_changes_nothing():
     layer = TMTLayer(8, heads=2, memory_anchors=2).train()
     x, order = torch.randn(5, 8), NodeOrder.from_batch(5)
-    state, record = layer.step(NodeState(x, torch.arange(0)), order, slot_times(order, None))
+    state, record = layer.step(NodeState(x, torch.arange(0)), Frame.of(order))
     assert state.x is x and record.num_edges == 0 and record.mesh.num_edges == 0
     anchors = layer.memory.anchors.clone()
     assert record.memory_statistic is not None  # so that ranks with and without active nodes reduce alike
@@ -79,10 +80,10 @@ def test_the_loss_reaches_the_gate_straight_through():
     gate, nxt = ExitGate(8, "fixed", 1.0), TMTLayer(8, heads=2).double()
     layer = TMTLayer(8, heads=2, gate=gate).double()
     x, order = torch.randn(6, 8, dtype=torch.float64), NodeOrder.from_batch(6)
-    times = slot_times(order, None)
-    state, _ = layer.step(NodeState(x), order, times)
-    out, _ = nxt.step(state, order, times)
-    silent, _ = nxt.step(NodeState(state.x.detach(), key=state.key, value=state.value), order, times)
+    frame = Frame.of(order)
+    state, _ = layer.step(NodeState(x), frame)
+    out, _ = nxt.step(state, frame)
+    silent, _ = nxt.step(NodeState(state.x.detach(), key=state.key, value=state.value), frame)
     torch.testing.assert_close(out.x, silent.x)  # nothing in value
     weight = torch.randn_like(out.x)
     (out.x * weight).sum().backward()

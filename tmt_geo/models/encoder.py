@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch_geometric.nn.dense.linear import Linear
 
 from tmt_geo.nn.exit_gate import ExitGate
-from tmt_geo.nn.tmt_layer import LayerCache, LayerRecord, NodeState, TMTLayer, slot_times
+from tmt_geo.nn.frame import Frame
+from tmt_geo.nn.tmt_layer import LayerCache, LayerRecord, NodeState, TMTLayer
 from tmt_geo.ops.exit import stay_rate
 from tmt_geo.ops.order import NodeOrder
 
@@ -153,14 +154,13 @@ class TMTEncoder(nn.Module):
             raise ValueError(f"'x' must be two-dimensional (got {x.dim()} dimensions)")
         order = NodeOrder.from_batch(x.size(0), batch, time, device=x.device)
         x = x if self.lin_in is None else self.lin_in(x)
-        out = self.run(x, order, slot_times(order, time)).x
+        out = self.run(x, Frame.of(order, time)).x
         return out if self.lin_out is None else self.lin_out(out)
 
     def run(
         self,
         x: Tensor,
-        order: NodeOrder,
-        slot_time: Tensor,
+        frame: Frame,
         cache: list[LayerCache] | None = None,
         hidden_states: bool = False,
     ) -> EncoderOutput:
@@ -171,16 +171,16 @@ class TMTEncoder(nn.Module):
         for i, layer in enumerate(self.layers):
             step = layer.step
             if self.gradient_checkpointing and self.training:
-                state, record = self._gradient_checkpointing_func(step, state, order, slot_time, None, observed[i])
+                state, record = self._gradient_checkpointing_func(step, state, frame, None, observed[i])
             else:
-                state, record = step(state, order, slot_time, None if cache is None else cache[i], observed[i])
+                state, record = step(state, frame, None if cache is None else cache[i], observed[i])
             records.append(record)
             if hidden_states:
                 seen.append(state.x)
         if self.training:
             for layer, record in zip(self.layers, records, strict=True):
                 layer.observe(record)
-        return EncoderOutput(self.norm(state.x), order, records, seen)
+        return EncoderOutput(self.norm(state.x), frame.order, records, seen)
 
     def __repr__(self) -> str:
         return f"{self.__class__.__name__}({self.hidden_channels}, num_layers={len(self.layers)})"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -48,7 +49,7 @@ class DualStreamFFN(nn.Module):
         hidden = F.dropout(F.gelu(self.lin_in(x)), self.dropout, self.training)
         syntax, semantic = hidden.chunk(2, dim=-1)
         gate = self.gate(x).sigmoid()
-        out = gate * self.syntax_out(syntax) + (1 - gate) * self.semantic_out(semantic)
+        out = torch.lerp(self.semantic_out(semantic), self.syntax_out(syntax), gate)
         return (out, gate) if return_gate else out
 
     def __repr__(self) -> str:

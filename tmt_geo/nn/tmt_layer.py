@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from tmt_geo.nn.conv.mesh_attention import MeshAttention
 from tmt_geo.nn.dual_stream import FFN, DualStreamFFN
 from tmt_geo.nn.exit_gate import ExitGate
+from tmt_geo.nn.frame import Frame
 from tmt_geo.nn.memory_anchors import MemoryAnchors
 from tmt_geo.ops.dense_attention import decayed_dense_attention, dense_attention
 from tmt_geo.ops.knn import check_options, index_features, search
 from tmt_geo.ops.mesh import Mesh
 from tmt_geo.ops.order import NodeOrder
-from tmt_geo.ops.temporal import window_slots
 
 
 class LayerCache(Protocol):
@@ -184,7 +184,7 @@ class TMTLayer(nn.Module):
         if x.dim() != 2 or x.size(1) != self.channels:
             raise ValueError(f"'x' must have shape (N, {self.channels}) (got {tuple(x.shape)})")
         order = NodeOrder.from_batch(x.size(0), batch, time, device=x.device)
-        state, record = self.step(NodeState(x), order, slot_times(order, time))
+        state, record = self.step(NodeState(x), Frame.of(order, time))
         if self.training:
             self.observe(record)
         return state.x
@@ -205,8 +205,7 @@ class TMTLayer(nn.Module):
     def step(
         self,
         state: NodeState,
-        order: NodeOrder,
-        slot_time: Tensor,
+        frame: Frame,
         cache: LayerCache | None = None,
         observed: Observed | None = None,
     ) -> tuple[NodeState, LayerRecord]:
@@ -214,8 +213,7 @@ class TMTLayer(nn.Module):
 
         Args:
             state (NodeState): What the layer before has left.
-            order (NodeOrder): Where the nodes stand, on the grid of all slots, cached ones included.
-            slot_time (Tensor): Time of each slot :math:`(B C)`, for the decay.
+            frame (Frame): Where the nodes stand.
             cache (LayerCache, optional): Where earlier nodes are, and these are to be.
             observed (Observed, optional): What the step began with.
 
@@ -225,11 +223,12 @@ class TMTLayer(nn.Module):
         observed = self.observed() if observed is None else observed
         targets = state.active
         if targets is not None and targets.numel() == 0:
-            return self._nobody(state, order, cache)
+            return self._nobody(state, frame, cache)
 
-        key, value = self._speak(state, order)
         x = state.x if targets is None else state.x[targets]
-        out, mesh, num_edges = self._listen(x, key, value, state, order, slot_time, cache)
+        h = self.norm_attention(x)
+        key, value = self._speak(state, frame, h if state.fresh is None and targets is None else None)
+        out, mesh, num_edges = self._listen(h, key, value, state, frame, cache)
         y = x + self._drop(self.lin_out(out))
         y = y + self._drop(self.ffn(self.norm_ffn(y)))
         memory_statistic = None
@@ -248,13 +247,15 @@ class TMTLayer(nn.Module):
         state = NodeState(x, targets, targets, key, value)
         return (state, record) if self.gate is None else self._leave(state, record, y, observed.running)
 
-    def _nobody(self, state: NodeState, order: NodeOrder, cache: LayerCache | None) -> tuple[NodeState, LayerRecord]:
+    def _nobody(self, state: NodeState, frame: Frame, cache: LayerCache | None) -> tuple[NodeState, LayerRecord]:
         """Nobody listens, so that nobody needs to speak, but to those who come later."""
         if cache is not None:
-            state.key, state.value = self._speak(state, order)
+            state.key, state.value = self._speak(state, frame)
             state.fresh = state.active
-            cache.write(order.slot, state.key, state.value, self._index(state.x))
-        nothing = Mesh(state.active.new_zeros(0, 1), state.x.new_zeros(0, 1).bool(), order.num_slots, state.active)
+            cache.write(frame.order.slot, state.key, state.value, self._index(state.x))
+        nothing = Mesh(
+            state.active.new_zeros(0, 1), state.x.new_zeros(0, 1).bool(), frame.order.num_slots, state.active
+        )
         record = LayerRecord(state.active, nothing if self.mesh else None, state.active.new_zeros(()))
         if self.memory is not None and self.training:  # other ranks may have something to say: add nothing to it
             nothing_read = state.x.new_zeros(0, self.memory.num_anchors)
@@ -265,21 +266,30 @@ class TMTLayer(nn.Module):
         """The features that are searched, of no width where nobody searches."""
         return index_features(x) if self.mesh else x.new_zeros(x.size(0), 0)
 
-    def _speak(self, state: NodeState, order: NodeOrder) -> tuple[Tensor, Tensor]:
-        """Keys and values of all nodes, projecting only those whose state has changed."""
+    def _angles(self, frame: Frame, nodes: Tensor | None, dtype: torch.dtype) -> tuple[Tensor, Tensor] | None:
+        """The rotations of these nodes, or of all."""
+        if not self.attention.rotary:
+            return None
+        angles = frame.rotation(self.attention.out_channels, dtype)
+        return angles if nodes is None else (angles[0][nodes], angles[1][nodes])
+
+    def _speak(self, state: NodeState, frame: Frame, h: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Keys and values of all nodes, projecting only those whose state has changed; `h`: all states, normalised."""
         fresh = state.fresh
         if fresh is None:
-            return self.attention.key_value(self.norm_attention(state.x), order.rank)
+            h = self.norm_attention(state.x) if h is None else h
+            return self.attention.key_value(h, self._angles(frame, None, h.dtype))
         if fresh.numel() == 0:
             return state.key, state.value
-        key, value = self.attention.key_value(self.norm_attention(state.x[fresh]), order.rank[fresh])
+        h = self.norm_attention(state.x[fresh])
+        key, value = self.attention.key_value(h, self._angles(frame, fresh, h.dtype))
         return state.key.index_copy(0, fresh, key), state.value.index_copy(0, fresh, value)
 
-    def _listen(self, x, key, value, state, order, slot_time, cache):
+    def _listen(self, h, key, value, state, frame, cache):
         """Attention of the targets to the slots they may hear: output (T, F), mesh over slots, number of edges."""
-        targets = state.active
+        order, targets = frame.order, state.active
         row, rank, slot = (part if targets is None else part[targets] for part in (order.row, order.rank, order.slot))
-        query = self.attention.query(self.norm_attention(x), rank)
+        query = self.attention.query(h, self._angles(frame, targets, h.dtype))
         own = (key, value) if targets is None else (key[targets], value[targets])
         index = self._index(state.x)
         asking = index if targets is None else index[targets]
@@ -288,7 +298,7 @@ class TMTLayer(nn.Module):
         else:
             key, value, index = (order.to_slots(part) for part in (key, value, index))
         if not self.mesh:
-            out = self._listen_densely(query, key, value, row, rank, slot, order, slot_time)
+            out = self._listen_densely(query, key, value, row, rank, slot, frame)
             return out, None, (rank + 1).sum()
 
         table, mask = search(
@@ -296,21 +306,22 @@ class TMTLayer(nn.Module):
             causal=self.causal, backend=self.backend, skip=self.window,
         )  # fmt: skip
         if self.window:
-            near, heard = window_slots(slot, rank, self.window)
+            near, heard = (part if targets is None else part[targets] for part in frame.window(self.window))
             table, mask = torch.cat([table, near], dim=1), torch.cat([mask, heard], dim=1)
         lag = None
         if self.attention.decay is not None:
-            lag = slot_time[slot].unsqueeze(1) - slot_time[table]
+            lag = frame.slot_time[slot].unsqueeze(1) - frame.slot_time[table]
         out, _ = self.attention.attend(query, key, value, table, mask, own, lag)
         return out.flatten(1), Mesh(table, mask, order.num_slots, slot), mask.sum() + rank.numel()
 
-    def _listen_densely(self, query, key, value, row, rank, slot, order, slot_time) -> Tensor:
-        key, value = (part.view(order.num_graphs, order.capacity, *part.shape[1:]) for part in (key, value))
+    def _listen_densely(self, query, key, value, row, rank, slot, frame) -> Tensor:
+        num_graphs, capacity = frame.order.num_graphs, frame.order.capacity
+        key, value = (part.view(num_graphs, capacity, *part.shape[1:]) for part in (key, value))
         dropout = self.dropout if self.training else 0.0
         if self.attention.decay is None:
             out = dense_attention(query, key, value, row, rank, dropout=dropout)
         else:
-            lag = slot_time[slot].unsqueeze(1) - slot_time.view(order.num_graphs, -1)[row]  # [T, C]
+            lag = frame.slot_time[slot].unsqueeze(1) - frame.slot_time.view(num_graphs, -1)[row]  # [T, C]
             terms = self.attention.decay.terms(lag)
             out = decayed_dense_attention(query, key, value, row, rank, dropout=dropout, **terms)
         return out.flatten(1)
@@ -335,8 +346,3 @@ class TMTLayer(nn.Module):
         heard = f"k={self.k}, window={self.window}" if self.mesh else "mesh=False"
         causal = "" if self.causal else ", causal=False"
         return f"{self.__class__.__name__}({self.channels}, heads={self.attention.heads}, {heard}{causal})"
-
-
-def slot_times(order: NodeOrder, time: Tensor | None) -> Tensor:
-    """The time of each slot :math:`(B C)`, of the type given: that of its node, or without any its rank."""
-    return order.to_slots(order.rank if time is None else time)

@@ -20,10 +20,38 @@ def rotary(x: Tensor, position: Tensor, base: float = 10000.0) -> Tensor:
     Returns:
         Tensor: Shape :math:`(N, H, C)`, of the length and type of `x`.
     """
-    half = x.size(-1) // 2
-    # Angles in float32 at least: in bfloat16, position 257 would be 256.
-    exponent = torch.arange(half, device=x.device, dtype=torch.float64) / half
-    angle = position.unsqueeze(1).double() * base**-exponent  # [N, C / 2]
-    cos, sin = angle.cos().to(x.dtype).unsqueeze(1), angle.sin().to(x.dtype).unsqueeze(1)
-    left, right = x[..., :half], x[..., half:]
-    return torch.cat([left * cos - right * sin, right * cos + left * sin], dim=-1)
+    return turn(x, *rotation(position, x.size(-1), x.dtype, base))
+
+
+def rotation(position: Tensor, channels: int, dtype: torch.dtype, base: float = 10000.0) -> tuple[Tensor, Tensor]:
+    """Cosine and sine of the angles of :func:`rotary` for each position (N), both of shape (N, 1, channels / 2)."""
+    # In bfloat16, position 257 would be 256; Apple's GPUs have no float64.
+    exact = torch.float32 if position.device.type == "mps" else torch.float64
+    exponent = torch.arange(channels // 2, device=position.device, dtype=exact) / (channels // 2)
+    angle = position.unsqueeze(1).to(exact) * base**-exponent
+    return angle.cos().to(dtype).unsqueeze(1), angle.sin().to(dtype).unsqueeze(1)
+
+
+def turn(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Turn `x` (N, H, C) by angles already known, see :func:`rotation`."""
+    if torch.compiler.is_compiling():
+        left, right = x.chunk(2, dim=-1)
+        return torch.cat([left * cos - right * sin, right * cos + left * sin], dim=-1)
+    return _Turn.apply(x, cos, sin)
+
+
+class _Turn(torch.autograd.Function):
+    """As one step, whose gradient turns back and needs to keep nothing but the angles."""
+
+    @staticmethod
+    def forward(ctx, x, cos, sin):
+        ctx.save_for_backward(cos, sin)
+        out = torch.empty_like(x)
+        for part, a, b, sign in zip(out.chunk(2, -1), x.chunk(2, -1), x.chunk(2, -1)[::-1], (-1, 1), strict=True):
+            torch.mul(a, cos, out=part).addcmul_(b, sin, value=sign)
+        return out
+
+    @staticmethod
+    def backward(ctx, grad):
+        cos, sin = ctx.saved_tensors
+        return turn(grad, cos, -sin), None, None

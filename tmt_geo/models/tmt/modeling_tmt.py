@@ -17,16 +17,18 @@ from torch import Tensor, nn
 from torch_geometric.nn.dense.linear import Linear as PyGLinear
 from transformers import GenerationMixin, PreTrainedModel
 from transformers import initialization as init
+from transformers.loss.loss_utils import ForCausalLMLoss
 from transformers.utils import ModelOutput
 
 from tmt_geo.models.encoder import EncoderOutput, TMTEncoder
 from tmt_geo.models.tmt.cache_tmt import TMTCache
 from tmt_geo.models.tmt.configuration_tmt import TMTConfig
+from tmt_geo.models.tmt.loss import next_token_loss
 from tmt_geo.nn.conv.mesh_attention import MeshAttention
 from tmt_geo.nn.exit_gate import ExitGate
+from tmt_geo.nn.frame import Frame
 from tmt_geo.nn.memory_anchors import MemoryAnchors
 from tmt_geo.nn.temporal_decay import TemporalDecay
-from tmt_geo.nn.tmt_layer import slot_times
 from tmt_geo.ops.order import NodeOrder
 
 
@@ -38,7 +40,8 @@ class TMTOutput(ModelOutput):
 
     Attributes:
         loss: Cross-entropy of the next tokens, in nats; in training plus the weighted gate loss. Scalar.
-        logits: Scores of the next token, (B, S, V); zero at padding.
+        logits: Scores of the next token, (B, S, V); zero at padding. None in training with `labels`, see `skip_logits`
+            of :meth:`TMTModel.forward`.
         past_key_values: The cache, with `use_cache`.
         hidden_states: With `output_hidden_states`: what enters each layer and what leaves the last, L + 1 times
             (B, S, F).
@@ -203,6 +206,7 @@ class TMTModel(PreTrainedModel, GenerationMixin):
         return_dict: bool | None = None,
         batch: Tensor | None = None,
         time: Tensor | None = None,
+        skip_logits: bool | None = None,
         **kwargs,
     ) -> TMTOutput | tuple:
         """Predict the next token after each token.
@@ -223,11 +227,15 @@ class TMTModel(PreTrainedModel, GenerationMixin):
             return_dict (bool, optional): Return a plain tuple if False.
             batch (Tensor, optional): Sequence of each token of a PyG batch (N).
             time (Tensor, optional): Position of each token of a PyG batch (N).
+            skip_logits (bool, optional): Take the loss without the logits, which never exist then and are not
+                returned: equal in value and gradients, and much smaller. (default: in training with `labels`, unless
+                head or loss function have been replaced)
             **kwargs: ``num_items_in_batch``: what to divide the summed losses by, in place of the number of scored
                 tokens (gradient accumulation).
 
         Raises:
-            ValueError: If ids are out of range, a sequence is longer than `max_seq_len`, or shapes do not fit.
+            ValueError: If ids are out of range, a sequence is longer than `max_seq_len`, shapes do not fit, or logits
+                are to be skipped without `labels`.
         """
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("exactly one of 'input_ids' and 'inputs_embeds' is needed (got both or neither)")
@@ -245,8 +253,7 @@ class TMTModel(PreTrainedModel, GenerationMixin):
 
         out = self.encoder.run(
             self.dropout(tokens.pick(x)),
-            tokens.order,
-            tokens.slot_time / self.config.max_position_embeddings,
+            Frame(tokens.order, tokens.slot_time / self.config.max_position_embeddings),
             None if past_key_values is None else past_key_values.layers,
             bool(self.config.output_hidden_states if output_hidden_states is None else output_hidden_states),
         )
@@ -254,15 +261,11 @@ class TMTModel(PreTrainedModel, GenerationMixin):
         if not flat and not (isinstance(logits_to_keep, int) and logits_to_keep == 0):
             keep = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
             hidden = hidden[:, keep]
-        logits = self.lm_head(hidden)
-
         num_items = kwargs.get("num_items_in_batch")
         gate_loss = self._gate_loss(out, num_items)
-        loss = None
-        if labels is not None:
-            loss = self.loss_function(logits=logits, labels=labels, vocab_size=self.config.vocab_size, **kwargs)
-            if self.training and gate_loss is not None:
-                loss = loss + self.config.exit_loss_coef * gate_loss
+        loss, logits = self._loss_and_logits(hidden, labels, skip_logits, **kwargs)
+        if loss is not None and self.training and gate_loss is not None:
+            loss = loss + self.config.exit_loss_coef * gate_loss
         exit_masks = out.exit_masks()
         output = TMTOutput(
             loss=loss,
@@ -272,8 +275,8 @@ class TMTModel(PreTrainedModel, GenerationMixin):
             exit_masks=torch.stack([tokens.lay_out(mask, True) for mask in exit_masks]),
             confidences=self._confidences(out, tokens),
             graph_edges=None if continued else self._edges(out, tokens, output_edges),
-            memory_state=self._memory_state(),
-            decay_scalars=self._decay_scalars(),
+            memory_state=None if continued else self._memory_state(),
+            decay_scalars=None if continued else self._decay_scalars(),
             gate_loss=gate_loss,
             active_share=1 - exit_masks.float().mean(dim=1),
             num_edges=out.num_edges(),
@@ -294,7 +297,7 @@ class TMTModel(PreTrainedModel, GenerationMixin):
         """The tokens of a PyG batch."""
         order = NodeOrder.from_batch(x.size(0), batch, time, device=x.device)
         self._check_length(order.capacity)
-        return Tokens(x.shape[:1], order, None, slot_times(order, time).double())
+        return Tokens(x.shape[:1], order, None, Frame.of(order, time).slot_time.double())
 
     def _sequences(self, x: Tensor, attention_mask: Tensor | None, cache: TMTCache | None) -> Tokens:
         """The tokens of (B, S) sequences, padding left out, behind those in the cache."""
@@ -333,6 +336,24 @@ class TMTModel(PreTrainedModel, GenerationMixin):
                 f"'input_ids' must hold at most max_seq_len = {self.config.max_position_embeddings} tokens a sequence "
                 f"(got {length})"
             )
+
+    def _loss_and_logits(
+        self, hidden: Tensor, labels: Tensor | None, skip_logits: bool | None, **kwargs
+    ) -> tuple[Tensor | None, Tensor | None]:
+        if skip_logits and labels is None:
+            raise ValueError("'skip_logits' needs 'labels' (got none)")
+        if skip_logits is None:
+            # An adapter around the head, or a user's own loss, must not be passed over.
+            plain_head = type(self.lm_head) is nn.Linear and self.lm_head.bias is None
+            plain = plain_head and self.loss_function is ForCausalLMLoss
+            skip_logits = self.training and labels is not None and plain
+        if skip_logits:
+            known = {name: kwargs.get(name) for name in ("num_items_in_batch", "shift_labels")}
+            return next_token_loss(hidden, self.lm_head.weight, labels, **known), None
+        logits = self.lm_head(hidden)
+        if labels is None:
+            return None, logits
+        return self.loss_function(logits=logits, labels=labels, vocab_size=self.config.vocab_size, **kwargs), logits
 
     def _gate_loss(self, out: EncoderOutput, num_items) -> Tensor | None:
         total = out.gate_loss()

@@ -17,7 +17,7 @@ from tmt_geo.ops.knn import check_options, knn_graph
 from tmt_geo.ops.mesh import Mesh
 from tmt_geo.ops.mesh_attention import mesh_attention, table_attention, weigh
 from tmt_geo.ops.order import NodeOrder
-from tmt_geo.ops.rotary import rotary
+from tmt_geo.ops.rotary import rotation, turn
 
 
 class MeshAttention(MessagePassing):
@@ -148,9 +148,9 @@ class MeshAttention(MessagePassing):
         order = None
         if self.shift is not None or self.rotary:
             order = NodeOrder.from_batch(x_src.size(0), batch, time[0], device=x_src.device)
-        rank = None if order is None else order.rank
-        query = self.query(x_dst, rank)
-        key, value = self.key_value(x_src, rank)
+        angles = rotation(order.rank, self.out_channels, x_src.dtype) if self.rotary else None
+        query = self.query(x_dst, angles)
+        key, value = self.key_value(x_src, angles)
 
         if isinstance(edge_index, Mesh):
             out, alpha = self._attend_mesh(query, key, value, edge_index, time, order)
@@ -162,16 +162,16 @@ class MeshAttention(MessagePassing):
             return out
         return out, self._mesh_weights(edge_index, alpha) if isinstance(edge_index, Mesh) else (edge_index, alpha)
 
-    def query(self, x: Tensor, rank: OptTensor = None) -> Tensor:
-        """Queries of these nodes, shape :math:`(T, H, C)`; `rank` (T) is their place, used by `rotary`."""
+    def query(self, x: Tensor, angles: PairTensor | None = None) -> Tensor:
+        """Queries of these nodes, shape :math:`(T, H, C)`; `angles` as of ``rotary.rotation``."""
         query = self.lin_query(x).view(-1, self.heads, self.out_channels)
-        return rotary(query, rank) if self.rotary else query
+        return turn(query, *angles) if self.rotary else query
 
-    def key_value(self, x: Tensor, rank: OptTensor = None) -> tuple[Tensor, Tensor]:
+    def key_value(self, x: Tensor, angles: PairTensor | None = None) -> tuple[Tensor, Tensor]:
         """Keys and values of these nodes, both :math:`(N, H', C)`, not yet shifted."""
         key = self.lin_key(x).view(-1, self.kv_heads, self.out_channels)
         value = self.lin_value(x).view(-1, self.kv_heads, self.out_channels)
-        return rotary(key, rank) if self.rotary else key, value
+        return turn(key, *angles) if self.rotary else key, value
 
     def attend(
         self,

@@ -1,0 +1,100 @@
+"""Cross-entropy of the vocabulary head without the logits: a chunk of tokens at a time, gradients included."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn.functional import pad
+
+IGNORED = -100
+SCORES = 2**22  # logits held at once, 16 MiB in float32
+
+
+def next_token_loss(
+    hidden: Tensor,
+    weight: Tensor,
+    labels: Tensor | None = None,
+    num_items_in_batch: Tensor | int | None = None,
+    shift_labels: Tensor | None = None,
+) -> Tensor:
+    r"""Score states on the labels after them: the mean of :math:`-\log \mathrm{softmax}(W h_t)_{y_{t+1}}`.
+
+    What Hugging Face's ``ForCausalLMLoss`` gives for ``hidden @ weight.T``, in value and gradients. The logits
+    (B, S, V), the largest tensor of training, never exist: each chunk's gradients are found while its logits are at
+    hand (Hsu et al., "Liger Kernel", arXiv:2410.10989), which also saves projecting twice. PyTorch has had such a loss
+    since 2.13, ``torch.nn.functional.linear_cross_entropy``; this one serves older releases too and is no slower.
+
+    Args:
+        hidden (Tensor): States, shape (B, S, F).
+        weight (Tensor): Weight of the vocabulary head, shape (V, F).
+        labels (Tensor, optional): Tokens, shape (B, S); each position is scored on the label after it. -100 is not
+            scored.
+        num_items_in_batch (Tensor or int, optional): What to divide the sum by. (default: the scored positions)
+        shift_labels (Tensor, optional): In place of `labels`: what each position itself is scored on, shape (B, S).
+
+    Returns:
+        Tensor: The loss in nats, a scalar of at least float32; NaN if no position is scored and no number is given.
+
+    Raises:
+        ValueError: If the labels do not have the shape of the positions, or lie outside the vocabulary.
+    """
+    if shift_labels is None:
+        shift_labels = pad(labels, (0, 1), value=IGNORED)[..., 1:]
+    if shift_labels.shape != hidden.shape[:-1]:
+        raise ValueError(
+            f"'labels' must have the shape of the positions, {tuple(hidden.shape[:-1])} "
+            f"(got {tuple(shift_labels.shape)})"
+        )
+    target = shift_labels.flatten().to(hidden.device)
+    scored = target != IGNORED
+    inside = (target >= 0) & (target < weight.size(0))
+    if not bool((inside | ~scored).all()):
+        raise ValueError(f"'labels' must be {IGNORED} or lie in [0, {weight.size(0)}) (got others)")
+    if not torch.is_grad_enabled():
+        hidden, weight = hidden.detach(), weight.detach()  # spares their gradients
+    total = _SummedLoss.apply(hidden.flatten(0, -2), weight, target)
+    items = scored.sum() if num_items_in_batch is None else num_items_in_batch
+    return total / (items.to(total.device) if isinstance(items, Tensor) else items)
+
+
+class _SummedLoss(torch.autograd.Function):
+    """Sum of the losses of states (N, F) under a head (V, F) with targets (N)."""
+
+    @staticmethod
+    def forward(ctx, hidden: Tensor, weight: Tensor, target: Tensor) -> Tensor:
+        device = hidden.device.type
+        product = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
+        exact = torch.promote_types(hidden.dtype, torch.float32)  # of logits, sums and accumulated gradients
+        head = weight.to(product)
+        total = hidden.new_zeros((), dtype=exact)
+        grad_hidden = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
+        grad_weight = torch.zeros_like(weight, dtype=exact) if ctx.needs_input_grad[1] else None
+        rows = max(1, SCORES // weight.size(0))
+        with torch.autocast(device, enabled=False):
+            for start in range(0, hidden.size(0), rows):
+                part = slice(start, start + rows)
+                state = hidden[part].to(product)
+                scored = (target[part] != IGNORED).unsqueeze(1)  # [C, 1]
+                label = target[part].unsqueeze(1).masked_fill(~scored, 0)
+                score = (state @ head.t()).to(exact)  # [C, V], the one large tensor; all below is in place
+                picked = score.gather(1, label)
+                highest = score.amax(1, keepdim=True)
+                norm = score.sub_(highest).exp_().sum(1, keepdim=True)
+                total += (norm.log() + highest - picked).masked_fill(~scored, 0).sum()
+                if grad_hidden is None and grad_weight is None:
+                    continue
+                error = score.div_(norm).scatter_add_(1, label, -torch.ones_like(picked))
+                error = error.masked_fill_(~scored, 0).to(product)
+                if grad_hidden is not None:
+                    grad_hidden[part] = error @ head
+                if grad_weight is not None:
+                    grad_weight += error.t() @ state
+        ctx.save_for_backward(grad_hidden, None if grad_weight is None else grad_weight.to(weight.dtype))
+        return total
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        grads = (None if part is None else part * grad for part in ctx.saved_tensors)
+        return (*grads, None)
