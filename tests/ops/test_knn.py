@@ -2,7 +2,8 @@ import pytest
 import torch
 
 from tmt_geo import knn_graph
-from tmt_geo.ops.knn import blocked as blocked_file
+from tmt_geo.ops.knn import exact, index_features, rows, search
+from tmt_geo.ops.knn.top import CHUNK, top_scores
 from tmt_geo.ops.naive.knn import knn_graph as naive_knn_graph
 from tmt_geo.testing import largest_tensor
 
@@ -29,7 +30,7 @@ def edges(edge_index):
 )
 @pytest.mark.parametrize("metric", ["cosine", "euclidean"])
 def test_knn_graph_matches_naive(graphs, backend, options, metric, monkeypatch):
-    monkeypatch.setattr(blocked_file, "SCORES", 32)  # several blocks even here
+    monkeypatch.setattr(exact, "CPU", exact.Limits(queries=3, scores=32))  # several blocks and stretches even here
     batch, n = GRAPHS[graphs][0](), GRAPHS[graphs][1]
     x = torch.randn(n, 5, dtype=torch.float64)
     for k in (1, 3, 30):
@@ -109,7 +110,7 @@ def test_blocked_never_holds_all_scores():
     n = 5000
     x = torch.randn(n, 8)
     largest = largest_tensor(lambda: knn_graph(x, 4, causal=True, backend="blocked"))
-    assert largest <= max(blocked_file.SCORES, x.numel()) < n * n / 4
+    assert largest <= max(exact.CPU.scores, x.numel()) < n * n / 4
 
 
 @pytest.mark.parametrize(
@@ -142,11 +143,77 @@ def test_the_definition_on_a_case_done_by_hand():
     assert edges(naive_knn_graph(torch.eye(3)[[0, 1, 0]], 1, causal=True)) == {(0, 1), (0, 2)}
 
 
-def test_many_small_graphs_share_a_block(monkeypatch):
-    counts = [3, 0, 5, 2, 2, 40, 1, 1]
-    order = torch.arange(sum(counts))
-    monkeypatch.setattr(blocked_file, "SCORES", 100)
-    cut = list(blocked_file.blocks(order, counts, capacity=5))
-    assert torch.equal(torch.cat([ask for *_, ask in cut]), order)
-    assert [(first, last) for first, last, _ in cut] == [(0, 4), (4, 5), (5, 6), (5, 6), (6, 8)]
-    assert all(ask.numel() * 5 <= 100 for *_, ask in cut)
+def test_many_small_graphs_share_a_block():
+    counts = [3, 0, 5, 2, 2, 40, 1, 1, 0]
+    assert list(rows.groups(counts, capacity=5, queries=30, scores=100)) == [(0, 4), (4, 5), (5, 6), (6, 9)]
+    assert list(rows.groups([0, 0], capacity=5, queries=30, scores=100)) == []
+
+
+def test_a_grid_of_queries_gives_back_what_it_was_given():
+    for counts in ([2, 2], [3, 0, 5, 1], [0, 0, 4], [4, 0]):
+        grid, x = rows.QueryGrid(6, counts, None), torch.randn(6 + sum(counts), 2)
+        assert grid.spread(x).shape == (len(counts), max(counts), 2)
+        assert torch.equal(grid.gather(grid.spread(x)), x[6:])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("n", [1, CHUNK, 4 * CHUNK, 4 * CHUNK + 1, 40 * CHUNK, 4 * CHUNK**2, 5 * CHUNK**2, 1001])
+def test_top_scores_are_those_of_the_whole_row(n, dtype):
+    score = torch.randn(2, 3, n, dtype=dtype)
+    score[0, 1, n // 2 :] = float("-inf")
+    score[1, 2] = float("-inf")
+    for k in {1, min(3, n), min(20, n)}:
+        value, place = top_scores(score, k)
+        assert torch.equal(value, score.topk(k).values)
+        assert torch.equal(score.gather(-1, place), value)
+        assert all(len(set(row.tolist())) == k for row in place.flatten(0, 1))  # no place twice
+
+
+def test_top_scores_among_equal_ones():
+    score = torch.randint(3, (5, 40 * CHUNK)).float()
+    value, place = top_scores(score, 7)
+    assert torch.equal(value, score.topk(7).values) and torch.equal(score.gather(-1, place), value)
+
+
+@pytest.mark.parametrize("options", [{"causal": True}, {"causal": True, "loop": True, "skip": 8}, {}])
+def test_long_graphs_match_brute_force(options):
+    # Long enough for chunks, several blocks, several stretches, and a last chunk that is not full.
+    n, k = 1501, 5
+    x = torch.randn(n, 6, dtype=torch.float64)
+    feature, rank = index_features(x), torch.arange(n)
+    score = feature @ feature.T + 1e-6 * rank
+    causal, loop, skip = (options.get(name, 0) for name in ("causal", "loop", "skip"))
+    refused = rank >= rank.unsqueeze(1) - skip if causal else torch.eye(n, dtype=torch.bool)
+    score[refused & ~torch.eye(n, dtype=torch.bool) if loop else refused] = float("-inf")
+    expected = score.topk(k)
+    for limits in (exact.CPU, exact.Limits(queries=50, scores=50 * 16 * 45)):
+        arguments = (feature, feature.unsqueeze(0), torch.zeros_like(rank), rank, torch.tensor([n]), k, "cosine")
+        table, mask = exact.search_blocked(*arguments, bool(causal), bool(loop), skip, limits=limits)
+        assert torch.equal(mask, expected.values.isfinite())
+        assert torch.equal(table[mask], expected.indices[mask])
+
+
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+@pytest.mark.parametrize("skip", [0, 3])
+@pytest.mark.parametrize("ranks", [[20], [0], [2], [20, 20], [4, 0, 17], [5, 3, 20, 1]])
+def test_one_query_a_row_finds_what_a_whole_search_finds(ranks, skip, metric):
+    # As when decoding: the last node of each row asks, and slots from its own on are not yet filled with sense.
+    grid = index_features(torch.randn(len(ranks), 21, 5, dtype=torch.float64), metric)
+    row, rank = torch.arange(len(ranks)), torch.tensor(ranks)
+    arguments = (grid[row, rank], grid, row, rank, rank + 1, 4)
+    table, mask = search(*arguments, metric=metric, skip=skip)
+    expected, heard = search(*arguments, metric=metric, skip=skip, backend="blocked")
+    assert torch.equal(mask, heard) and torch.equal(table[mask], expected[mask])
+    assert (mask.sum(1) == (rank - skip).clamp(0, 4)).all()
+    assert ((table >= 0) & (table < grid[..., 0].numel())).all()  # what is masked can still be gathered
+
+
+def test_queries_in_any_order_and_number_a_row():
+    grid = index_features(torch.randn(3, 40, 5, dtype=torch.float64))
+    row, rank = torch.arange(3).repeat_interleave(40), torch.arange(40).repeat(3)
+    sizes = torch.full((3,), 40)
+    whole, heard = search(grid.flatten(0, 1), grid, row, rank, sizes, 4)
+    for some in (torch.randperm(120)[:50], torch.tensor([119, 3]), torch.arange(40, 80)):
+        query = grid.flatten(0, 1)[some]
+        table, mask = search(query, grid, row[some], rank[some], sizes, 4)
+        assert torch.equal(mask, heard[some]) and torch.equal(table[mask], whole[some][mask])

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from torch import Tensor
-from torch.nn.functional import pad
 
-from tmt_geo.ops.knn.blocked import SCORES, search_blocked
-from tmt_geo.ops.knn.dense import search_dense
+from tmt_geo.ops.knn.exact import search_blocked, search_dense
+from tmt_geo.ops.knn.latest import is_latest, search_latest
 from tmt_geo.ops.knn.scores import METRICS, index_features
 from tmt_geo.ops.knn.torch_cluster import search_torch_cluster
+from tmt_geo.ops.knn.windows import search_windows
 from tmt_geo.ops.mesh import Mesh
 from tmt_geo.ops.order import NodeOrder
 
 __all__ = ["BACKENDS", "index_features", "knn_graph", "search"]
 
-BACKENDS = ("auto", "dense", "blocked", "torch_cluster")
+BACKENDS = ("auto", "dense", "blocked", "windows", "torch_cluster")
+APPROXIMATE = ("windows",)  # they look at a part of the past
 
 
 def knn_graph(
@@ -45,8 +46,10 @@ def knn_graph(
         causal (bool): Hear only nodes before oneself.
         loop (bool): Whether a node is a candidate for itself.
         metric (str): ``"cosine"`` or ``"euclidean"``.
-        backend (str): ``"dense"``, ``"blocked"`` (never :math:`N \times N` in memory), ``"torch_cluster"`` (plain mode
-            only), or ``"auto"``.
+        backend (str): ``"dense"`` and ``"blocked"`` (never :math:`N \times N` in memory) are exact, and so is
+            ``"auto"``, which takes what is quickest. ``"windows"`` is approximate and needs `causal`: it knows the
+            nodes of one's own window of 64 and of the 4 earlier windows whose means are nearest.
+            ``"torch_cluster"`` has the plain mode only.
         skip (int): With `causal`, leave out this many most recent nodes (a window hears them anyway).
 
     Returns:
@@ -104,20 +107,25 @@ def search(
         metric (str): See :func:`knn_graph`, as for the options below.
         causal (bool): Only slots before one's own.
         loop (bool): One's own slot is a candidate.
-        backend (str): ``"dense"``, ``"blocked"`` or ``"auto"``.
+        backend (str): Any but ``"torch_cluster"``.
         skip (int): With `causal`, the most recent slots left out.
 
     Returns:
         tuple[Tensor, Tensor]: Slots and mask, both :math:`(T, k)`, nearest first.
+
+    Raises:
+        ValueError: If an approximate backend is to search without `causal`.
     """
-    if backend == "auto":
-        backend = "dense" if query.size(0) * index.size(1) <= SCORES else "blocked"
-    find = {"dense": search_dense, "blocked": search_blocked}[backend]
+    if backend in APPROXIMATE and not causal:
+        raise ValueError(f"backend {backend!r} needs causal=True (got causal=False)")
     if query.size(0) == 0:
         return row.new_zeros(0, k), row.new_zeros(0, k).bool()
-    table, mask = find(query, index, row, rank, sizes, k, metric, causal, loop, skip)
-    short = k - table.size(1)
-    return (pad(table, (0, short)), pad(mask, (0, short))) if short else (table, mask)
+    if backend == "windows":
+        return search_windows(query, index, row, rank, sizes, k, metric, loop, skip)
+    if backend == "auto" and causal and not loop and is_latest(row, index.size(0)):
+        return search_latest(query, index, rank, k, metric, skip)
+    find = search_dense if backend == "dense" else search_blocked
+    return find(query, index, row, rank, sizes, k, metric, causal, loop, skip)
 
 
 def check_options(k: int, metric: str, backend: str, skip: int) -> None:

@@ -23,35 +23,43 @@ def index_features(x: Tensor, metric: str = "cosine") -> Tensor:
     return x
 
 
-def likeness(query: Tensor, index: Tensor, metric: str = "cosine") -> Tensor:
-    r"""Score every slot of a row for every query of that row; larger is nearer, and later wins a tie.
+class Likeness:
+    r"""Scores slots of a grid for queries: larger is nearer, and later wins a tie.
 
-    The cosine :math:`q^\top x_j`, or the negative squared distance :math:`-\|q - x_j\|^2`, plus a step of recency per
-    rank :math:`j` (in the units of the metric, :math:`\|q\|^2` for distances).
+    The cosine :math:`q^\top x_j`, or the negative squared distance without the part that is the same for all slots,
+    :math:`2 q^\top x_j - \|x_j\|^2`, plus a step of recency per rank :math:`j` (in the units of the metric,
+    :math:`\max(\|q\|^2, 1)` for distances).
 
     Args:
-        query (Tensor): Query features, shape :math:`(..., Q, F)`.
-        index (Tensor): Features of the slots in order of rank, shape :math:`(..., C, F)`.
+        index (Tensor): Features of the slots in order of rank, shape :math:`(B, C, F)`.
         metric (str): ``"cosine"`` (features must have unit length) or ``"euclidean"``.
-
-    Returns:
-        Tensor: Scores, shape :math:`(..., Q, C)`.
+        sizes (Tensor, optional): Filled slots of each row :math:`(B)`; the others get a score of ``-inf``.
     """
-    with torch.autocast(query.device.type, enabled=False):  # a search in bfloat16 would tie everything
-        score = query @ index.transpose(-1, -2)
-        rank = torch.arange(index.size(-2), device=index.device, dtype=index.dtype)
-        if metric == "cosine":
-            return score.add_(RECENCY * rank)
-        square = query.square().sum(-1, keepdim=True)
-        score.mul_(2).sub_(square).sub_(index.square().sum(-1).unsqueeze(-2))
-        return score.add_(RECENCY * square.clamp(min=1.0) * rank)
 
+    def __init__(self, index: Tensor, metric: str, sizes: Tensor | None = None):
+        self.index = index
+        rank = torch.arange(index.size(1), device=index.device)
+        self.recency = (RECENCY * rank.to(index.dtype)).expand(index.size(0), -1)  # [B, C]
+        if sizes is not None:
+            self.recency = self.recency.masked_fill(rank >= sizes.unsqueeze(1), float("-inf"))
+        self.square = None if metric == "cosine" else index.square().sum(-1)  # [B, C]
 
-def admissible(rank: Tensor, size: Tensor, slot: Tensor, causal: bool, loop: bool, skip: int) -> Tensor:
-    """Which slots each query may hear: shapes broadcast, ``rank`` and ``size`` of the query, ``slot`` a rank.
+    def __call__(self, query: Tensor, rows: slice, slots: slice, out: Tensor) -> Tensor:
+        """Scores of some slots of some rows, for queries (b, Q, F) of these rows, into `out` (b, Q, C)."""
+        with torch.autocast(query.device.type, enabled=False):  # a search in bfloat16 would tie everything
+            torch.bmm(query, self.index[rows, slots].transpose(1, 2), out=out)
+            recency = self.recency[rows, None, slots]
+            if self.square is None:
+                return out.add_(recency)
+            unit = query.square().sum(-1, keepdim=True).clamp(min=1.0)
+            return out.mul_(2).sub_(self.square[rows, None, slots]).add_(unit * recency)
 
-    Causal: strictly earlier (or itself, with `loop`), leaving out the `skip` most recent ones. Otherwise: every filled
-    slot but its own (unless `loop`).
-    """
-    allowed = slot < rank - skip if causal else (slot < size) & (slot != rank)
-    return allowed | (slot == rank) if loop else allowed
+    def pairs(self, query: Tensor, slot: Tensor) -> Tensor:
+        """Scores (T, D) of the slots that each query (T, F) names, counted through the whole grid (T, D)."""
+        near = self.index.flatten(0, 1).index_select(0, slot.flatten()).view(*slot.shape, -1)
+        score = near.mul_(query.unsqueeze(1)).sum(-1)
+        recency = RECENCY * (slot % self.index.size(1)).to(score.dtype)
+        if self.square is None:
+            return score.add_(recency)
+        unit = query.square().sum(-1, keepdim=True).clamp(min=1.0)
+        return score.mul_(2).sub_(self.square.flatten()[slot]).add_(unit * recency)

@@ -20,29 +20,69 @@ def knn_graph(
     skip: int = 0,
 ) -> Tensor:
     """The definition: score every admissible node, sort, take `k`. Returns ``edge_index``, nearest first."""
-    n = x.size(0)
-    graph = [0] * n if batch is None else batch.tolist()
-    when = list(range(n)) if time is None else time.tolist()
-    rank = [sum(graph[j] == graph[i] and (when[j], j) < (when[i], i) for j in range(n)) for i in range(n)]
+    order = in_time(x.size(0), batch, time)
     edges = []
-    for i in range(n):
+    for i, (graph, rank) in enumerate(order):
         scored = []
-        for j in range(n):
-            if graph[j] != graph[i]:
+        for j, (other_graph, other_rank) in enumerate(order):
+            if other_graph != graph:
                 continue
             if j == i:
                 allowed = loop
             elif causal:
-                allowed = rank[j] < rank[i] - skip
+                allowed = other_rank < rank - skip
             else:
                 allowed = True
-            if not allowed:
-                continue
-            if metric == "cosine":
-                norms = max(float(x[i].norm()), 1e-12) * max(float(x[j].norm()), 1e-12)
-                score = float(x[i] @ x[j]) / norms + RECENCY * rank[j]
-            else:
-                score = -float((x[i] - x[j]).square().sum()) + RECENCY * max(float(x[i].square().sum()), 1) * rank[j]
-            scored.append((score, j))
+            if allowed:
+                scored.append((likeness(x[i], x[j], other_rank, metric), j))
         edges += [(j, i) for _, j in sorted(scored, reverse=True)[:k]]
     return torch.tensor(edges, dtype=torch.long).reshape(-1, 2).t()
+
+
+def knn_graph_windows(
+    x: Tensor,
+    k: int,
+    batch: Tensor | None = None,
+    *,
+    time: Tensor | None = None,
+    loop: bool = False,
+    metric: str = "cosine",
+    skip: int = 0,
+    window: int = 64,
+    nearest: int = 4,
+) -> Tensor:
+    """Two levels: choose the `nearest` earlier windows by their means, then `k` nodes of these and of one's own."""
+    order = in_time(x.size(0), batch, time)
+    node = {place: i for i, place in enumerate(order)}
+    edges = []
+    for i, (graph, rank) in enumerate(order):
+        own = rank // window
+        scored = []
+        for w in range(own):
+            members = [x[node[graph, r]] for r in range(w * window, (w + 1) * window)]
+            if metric == "cosine":
+                members = [member / max(float(member.norm()), 1e-12) for member in members]
+            scored.append((likeness(x[i], torch.stack(members).mean(0), w, metric), w))
+        chosen = [own] + [w for _, w in sorted(scored, reverse=True)[:nearest]]
+        scored = []
+        for r in (r for w in chosen for r in range(w * window, (w + 1) * window)):
+            if r < rank - skip or (loop and r == rank):
+                j = node[graph, r]
+                scored.append((likeness(x[i], x[j], r, metric), j))
+        edges += [(j, i) for _, j in sorted(scored, reverse=True)[:k]]
+    return torch.tensor(edges, dtype=torch.long).reshape(-1, 2).t()
+
+
+def in_time(n: int, batch: Tensor | None, time: Tensor | None) -> list[tuple[int, int]]:
+    """The graph of each node, and its rank there."""
+    graph = [0] * n if batch is None else batch.tolist()
+    when = list(range(n)) if time is None else time.tolist()
+    return [(graph[i], sum(graph[j] == graph[i] and (when[j], j) < (when[i], i) for j in range(n))) for i in range(n)]
+
+
+def likeness(query: Tensor, other: Tensor, rank: int, metric: str) -> float:
+    """The cosine or the negative squared distance, plus a step of recency per rank."""
+    if metric == "cosine":
+        norms = max(float(query.norm()), 1e-12) * max(float(other.norm()), 1e-12)
+        return float(query @ other) / norms + RECENCY * rank
+    return -float((query - other).square().sum()) + RECENCY * max(float(query.square().sum()), 1) * rank

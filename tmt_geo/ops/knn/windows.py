@@ -1,0 +1,50 @@
+"""Two-level windowed search: the nodes of one's own window, and of the earlier windows whose means are nearest.
+
+The published option. It is approximate: a near node in a window whose mean is far is not found. How much of the exact
+neighbourhood it finds in a trained model is measured by ``benchmarks/recall.py``.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from tmt_geo.ops.knn.candidates import best_of, chunks
+from tmt_geo.ops.knn.exact import search_blocked
+from tmt_geo.ops.knn.scores import Likeness, index_features
+
+WINDOW, NEAREST = 64, 4
+
+
+def search_windows(
+    query: Tensor, index: Tensor, row: Tensor, rank: Tensor, sizes: Tensor, k: int, metric: str, loop: bool, skip: int
+) -> tuple[Tensor, Tensor]:
+    """Search causally; see :func:`tmt_geo.ops.knn.search`.
+
+    A window has a mean once it is complete, and is heard by nodes of later windows only: nothing later decides.
+    """
+    num_rows, capacity, channels = index.shape
+    whole = capacity // WINDOW
+    means = index[:, : whole * WINDOW].unflatten(1, (whole, WINDOW)).mean(2)
+    own = rank // WINDOW
+    near, heard = search_blocked(
+        query, index_features(means, metric), row, own, sizes // WINDOW, NEAREST, metric, True, False, 0
+    )
+    near = torch.cat([own.unsqueeze(1), near - row.unsqueeze(1) * whole], dim=1) * WINDOW  # [T, 5], first ranks
+    heard = pad(heard, (1, 0), value=True)
+
+    likeness = Likeness(index, metric)
+    table, mask = rank.new_zeros(rank.numel(), k), torch.zeros(rank.numel(), k, dtype=torch.bool, device=rank.device)
+    offset = torch.arange(WINDOW, device=rank.device)
+    for part in chunks(rank.numel(), near.size(1) * WINDOW, channels):
+        at = rank[part].unsqueeze(1)
+        slot = (near[part].unsqueeze(2) + offset).flatten(1)
+        allowed = slot < at - skip
+        if loop:
+            allowed |= slot == at
+        allowed &= heard[part].repeat_interleave(WINDOW, dim=1)
+        slot = slot.clamp_(max=capacity - 1).add_(row[part].unsqueeze(1) * capacity)
+        found, kept = best_of(likeness, query[part], slot, allowed, k)
+        table[part, : found.size(1)], mask[part, : found.size(1)] = found, kept
+    return table.where(mask, row.unsqueeze(1) * capacity), mask
