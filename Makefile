@@ -19,13 +19,15 @@ WHEEL_TAG := import sys, sysconfig, torch; \
 WORKERS ?= 2
 ARGS ?=
 
-.PHONY: help demo test lint
+.PHONY: help demo test lint bench
 
 help:
 	@echo "make demo   train a small TMT and a Llama of its size, compare them, write runs/demo/report.html"
 	@echo "            (options of the command go into ARGS, as in: make demo ARGS=--help)"
 	@echo "make test   install everything, then ruff and pytest"
 	@echo "make lint   ruff alone"
+	@echo "make bench  measure what has no result yet beside its peers, and put the table into README.md"
+	@echo "            (takes about an hour; one row: make bench ARGS='--again --rows search')"
 
 demo: $(VENV)/.demo
 	$(BIN)/tmt-geo demo $(ARGS)
@@ -37,6 +39,9 @@ test: $(VENV)/.test
 lint: | $(BIN)/ruff
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+bench: $(VENV)/.test
+	$(BIN)/python -m benchmarks.speed --readme $(ARGS)
 
 # Torch comes first everywhere and is held at its pin, so that nothing later pulls another one in.
 $(BIN)/python:

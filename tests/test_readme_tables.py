@@ -1,30 +1,30 @@
 """No number in the README that a committed result does not hold."""
 
-import importlib.util
 import json
 from pathlib import Path
 
+import pytest
+
+from benchmarks import levers
+from benchmarks.speed import results as speed
+from benchmarks.speed.__main__ import ROWS
+
 ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def load(name):
-    spec = importlib.util.spec_from_file_location(f"benchmarks.{name}", ROOT / "benchmarks" / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def shown(marks):
+    return README.split(marks[0])[1].split(marks[1])[0].strip()
 
 
 def test_the_table_of_levers_is_that_of_the_results():
-    levers = load("levers")
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    shown = text.split(levers.MARKS[0])[1].split(levers.MARKS[1])[0].strip()
-    assert shown == levers.table(levers.RESULTS)
-    assert "| llama |" in shown and "| default |" in shown
+    text = shown(levers.MARKS)
+    assert text == levers.table(levers.RESULTS)
+    assert "| llama |" in text and "| default |" in text
 
 
 def test_anchors_keep_full_rank_and_gates_their_budget_on_real_text():
     """What the committed runs on WikiText-2 show, so that a run which fails it is not committed unseen."""
-    levers = load("levers")
     for name, options in levers.ROWS.items():
         path = levers.result_file(levers.RESULTS, name)
         if not path.exists() or options is None:
@@ -35,3 +35,24 @@ def test_anchors_keep_full_rank_and_gates_their_budget_on_real_text():
         if options.get("exit", True):
             share = sum(row["valid"]["active_share"]) / len(row["valid"]["active_share"])
             assert abs(share - options.get("exit_budget", 0.5)) <= 0.05, name
+
+
+def test_the_tables_of_speed_are_those_of_the_results():
+    assert shown(speed.MARKS) == speed.tables(speed.RESULTS, ROWS)
+
+
+@pytest.mark.parametrize("device", speed.DEVICES)
+def test_results_of_speed_are_rows_of_the_benchmark(device):
+    known = {(row.name, row.at): row for row in ROWS}
+    for done in speed.load(speed.RESULTS / f"{device}.json"):
+        row = known[done["row"], done["at"]]
+        assert done["device"] == device and done["unit"] == row.unit
+        assert done["peers"].keys() | done["failed"].keys() == row.peers.keys()
+        assert (done["bar"], done["aim"]) == (row.goal.say(row.goal.bar), row.goal.say(row.goal.aim))
+        assert row.least.keys() <= done["notes"].keys()
+        if done["peer"] is None:
+            assert done["ratio"] is None and not done["peers"]
+        else:
+            best = max if row.unit == "tokens/s" else min
+            assert done["peer"] == done["peers"][done["peer_name"]] == best(done["peers"].values())
+            assert done["ratio"] == done["ours"] / done["peer"]

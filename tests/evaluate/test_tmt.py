@@ -38,6 +38,7 @@ def test_operations_follow_the_active_share_exactly(tmt, share):
     with torch.no_grad():
         out = model(ids(1, S))
     active = (~out.exit_masks).sum(dim=(1, 2)).tolist()
+    latest = [int(mask.nonzero()[-1, 1]) if mask.any() else 0 for mask in ~out.exit_masks]
     assert active[0] == S
     if 0 < share < 1:
         assert active[1] == pytest.approx(share * S, abs=1)
@@ -48,11 +49,12 @@ def test_operations_follow_the_active_share_exactly(tmt, share):
             break
         layers += fresh * 2 * 2 * D * D  # keys and values of the tokens that the layer before has changed
         layers += targets * 2 * 2 * D * D  # query and output
-        layers += targets * S * 2 * D  # search: everyone is a candidate of the active
+        candidates = latest[layer] - WINDOW  # in one block: what the last of the active may hear is scored for all
+        layers += targets * candidates * 2 * D
         layers += targets * (2 * D * D + 2 * D * 4 * D + 2 * 4 * D * D)  # gate of the streams, both in, both out
         layers += M * 2 * 2 * D * D + targets * 2 * 2 * D * M  # memory: keys and values of anchors, read
         layers += targets * 2 * D if layer < 3 else 0  # exit gate
-        comparisons += targets * S
+        comparisons += targets * -(-candidates // 16) * 16  # whole chunks
         fresh = targets
     report = count_flops(model, ids(1, S))
     assert report.layers == pytest.approx(layers / S, rel=1e-12)
@@ -75,9 +77,8 @@ def test_dense_attention_is_not_charged_twice(tmt, decay):
     report = count_flops(model, ids(1, S))
     assert report.edge_attention == report.search == 0
     pairs = S * (S + 1) / 2 if decay is None else S * S  # the fused kernel skips the future, the decay's form does not
-    rest = (
-        count_flops(tmt(exit=False, decay=decay), ids(1, S)).layers - 4 * 2 * D * S
-    )  # the mesh's own, less its search
+    search = 4 * 2 * D * (S - 1 - WINDOW)
+    rest = count_flops(tmt(exit=False, decay=decay), ids(1, S)).layers - search
     assert report.layers == pytest.approx(rest + 4 * 4 * D * pairs / S, rel=1e-12)
 
 

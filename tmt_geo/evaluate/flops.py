@@ -22,7 +22,7 @@ class FlopReport:
     Attributes:
         layers: Matrix products and dense attention outside the vocabulary head, those of a mesh search included.
         head: The product with the vocabulary.
-        search: Comparisons of top-k: one for each score it was given.
+        search: Comparisons of top-k, and of the maxima it is led by: one for each score they were given.
         edge_attention: Attention over a neighbour table: scores and weighted sums, ``4 * heads * channels`` an edge.
     """
 
@@ -45,7 +45,7 @@ def count_flops(model: PreTrainedModel, input_ids: Tensor) -> FlopReport:
     - fused attention, which it knows on GPUs only and charges for all S * S pairs even where the kernel was told that
       it is causal and skips the rest: charged for the pairs it computes, S * (S + 1) / 2 a head where causal, all of
       them where it was given a mask;
-    - top-k, one comparison a score, whether or not the score had been masked;
+    - top-k and maxima, one comparison a score, whether or not the score had been masked;
     - attention as gather, multiply and sum over a mesh, by formula (for a model that reports ``num_edges`` and whose
       configuration does not say ``mesh=False``).
 
@@ -67,7 +67,7 @@ def count_flops(model: PreTrainedModel, input_ids: Tensor) -> FlopReport:
         out = plain_forward(model, input_ids)
     counts = counter.get_flop_counts()
     head_flops = sum(counts.get(f"{type(model).__name__}.{head}", {}).values())
-    search = counts.get("Global", {}).get(aten.topk, 0)
+    search = sum(counts.get("Global", {}).get(operator, 0) for operator in (aten.topk, aten.amax))
     matmuls = counter.get_total_flops() - search
     tokens = input_ids.numel()
     return FlopReport(
@@ -106,7 +106,7 @@ def _biased(
     return _attention(query, key, value, is_causal)
 
 
-def _topk(scores, *args, out_shape=None, **kwargs) -> int:
+def _comparisons(scores, *args, out_shape=None, **kwargs) -> int:
     return prod(scores)
 
 
@@ -115,5 +115,6 @@ FORMULAS = {
     aten._scaled_dot_product_flash_attention: _flash,
     aten._scaled_dot_product_efficient_attention: _biased,
     aten._scaled_dot_product_cudnn_attention: _biased,
-    aten.topk: _topk,
+    aten.topk: _comparisons,
+    aten.amax: _comparisons,
 }

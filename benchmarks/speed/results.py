@@ -1,0 +1,84 @@
+"""Where figures are kept, and the tables they make."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from benchmarks.speed.row import Row
+
+README = Path(__file__).parents[2] / "README.md"
+RESULTS = Path(__file__).parents[1] / "results" / "speed"
+MARKS = ("<!-- speed -->", "<!-- end of speed -->")
+DEVICES = ("cpu", "h200")  # whose tables the README shows, where there are results
+
+
+def load(path: Path) -> list[dict]:
+    """The finished rows of a device; none if nothing has been measured."""
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+
+
+def find(rows: list[dict], row: Row) -> dict | None:
+    """The finished row of this name and size."""
+    return next((done for done in rows if (done["row"], done["at"]) == (row.name, row.at)), None)
+
+
+def store(path: Path, result: dict, order: list[Row]) -> None:
+    """Put a finished row into the file of its device, in place of an older one, in the order of the benchmark."""
+    done = {(old["row"], old["at"]): old for old in load(path)}
+    done[result["row"], result["at"]] = result
+    place = {(row.name, row.at): i for i, row in enumerate(order)}
+    rows = sorted(done.values(), key=lambda old: place.get((old["row"], old["at"]), len(place)))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    whole = path.with_suffix(".part")
+    whole.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    whole.replace(path)
+
+
+def table(rows: list[dict], order: list[Row]) -> str:
+    """All rows of the benchmark as a table in Markdown, those without a result too."""
+    lines = [
+        "| row | at | against | ours | peer | measured | bar | aim |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for row in order:
+        done = find(rows, row)
+        bar, aim = row.goal.say(row.goal.bar), row.goal.say(row.goal.aim)
+        against, ours, peer, measured = " or ".join(row.peers) or "-", "-", "-", "not measured"
+        if done is not None:
+            ours, peer = _amount(done["ours"], done["unit"]), _amount(done["peer"], done["unit"])
+            against = done["peer_name"] or against
+            figure = row.goal.figure(done["ours"], done["peer"])
+            if figure is not None:
+                notes = "".join(f", {name} {value:.3g}" for name, value in done["notes"].items())
+                missed = "" if row.met(figure, done["notes"]) else " (**bar missed**)"
+                measured = row.goal.say(figure) + notes + missed
+        lines.append(f"| {row.name} | {row.at} | {against} | {ours} | {peer} | {measured} | {bar} | {aim} |")
+    return "\n".join(lines)
+
+
+def tables(folder: Path, order: list[Row]) -> str:
+    """One table a device that has results (the CPU's in any case), under a line that says how they were taken."""
+    parts = []
+    for device in DEVICES:
+        rows = load(folder / f"{device}.json")
+        if not rows and device != "cpu":
+            continue
+        threads = sorted({row["threads"] for row in rows})
+        versions = sorted({row["torch"] for row in rows})
+        how = f", {'/'.join(map(str, threads))} threads, torch {'/'.join(versions)}" if rows else ""
+        parts.append(f"`{device}`{how}:\n\n{table(rows, order)}")
+    return "\n\n".join(parts)
+
+
+def write_readme(text: str, readme: Path = README) -> None:
+    """Put the tables between their marks in README.md."""
+    before, rest = readme.read_text(encoding="utf-8").split(MARKS[0])
+    _, after = rest.split(MARKS[1])
+    readme.write_text(f"{before}{MARKS[0]}\n{text}\n{MARKS[1]}{after}", encoding="utf-8")
+
+
+def _amount(value: float | None, unit: str) -> str:
+    if value is None:
+        return "-"
+    return f"{value:,.0f} {unit}" if value >= 100 else f"{value:.3g} {unit}"

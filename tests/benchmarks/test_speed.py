@@ -1,0 +1,258 @@
+"""The harness itself, on tiny sizes."""
+
+import json
+import pickle
+from functools import partial
+
+import pytest
+import torch
+
+from benchmarks.speed import attention, conv, decoding, language_model, measure, results, search
+from benchmarks.speed.__main__ import ROWS, main
+from benchmarks.speed.row import Row, as_many, below, faster, growth, share
+from tmt_geo import MeshAttention
+
+CPU = torch.device("cpu")
+TINY = {"vocab_size": 97, "d_model": 16, "n_layers": 3, "n_heads": 2}
+KEYS = {
+    "row", "at", "ours", "peer", "ratio", "unit", "peer_name", "peers", "failed", "bar", "aim", "device", "threads",
+    "torch", "notes",
+}  # fmt: skip
+
+
+def spin(calls, device):
+    """A contestant whose time is so many matrix products."""
+    x = torch.ones(64, 64)
+
+    def run():
+        for _ in range(calls):
+            x @ x
+
+    return run
+
+
+def broken(device):
+    raise ImportError("no such package")
+
+
+@pytest.fixture(autouse=True)
+def short_samples(monkeypatch):
+    monkeypatch.setattr(measure, "SAMPLE_SECONDS", 0.0)
+
+
+def tiny_row(**options):
+    peers = {"slow": partial(spin, 400), "fast": partial(spin, 100)}
+    kept = {"at": "64", "goal": faster(2, 3), "ours": partial(spin, 40), "peers": peers} | options
+    return Row("products", repeats=5, warmups=1, **kept)
+
+
+def test_contestants_take_turns_in_both_orders():
+    seen = []
+    runs = {name: partial(seen.append, name) for name in "abc"}
+    medians = measure.alternate(runs, {"a": 1, "b": 2, "c": 1}, 3, lambda: None)
+    assert "".join(seen) == "abbc" + "cbba" + "abbc"
+    assert list(medians) == ["a", "b", "c"]
+
+
+def test_the_median_is_that_of_a_call(monkeypatch):
+    clock = iter([0.0, 4.0, 10.0, 30.0, 50.0, 52.0])  # two calls in 4, 20 and 2 seconds
+    monkeypatch.setattr(measure.time, "perf_counter", clock.__next__)
+    assert measure.alternate({"a": lambda: None}, {"a": 2}, 3, lambda: None) == {"a": 2.0}
+
+
+def test_short_calls_are_repeated_to_a_sample(monkeypatch):
+    monkeypatch.setattr(measure, "SAMPLE_SECONDS", 0.02)
+    assert [measure.calls_of_a_sample(seconds) for seconds in (60, 0.02, 0.006, 0)] == [1, 1, 4, 1000]
+
+
+def test_a_row_is_measured_against_its_best_peer():
+    row = measure.measure(tiny_row(), CPU, 1)
+    assert row.keys() == KEYS
+    assert row["peer_name"] == "fast" and row["peer"] == row["peers"]["fast"] < row["peers"]["slow"]
+    assert row["ratio"] == row["ours"] / row["peer"] < 1
+    assert (row["bar"], row["aim"], row["unit"], row["device"]) == ("2x as fast", "3x as fast", "ms", "cpu")
+    json.dumps(row)
+
+
+def test_more_tokens_a_second_are_better():
+    row = measure.measure(tiny_row(unit="tokens/s", per=7), CPU, 1)
+    assert row["peer_name"] == "fast" and row["peers"]["fast"] > row["peers"]["slow"]
+    assert row["ratio"] == row["ours"] / row["peer"] > 1
+
+
+def test_a_peer_that_cannot_run_is_named_and_the_others_count():
+    row = measure.measure(tiny_row(peers={"gone": broken, "slow": partial(spin, 400)}), CPU, 1)
+    assert row["peer_name"] == "slow" and row["failed"] == {"gone": "ImportError: no such package"}
+    row = measure.measure(tiny_row(peers={"gone": broken}), CPU, 1)
+    assert row["peer"] is row["ratio"] is row["peer_name"] is None
+    with pytest.raises(ImportError):
+        measure.measure(tiny_row(ours=broken), CPU, 1)
+
+
+def test_memory_is_that_of_a_fresh_process_over_its_inputs():
+    step = partial(conv.conv_step, MeshAttention, 1000, 100_000, 8, 4, 16, False)
+    row = measure.measure(Row("memory", "", below(1, 1), step, unit="MiB"), CPU, 1)
+    one_edge_tensor = 100_000 * 4 * 16 * 4 / 2**20
+    assert one_edge_tensor < row["ours"] < 40 * one_edge_tensor
+    assert row["unit"] == "MiB" and row["ratio"] is None
+
+
+@pytest.mark.parametrize(
+    ("goal", "ours", "peer", "words", "met"),
+    [
+        (faster(8, 15), 2.0, 20.0, "10x as fast", True),
+        (faster(8, 15), 20.0, 2.0, "0.1x as fast", False),
+        (share(0.4, 0.25, "time"), 3.0, 6.0, "0.5 of its time", False),
+        (share(0.4, 0.25, "time"), 2.0, 6.0, "0.333 of its time", True),
+        (growth(6, 4.5), 10.0, 2.0, "5x the time", True),
+        (as_many(1, 1.3), 90.0, 100.0, "0.9x as many", False),
+        (below(1024, 256), 2048.0, None, "2,048 MiB", False),
+        (below(1024, 256), 200.0, None, "200 MiB", True),
+    ],
+)
+def test_goals_count_and_say_what_they_mean(goal, ours, peer, words, met):
+    figure = goal.figure(ours, peer)
+    assert (goal.say(figure), goal.met(figure)) == (words, met)
+
+
+def done(row, ours, peer):
+    ratio = peer and ours / peer
+    return {
+        "row": row.name, "at": row.at, "ours": ours, "peer": peer, "ratio": ratio, "unit": row.unit,
+        "peer_name": "fast", "threads": 2, "torch": "2.13.0", "notes": {},
+    }  # fmt: skip
+
+
+def test_a_row_with_a_note_below_its_least_misses_its_bar(tmp_path):
+    rows = [tiny_row(at=at, notes=lambda device: {"recall": 0.9}, least={"recall": least}) for at, least in
+            (("1", 0.9), ("2", 0.95))]  # fmt: skip
+    for row in rows:
+        assert measure.measure(row, CPU, 1)["notes"] == {"recall": 0.9}
+        results.store(tmp_path / "cpu.json", done(row, 1.0, 4.0) | {"notes": {"recall": 0.9}}, rows)
+    lines = results.tables(tmp_path, rows).splitlines()[4:]
+    assert [line.split(" | ")[5] for line in lines] == [
+        "4x as fast, recall 0.9", "4x as fast, recall 0.9 (**bar missed**)",
+    ]  # fmt: skip
+
+
+def test_results_are_merged_in_the_order_of_the_benchmark(tmp_path):
+    rows = [Row(name, "1", faster(2, 3), spin) for name in "abc"]
+    path = tmp_path / "deep" / "cpu.json"
+    for row, ours in ((rows[2], 1.0), (rows[0], 2.0), (rows[2], 3.0)):
+        results.store(path, done(row, ours, 6.0), rows)
+    assert [(row["row"], row["ours"]) for row in results.load(path)] == [("a", 2.0), ("c", 3.0)]
+    assert [file.name for file in path.parent.iterdir()] == ["cpu.json"]
+
+
+def test_the_table_hides_neither_what_is_missed_nor_what_is_missing(tmp_path):
+    rows = [tiny_row(), Row("memory", "big", below(10, 5), spin, unit="MiB"), Row("none", "1", faster(2, 3), spin)]
+    results.store(tmp_path / "cpu.json", done(rows[0], 4.0, 6.0), rows)
+    results.store(tmp_path / "cpu.json", done(rows[1], 7.0, None) | {"peer_name": None}, rows)
+    text = results.tables(tmp_path, rows)
+    assert text.startswith("`cpu`, 2 threads, torch 2.13.0:\n\n| row |")
+    assert text.splitlines()[4:] == [
+        "| products | 64 | fast | 4 ms | 6 ms | 1.5x as fast (**bar missed**) | 2x as fast | 3x as fast |",
+        "| memory | big | - | 7 MiB | - | 7 MiB | 10 MiB | 5 MiB |",
+        "| none | 1 | - | - | - | not measured | 2x as fast | 3x as fast |",
+    ]
+    readme = tmp_path / "README.md"
+    readme.write_text("before\n" + "\nold\n".join(results.MARKS) + "\nafter\n", encoding="utf-8")
+    results.write_readme(text, readme)
+    assert readme.read_text(encoding="utf-8") == f"before\n{results.MARKS[0]}\n{text}\n{results.MARKS[1]}\nafter\n"
+
+
+def test_the_command_keeps_finished_rows(tmp_path, capsys):
+    counts = {"a": 0, "b": 0}
+
+    def build(name, device):
+        counts[name] += 1
+        return lambda: None
+
+    goal = faster(2, 3)
+    rows = [Row("bad", "1", goal, broken)] + [Row(name, "1", goal, partial(build, name)) for name in counts]
+    options = ["--out", str(tmp_path), "--device", "cpu", "--threads", "1"]
+    assert main([*options, "--rows", "b,"], rows) == 0
+    assert counts == {"a": 0, "b": 1}
+    assert main(options, rows) == 1  # the bad row is reported, the rest measured, b not again
+    assert counts == {"a": 1, "b": 1}
+    captured = capsys.readouterr()
+    assert "bad, 1: ImportError: no such package" in captured.err and "| bad | 1 |" in captured.out
+    main([*options, "--again", "--rows", "a,"], rows)
+    assert counts == {"a": 2, "b": 1}
+    assert [row["row"] for row in results.load(tmp_path / "cpu.json")] == ["a", "b"]
+
+
+def test_rows_are_told_apart_and_can_be_sent_to_a_fresh_process():
+    assert len({(row.name, row.at) for row in ROWS}) == len(ROWS)
+    for row in ROWS:
+        pickle.dumps((row.ours, row.peers))
+        assert row.goal.of == "ours" or row.peers, row.name
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        partial(search.exact, 40),
+        partial(attention.mesh, 40, True),
+        partial(attention.mesh, 40, False),
+        partial(attention.dense, 40),
+        partial(language_model.tmt_step, 32, TINY),
+        partial(language_model.llama_step, 32, TINY, False),
+        partial(language_model.forward_only, 64, TINY, True),
+        partial(decoding.tmt_decode, 70, TINY),
+        partial(decoding.llama_dynamic, 70, TINY),
+        *(partial(conv.conv_step, cls, 30, 90, 6, 2, 4, False) for cls in (MeshAttention, *conv.PEERS.values())),
+    ],
+    ids=lambda build: f"{build.func.__module__.split('.')[-1]}.{build.func.__name__}-{build.args[0]}",
+)
+def test_contestants_run_again_and_again(build):
+    run = build(CPU)
+    run()
+    run()
+
+
+def test_mesh_and_dense_attention_are_given_the_same_tensors():
+    mesh, dense = (attention.inputs(shape, CPU) for shape in ((5, 8, 64), (1, 8, 5, 64)))
+    assert all(a.numel() == b.numel() and a.requires_grad == b.requires_grad for a, b in zip(mesh, dense, strict=True))
+
+
+def test_the_peer_has_as_many_parameters():
+    for size, length in ((TINY, 32), (language_model.SIZE, 256)):
+        ours, theirs = language_model.tmt(length, size), language_model.llama(length, size)
+        assert theirs.num_parameters() == pytest.approx(ours.num_parameters(), rel=0.01)
+        assert theirs.config._attn_implementation == "sdpa"
+
+
+def test_half_of_the_work_is_half_of_the_work():
+    model, full, ids = language_model.gated(64, TINY, CPU)
+    with torch.no_grad():
+        assert language_model.active_share(model, ids) == pytest.approx(0.5, abs=0.02)
+        assert language_model.active_share(full, ids) == 1
+    for name, value in full.state_dict().items():
+        assert torch.equal(value, model.state_dict()[name]), name
+
+
+@pytest.mark.parametrize("static", [False, True])
+def test_every_call_of_a_decoder_starts_from_the_same_prompt(static):
+    model = language_model.llama(134, TINY).eval()
+    kept = []
+
+    def forward(*inputs, **options):
+        out = model(*inputs, **options)
+        kept.append(out.logits)
+        return out
+
+    cache = decoding.StaticCache(config=model.config, max_cache_len=134) if static else None
+    run = decoding.decode(model, forward, cache, 70, partial(decoding.rewind, 70) if static else decoding.crop, CPU)
+    run()
+    run()
+    first, second = torch.cat(kept[:64]), torch.cat(kept[64:])
+    torch.testing.assert_close(first, second, rtol=0, atol=1e-5)
+    assert not torch.equal(first[0], first[1])
+
+
+def test_text_like_features_repeat_themselves_and_have_unit_length():
+    x = search.text_like(2000, CPU)
+    torch.testing.assert_close(x.norm(dim=1), torch.ones(2000))
+    likeness = (x @ x.t()).fill_diagonal_(-1).amax(1)
+    assert 0.5 < float(likeness.median()) < 1
