@@ -59,21 +59,25 @@ class MemoryAnchors(nn.Module):
         self.lin_value.reset_parameters()
         nn.init.normal_(self.anchors)
 
-    def forward(self, x: Tensor, anchors: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def project(self, anchors: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Keys and values of the anchors, both :math:`(M, F)`; of those a step began with, or of the module's own."""
+        anchors = self.anchors if anchors is None else anchors
+        return self.lin_key(anchors), self.lin_value(anchors)
+
+    def forward(self, x: Tensor, projected: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, Tensor]:
         """Read the memory.
 
         Args:
             x (Tensor): States :math:`(T, F)`.
-            anchors (Tensor, optional): The anchors as the step began; they stand in for the module's own, so that a
-                recomputed forward reads what the first one read.
+            projected (tuple[Tensor, Tensor], optional): What :meth:`project` made of the anchors. A recomputed forward
+                so reads what the first one read, and cached decoding projects them once.
 
         Returns:
             tuple[Tensor, Tensor]: What was read :math:`(T, F)`, and the weights over the anchors :math:`(T, M)`.
         """
-        anchors = self.anchors if anchors is None else anchors
-        score = x @ self.lin_key(anchors).t() / math.sqrt(self.channels)  # [T, M]
-        attention = score.softmax(dim=-1)
-        return attention @ self.lin_value(anchors), attention
+        key, value = self.project() if projected is None else projected
+        attention = (x @ key.t() / math.sqrt(self.channels)).softmax(dim=-1)  # [T, M]
+        return attention @ value, attention
 
     def statistic(self, x: Tensor, attention: Tensor, anchors: Tensor | None = None) -> Tensor:
         """What these nodes tell the anchors, detached, shape :math:`(M, F + 1)`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -25,6 +26,9 @@ class LayerCache(Protocol):
 
     def write(self, slot: Tensor, key: Tensor, value: Tensor, index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Store new nodes at their slots; return keys, values and index features of all slots, (B C, ...)."""
+
+    def once(self, make: Callable[[], tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+        """What `make` made when it was first asked for: the projected anchors."""
 
 
 @dataclass
@@ -234,7 +238,11 @@ class TMTLayer(nn.Module):
         memory_statistic = None
         if self.memory is not None:
             h = self.norm_memory(y)
-            read, attention = self.memory(h, observed.anchors)
+            if cache is None:
+                projected = self.memory.project(observed.anchors)
+            else:
+                projected = cache.once(lambda: self.memory.project(observed.anchors))
+            read, attention = self.memory(h, projected)
             y = y + self._drop(read)
             if self.training:
                 memory_statistic = self.memory.statistic(h, attention, observed.anchors)

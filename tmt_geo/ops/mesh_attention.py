@@ -102,14 +102,14 @@ def table_attention(
     Returns:
         tuple[Tensor, Tensor]: Output :math:`(T, H, C)`, and weights :math:`(T, K + 1, H)` before dropout.
     """
-    key, value, columns = _heard(key, value, table, own, mix)
     if own is not None:
         mask = F.pad(mask, (0, 1), value=True)
-    if torch.compiler.is_compiling():  # the compiler around us fuses plain code itself
-        dot, weighted_sum = _gathered_dot, _gathered_sum
+    # One new token among thousands of cached ones touches what it hears alone; a compiler around us fuses plain code.
+    if table.numel() < key.size(0) or torch.compiler.is_compiling():
+        near = _Gathered(key, value, table, own, mix)
     else:
-        dot, weighted_sum, columns = edge_dot, edge_sum, Edges.from_table(columns, key.size(0))
-    score = dot(query, key, columns).view(*mask.shape, -1).mul_(1 / math.sqrt(query.size(-1)))  # [T, K + 1, H]
+        near = _Rows(key, value, table, own, mix)
+    score = near.dot(query).mul_(1 / math.sqrt(query.size(-1)))  # [T, K + 1, H]
     if bias is not None:
         score = score + bias
     heard = mask.unsqueeze(-1)
@@ -119,40 +119,48 @@ def table_attention(
     if gain is not None:
         alpha = alpha * gain
     weight = F.dropout(alpha, dropout) if dropout else alpha
-    return weighted_sum(weight.flatten(0, 1).to(value.dtype), value, columns), alpha
+    return near.weighted_sum(weight.to(value.dtype)), alpha
 
 
-def _gathered_dot(a: Tensor, b: Tensor, table: Tensor) -> Tensor:
-    """:func:`tmt_geo.ops.edges.edge_dot` as plain code over a table (T, K)."""
-    a = a.unflatten(1, (b.size(1), -1)).unsqueeze(1)
-    return (a * b[table].unsqueeze(3)).sum(-1).view(table.numel(), -1)
+class _Rows:
+    """Keys and values of all sources as rows, those of the targets behind them, and edges between rows."""
+
+    def __init__(self, key: Tensor, value: Tensor, table: Tensor, own, mix):
+        own_key, own_value = (None, None) if own is None else own
+        key_share, value_share = (None, None) if mix is None else mix
+        self.key, self.value = shifted_rows(key, own_key, key_share), shifted_rows(value, own_value, value_share)
+        if own is not None:
+            column = torch.arange(key.size(0), key.size(0) + table.size(0), device=table.device)
+            table = torch.cat([table, column.unsqueeze(1)], dim=1)
+        self.shape = table.shape
+        self.edges = Edges.from_table(table, self.key.size(0))
+
+    def dot(self, query: Tensor) -> Tensor:
+        return edge_dot(query, self.key, self.edges).view(*self.shape, -1)
+
+    def weighted_sum(self, weight: Tensor) -> Tensor:
+        return edge_sum(weight.flatten(0, 1), self.value, self.edges)
 
 
-def _gathered_sum(weight: Tensor, b: Tensor, table: Tensor) -> Tensor:
-    """:func:`tmt_geo.ops.edges.edge_sum` as plain code over a table (T, K)."""
-    weight = weight.view(*table.shape, b.size(1), -1, 1)
-    return (weight * b[table].unsqueeze(3)).sum(1).flatten(1, 2)
+class _Gathered:
+    """Keys and values of each edge, (T, K + 1, H', C)."""
 
+    def __init__(self, key: Tensor, value: Tensor, table: Tensor, own, mix):
+        shares = (None, None) if mix is None else mix
+        shape, table = table.shape, table.flatten()
+        following = None if mix is None else (table + 1).clamp_(max=key.size(0) - 1)
+        self.near = []
+        for i, source in enumerate((key, value)):
+            rows = source.index_select(0, table)
+            if mix is not None:
+                rows = torch.lerp(rows, source.index_select(0, following), shares[i])
+            rows = rows.view(*shape, *source.shape[1:])
+            self.near.append(rows if own is None else torch.cat([rows, own[i].unsqueeze(1)], dim=1))
 
-def _heard(key: Tensor, value: Tensor, table: Tensor, own, mix) -> tuple[Tensor, Tensor, Tensor]:
-    """What is heard as rows of keys and of values, moved by `mix`, and the row of each edge, the self edge last."""
-    shares = (None, None) if mix is None else mix
-    if table.numel() < key.size(0):  # one new token among thousands of cached ones: touch what is heard alone
-        key, value = (_near(part, table, share) for part, share in zip((key, value), shares, strict=True))
-        shares = (None, None)
-        table = torch.arange(table.numel(), device=table.device).view(table.shape)
-    num_rows = key.size(0)
-    key, value = (
-        shifted_rows(part, None if own is None else own[i], shares[i]) for i, part in enumerate((key, value))
-    )
-    if own is None:
-        return key, value, table
-    column = torch.arange(num_rows, num_rows + table.size(0), device=table.device)
-    return key, value, torch.cat([table, column.unsqueeze(1)], dim=1)
+    def dot(self, query: Tensor) -> Tensor:
+        query = query.unflatten(1, (self.near[0].size(2), -1)).unsqueeze(1)
+        return (query * self.near[0].unsqueeze(3)).sum(-1).flatten(2)
 
-
-def _near(source: Tensor, table: Tensor, share: Tensor | None) -> Tensor:
-    """The rows of `source` (N, H, C) that a table (T, K) names, shape (T K, H, C), moved by `share`."""
-    table = table.flatten()
-    near = source[table]
-    return near if share is None else torch.lerp(near, source[(table + 1).clamp(max=source.size(0) - 1)], share)
+    def weighted_sum(self, weight: Tensor) -> Tensor:
+        weight = weight.unflatten(2, (self.near[1].size(2), -1)).unsqueeze(-1)
+        return (weight * self.near[1].unsqueeze(3)).sum(1).flatten(1, 2)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, CacheLayerMixin
@@ -20,6 +22,7 @@ class TMTCacheLayer(CacheLayerMixin):
         super().__init__()
         self.index: Tensor | None = None
         self.length = 0
+        self.made: tuple[Tensor, Tensor] | None = None
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         """Nothing to prepare: the first :meth:`write` knows the shapes."""
@@ -45,6 +48,12 @@ class TMTCacheLayer(CacheLayerMixin):
         for grid, part in zip(grids, (key, value, index), strict=True):
             grid.index_copy_(0, slot, part.detach().to(grid.dtype))
         return grids
+
+    def once(self, make: Callable[[], tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+        """What `make` made when it was first asked for: anchors do not move while a text is continued."""
+        if self.made is None:
+            self.made = tuple(part.detach() for part in make())
+        return self.made
 
     def update(self, key_states: Tensor, value_states: Tensor, *args, **kwargs):
         """Not how this cache is written.

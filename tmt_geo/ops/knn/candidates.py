@@ -5,24 +5,32 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from torch import Tensor
+from torch.nn.functional import pad
 
 from tmt_geo.ops.knn.scores import Likeness
 
-GATHERED = 2**18  # features gathered at once, 1 MiB in float32: what a second-level cache holds
+BLOCK = 2048  # queries whose candidates are held at once
 
 
-def chunks(num_queries: int, width: int, channels: int) -> Iterator[slice]:
-    """Cut queries so that the features of their `width` candidates each are no more than `GATHERED`."""
-    step = max(1, GATHERED // (width * channels))
-    return (slice(first, min(first + step, num_queries)) for first in range(0, num_queries, step))
+def blocks(num_queries: int) -> Iterator[slice]:
+    """Cut queries into blocks."""
+    return (slice(first, min(first + BLOCK, num_queries)) for first in range(0, num_queries, BLOCK))
 
 
 def best_of(likeness: Likeness, query: Tensor, slot: Tensor, allowed: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """The k best of the candidates (T, D) that are `allowed`: slots and mask (T, k), nearest first.
 
-    `slot` counts through the whole grid, and must be in range where it is not allowed too.
+    `slot` counts through the whole grid, and must be in range where it is not allowed too. None may be there twice.
     """
     score = likeness.pairs(query, slot).masked_fill_(~allowed, float("-inf"))
     value, best = score.topk(min(k, slot.size(1)))
-    mask = value > float("-inf")
-    return slot.gather(1, best), mask
+    short = (0, k - best.size(1))
+    return pad(slot.gather(1, best), short), pad(value > float("-inf"), short)
+
+
+def once(slot: Tensor, allowed: Tensor) -> tuple[Tensor, Tensor]:
+    """Candidates (T, D) in descending order, each allowed the first time alone; what is not allowed points to 0."""
+    slot = slot.masked_fill(~allowed, -1).sort(dim=1, descending=True).values
+    allowed = slot >= 0
+    allowed[:, 1:] &= slot[:, 1:] != slot[:, :-1]
+    return slot.clamp_(min=0), allowed

@@ -12,6 +12,8 @@ METRICS = ("cosine", "euclidean")
 # different twins. One step of rank must outweigh that rounding and nothing else.
 RECENCY = 1e-6
 
+GATHERED = 2**18  # features gathered at once, 1 MiB in float32: what a second-level cache holds
+
 
 def index_features(x: Tensor, metric: str = "cosine") -> Tensor:
     """The features that are searched: detached, at least float32, unit length under the cosine (zero stays zero)."""
@@ -56,8 +58,12 @@ class Likeness:
 
     def pairs(self, query: Tensor, slot: Tensor) -> Tensor:
         """Scores (T, D) of the slots that each query (T, F) names, counted through the whole grid (T, D)."""
-        near = self.index.flatten(0, 1).index_select(0, slot.flatten()).view(*slot.shape, -1)
-        score = near.mul_(query.unsqueeze(1)).sum(-1)
+        flat = self.index.flatten(0, 1)
+        score = query.new_empty(slot.shape)
+        step = max(1, GATHERED // (slot.size(1) * query.size(1)))
+        for part in (slice(first, first + step) for first in range(0, slot.size(0), step)):
+            near = flat.index_select(0, slot[part].flatten()).view(*slot[part].shape, -1)
+            score[part] = near.mul_(query[part].unsqueeze(1)).sum(-1)
         recency = RECENCY * (slot % self.index.size(1)).to(score.dtype)
         if self.square is None:
             return score.add_(recency)

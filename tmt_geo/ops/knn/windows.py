@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from tmt_geo.ops.knn.candidates import best_of, chunks
+from tmt_geo.ops.knn.candidates import best_of, blocks
 from tmt_geo.ops.knn.exact import search_blocked
 from tmt_geo.ops.knn.scores import Likeness, index_features
 
@@ -24,7 +24,7 @@ def search_windows(
 
     A window has a mean once it is complete, and is heard by nodes of later windows only: nothing later decides.
     """
-    num_rows, capacity, channels = index.shape
+    capacity = index.size(1)
     whole = capacity // WINDOW
     means = index[:, : whole * WINDOW].unflatten(1, (whole, WINDOW)).mean(2)
     own = rank // WINDOW
@@ -37,7 +37,7 @@ def search_windows(
     likeness = Likeness(index, metric)
     table, mask = rank.new_zeros(rank.numel(), k), torch.zeros(rank.numel(), k, dtype=torch.bool, device=rank.device)
     offset = torch.arange(WINDOW, device=rank.device)
-    for part in chunks(rank.numel(), near.size(1) * WINDOW, channels):
+    for part in blocks(rank.numel()):
         at = rank[part].unsqueeze(1)
         slot = (near[part].unsqueeze(2) + offset).flatten(1)
         allowed = slot < at - skip
@@ -45,6 +45,5 @@ def search_windows(
             allowed |= slot == at
         allowed &= heard[part].repeat_interleave(WINDOW, dim=1)
         slot = slot.clamp_(max=capacity - 1).add_(row[part].unsqueeze(1) * capacity)
-        found, kept = best_of(likeness, query[part], slot, allowed, k)
-        table[part, : found.size(1)], mask[part, : found.size(1)] = found, kept
+        table[part], mask[part] = best_of(likeness, query[part], slot, allowed, k)
     return table.where(mask, row.unsqueeze(1) * capacity), mask
