@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tmt_geo.nn import latest
 from tmt_geo.nn.conv.mesh_attention import MeshAttention
 from tmt_geo.nn.dual_stream import FFN, DualStreamFFN
 from tmt_geo.nn.exit_gate import ExitGate
@@ -17,6 +18,7 @@ from tmt_geo.nn.frame import Frame
 from tmt_geo.nn.memory_anchors import MemoryAnchors
 from tmt_geo.ops.dense_attention import decayed_dense_attention, dense_attention
 from tmt_geo.ops.knn import check_options, index_features, search
+from tmt_geo.ops.knn.latest import is_latest
 from tmt_geo.ops.mesh import Mesh
 from tmt_geo.ops.order import NodeOrder
 
@@ -229,23 +231,14 @@ class TMTLayer(nn.Module):
         if targets is not None and targets.numel() == 0:
             return self._nobody(state, frame, cache)
 
+        projected = self._projected(cache, observed)
         x = state.x if targets is None else state.x[targets]
+        if cache is not None and targets is None and self._latest(frame):
+            return self._step_latest(state, frame, cache, projected, observed)
         h = self.norm_attention(x)
         key, value = self._speak(state, frame, h if state.fresh is None and targets is None else None)
         out, mesh, num_edges = self._listen(h, key, value, state, frame, cache)
-        y = x + self._drop(self.lin_out(out))
-        y = y + self._drop(self.ffn(self.norm_ffn(y)))
-        memory_statistic = None
-        if self.memory is not None:
-            h = self.norm_memory(y)
-            if cache is None:
-                projected = self.memory.project(observed.anchors)
-            else:
-                projected = cache.once(lambda: self.memory.project(observed.anchors))
-            read, attention = self.memory(h, projected)
-            y = y + self._drop(read)
-            if self.training:
-                memory_statistic = self.memory.statistic(h, attention, observed.anchors)
+        y, memory_statistic = self.feed(x, out, projected, observed.anchors)
         if state.stay is not None and state.stay.requires_grad:
             # Straight through: nothing in value, but the loss tells the gate whether this update was worth it.
             y = y + (y - x) * (state.stay - state.stay.detach()).unsqueeze(1)
@@ -253,6 +246,50 @@ class TMTLayer(nn.Module):
         record = LayerRecord(targets, mesh, num_edges, memory_statistic=memory_statistic)
         x = y if targets is None else state.x.index_copy(0, targets, y.to(state.x.dtype))
         state = NodeState(x, targets, targets, key, value)
+        return (state, record) if self.gate is None else self._leave(state, record, y, observed.running)
+
+    def feed(self, x: Tensor, out: Tensor, projected, anchors: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """What follows the attention: states (T, F) and, in training, what they tell the anchors.
+
+        Args:
+            x (Tensor): States that entered, (T, F).
+            out (Tensor): What the attention brought them, (T, F).
+            projected (tuple[Tensor, Tensor], optional): The anchors' keys and values.
+            anchors (Tensor, optional): The anchors.
+        """
+        y = x + self._drop(self.lin_out(out))
+        y = y + self._drop(self.ffn(self.norm_ffn(y)))
+        if self.memory is None:
+            return y, None
+        h = self.norm_memory(y)
+        read, attention = self.memory(h, projected)
+        statistic = self.memory.statistic(h, attention, anchors) if self.training else None
+        return y + self._drop(read), statistic
+
+    def _projected(self, cache: LayerCache | None, observed: Observed) -> tuple[Tensor, Tensor] | None:
+        """Keys and values of the anchors."""
+        if self.memory is None:
+            return None
+        if cache is None:
+            return self.memory.project(observed.anchors)
+        return cache.once(lambda: self.memory.project(observed.anchors))
+
+    def _latest(self, frame: Frame) -> bool:
+        """Whether the compiled pieces for one new node in every graph are wanted and serve."""
+        order = frame.order
+        if not latest.speak.always or self.training or not self.mesh or self.backend != "auto":
+            return False
+        return order.capacity > 1 and not torch.is_grad_enabled() and is_latest(order.row, order.num_graphs)
+
+    def _step_latest(self, state, frame, cache, projected, observed) -> tuple[NodeState, LayerRecord]:
+        """See :mod:`tmt_geo.nn.latest`."""
+        order, x = frame.order, state.x
+        cos, sin = self._angles(frame, None, x.dtype) or (None, None)
+        spoken = latest.speak(0, self, x, cos, sin)
+        grids = cache.write(order.slot, *spoken[1:])
+        y, table, mask = latest.listen(0, self, x, spoken, grids, order.rank, frame.slot_time, projected)
+        record = LayerRecord(None, Mesh(table, mask, order.num_slots, order.slot), mask.sum() + order.rank.numel())
+        state = NodeState(y, None, None, spoken.key, spoken.value)
         return (state, record) if self.gate is None else self._leave(state, record, y, observed.running)
 
     def _nobody(self, state: NodeState, frame: Frame, cache: LayerCache | None) -> tuple[NodeState, LayerRecord]:

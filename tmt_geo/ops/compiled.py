@@ -43,12 +43,20 @@ class Compiled:
     def __init__(self, function: Callable[..., Tensor], plain: Callable[..., Tensor]):
         self.function = torch.compile(function)
         self.plain = plain
+        self.strict = function is not plain  # then what the compiler declines must not run as it stands
+
+    @property
+    def always(self) -> bool:
+        """Whether it runs compiled whatever the work."""
+        return _wanted(0)
 
     def __call__(self, work: int, *args: Tensor) -> Tensor:
         """Run on `args`; `work` is the number of multiplications."""
         if not _wanted(work):
             return self.plain(*args)
         try:
+            if not self.strict:
+                return self.function(*args)
             # One graph for each type and number of channels, never a silent return to the uncompiled `function`.
             with torch._dynamo.config.patch(recompile_limit=64, fail_on_recompile_limit_hit=True):
                 return self.function(*args)

@@ -1,0 +1,58 @@
+"""One new node in every graph, as cached decoding brings them: a layer as two pieces that compile whole.
+
+Between them stands the write into the cache. Nothing in them depends on a value, so that one graph serves all layers
+and all tokens until the cache grows. They compute what :meth:`TMTLayer.step` computes; a test holds them equal.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from tmt_geo.ops.compiled import Compiled
+from tmt_geo.ops.knn.scores import RECENCY, index_features
+from tmt_geo.ops.temporal import window_slots
+
+
+class Spoken(NamedTuple):
+    """What each new node says and asks: query (B, H, C), key and value (B, H', C), index features (B, F)."""
+
+    query: Tensor
+    key: Tensor
+    value: Tensor
+    index: Tensor
+
+
+def _speak(layer, x: Tensor, cos: Tensor | None, sin: Tensor | None) -> Spoken:
+    h, angles = layer.norm_attention(x), None if cos is None else (cos, sin)
+    return Spoken(layer.attention.query(h, angles), *layer.attention.key_value(h, angles), index_features(x))
+
+
+def _listen(layer, x, spoken, grids, rank, slot_time, projected) -> tuple[Tensor, Tensor, Tensor]:
+    key, value, index = grids  # of all slots (B C, ...), the new nodes' own included
+    num_rows = x.size(0)
+    index = index.view(num_rows, -1, index.size(-1))
+    capacity = index.size(1)
+    first = torch.arange(num_rows, device=x.device) * capacity
+    place = torch.arange(capacity, device=x.device)
+
+    score = (index * spoken.index.unsqueeze(1)).sum(-1) + RECENCY * place
+    score = score.masked_fill(place >= rank.unsqueeze(1) - layer.window, float("-inf"))
+    best, table = score.topk(min(layer.k, capacity))
+    mask = best > float("-inf")
+    near, heard = window_slots(first + rank, rank, layer.window)
+    table = torch.cat([table + first.unsqueeze(1), near], dim=1)
+    mask = torch.cat([mask, heard], dim=1)
+
+    lag = None
+    if layer.attention.decay is not None:
+        lag = slot_time[first + rank].unsqueeze(1) - slot_time[table]
+    own = (spoken.key, spoken.value)
+    out, _ = layer.attention.attend(spoken.query, key, value, table, mask, own, lag)
+    return layer.feed(x, out.flatten(1), projected)[0], table, mask
+
+
+speak = Compiled(_speak, _speak)
+listen = Compiled(_listen, _listen)
