@@ -10,6 +10,7 @@ __version__ = "0.1.0"
 _HOME = {
     "knn_graph": "tmt_geo.ops.knn",
     "temporal_graph": "tmt_geo.ops.temporal",
+    "set_compile": "tmt_geo.ops.compiled",
     "Mesh": "tmt_geo.ops.mesh",
     "AddMesh": "tmt_geo.transforms.add_mesh",
     "MeshAttention": "tmt_geo.nn.conv.mesh_attention",
@@ -18,6 +19,7 @@ _HOME = {
     "ExitGate": "tmt_geo.nn.exit_gate",
     "DualStreamFFN": "tmt_geo.nn.dual_stream",
     "MemoryAnchors": "tmt_geo.nn.memory_anchors",
+    "MeshIndex": "tmt_geo.nn.mesh_index",
     "TMTLayer": "tmt_geo.nn.tmt_layer",
     "TMTEncoder": "tmt_geo.models.encoder",
     "TMTConfig": "tmt_geo.models.tmt.configuration_tmt",

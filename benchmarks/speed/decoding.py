@@ -9,6 +9,7 @@ from transformers import DynamicCache, StaticCache
 
 from benchmarks.speed.language_model import SIZE, llama, tmt
 from benchmarks.speed.row import Row, as_many, growth
+from tmt_geo import set_compile
 
 NEW = 64  # tokens of a call
 
@@ -43,10 +44,19 @@ def rewind(context: int, cache: StaticCache) -> None:
         layer.cumulative_length.fill_(context)
 
 
-def tmt_decode(context: int, size: dict, device: torch.device):
+def tmt_decode(context: int, size: dict, device: torch.device, how: str = "compiled"):
     """Our model, no exits."""
     model = tmt(context + NEW, size).to(device).eval()
-    return decode(model, model, None, context, crop, device)
+    run = decode(model, model, None, context, crop, device)
+
+    def compiled():
+        set_compile("always")
+        try:
+            run()
+        finally:
+            set_compile("auto")
+
+    return compiled if how == "compiled" else run
 
 
 def llama_dynamic(context: int, size: dict, device: torch.device):

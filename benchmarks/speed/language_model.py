@@ -11,14 +11,16 @@ from benchmarks.speed.row import Row, share
 from tmt_geo.evaluate import match_llama
 from tmt_geo.models import TMTConfig, TMTModel
 
+OURS = {"exit": False, "dropout": 0.0, "index_dim": 64}
 SIZE = {"vocab_size": 8192, "d_model": 256, "n_layers": 6, "n_heads": 4}
 TOKENS = 2048  # of a step, where sequences are shorter
 
 
 def tmt(length: int, size: dict, **options) -> TMTModel:
-    """Our model for sequences of this length; without exits unless the options say so."""
+    """Our model for sequences of this length, searching 64 channels; without exits unless options say so."""
     torch.manual_seed(0)
-    return TMTModel(TMTConfig(**{"exit": False, "dropout": 0.0, **size, "max_seq_len": length, **options}))
+    index_dim = min(OURS["index_dim"], size["d_model"])
+    return TMTModel(TMTConfig(**OURS | size | {"max_seq_len": length, "index_dim": index_dim} | options))
 
 
 def llama(length: int, size: dict):

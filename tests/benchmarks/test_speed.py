@@ -11,6 +11,7 @@ from benchmarks.speed import attention, conv, decoding, language_model, measure,
 from benchmarks.speed.__main__ import ROWS, main
 from benchmarks.speed.row import Row, as_many, below, faster, growth, share
 from tmt_geo import MeshAttention
+from tmt_geo.ops.knn import index_features
 
 CPU = torch.device("cpu")
 TINY = {"vocab_size": 97, "d_model": 16, "n_layers": 3, "n_heads": 2}
@@ -199,7 +200,7 @@ def test_rows_are_told_apart_and_can_be_sent_to_a_fresh_process():
         partial(language_model.tmt_step, 32, TINY),
         partial(language_model.llama_step, 32, TINY, False),
         partial(language_model.forward_only, 64, TINY, True),
-        partial(decoding.tmt_decode, 70, TINY),
+        partial(decoding.tmt_decode, 70, TINY, how="plain"),
         partial(decoding.llama_dynamic, 70, TINY),
         *(partial(conv.conv_step, cls, 30, 90, 6, 2, 4, False) for cls in (MeshAttention, *conv.PEERS.values())),
     ],
@@ -251,8 +252,11 @@ def test_every_call_of_a_decoder_starts_from_the_same_prompt(static):
     assert not torch.equal(first[0], first[1])
 
 
-def test_text_like_features_repeat_themselves_and_have_unit_length():
-    x = search.text_like(2000, CPU)
-    torch.testing.assert_close(x.norm(dim=1), torch.ones(2000))
-    likeness = (x @ x.t()).fill_diagonal_(-1).amax(1)
-    assert 0.5 < float(likeness.median()) < 1
+def test_the_sub_quadratic_row_searches_trained_states_and_tells_its_recall(monkeypatch):
+    generator = torch.Generator().manual_seed(0)
+    states = torch.randn(4, 600, 8, generator=generator)
+    monkeypatch.setattr(search.recall, "states", lambda *_: states)
+    found, _ = search.descent(600, CPU)()
+    assert found.shape == (600, 8)
+    assert 0.5 < search.descent_recall(600, CPU)["recall@8"] <= 1
+    torch.testing.assert_close(search.trained(500, CPU), index_features(states[2, :500]))

@@ -82,6 +82,16 @@ def test_dense_attention_is_not_charged_twice(tmt, decay):
     assert report.layers == pytest.approx(rest + 4 * 4 * D * pairs / S, rel=1e-12)
 
 
+def test_an_approximate_search_is_charged_for_what_it_gathers(tmt):
+    """Below 256 tokens the descent is exact: what the formula adds is then all the difference."""
+    found = [count_flops(tmt(exit=False, search=search), ids(1, S)) for search in ("auto", "descent")]
+    pairs = sum(8 + K + 64 + rounds * (K + K * K + 8 * K) for rounds in (5, 2, 2, 2))
+    assert found[1].layers == pytest.approx(found[0].layers + 2 * D * pairs, rel=1e-12)
+    windows = count_flops(tmt(exit=False, search="windows", rebuild_every=2, index_dim=8), ids(1, S))
+    exact = count_flops(tmt(exit=False, rebuild_every=2, index_dim=8), ids(1, S))
+    assert windows.layers - exact.layers == pytest.approx(2 * (320 * 2 * 8 - 2 * 8 * (S - 1 - WINDOW)), rel=1e-9)
+
+
 def test_report_shows_the_shares_of_the_scored_tokens(tmt):
     text = ids(3 * S)
     model = tmt(exit_threshold=confidence_quantile(tmt(exit_threshold=1.0), 0.5))

@@ -94,7 +94,8 @@ def test_padding_equals_no_padding(ids, options, side):
 
 
 @pytest.mark.parametrize("options", [{}, {"mesh": False}, {"exit": False}, {"exit_threshold": 0.3}, {"shift": False},
-                                     {"num_key_value_heads": 1}, {"memory_anchors": 0}],
+                                     {"num_key_value_heads": 1}, {"memory_anchors": 0}, {"index_dim": 8},
+                                     {"rebuild_every": 2, "index_dim": 8, "index_learned": True}],
                          ids=lambda options: str(options))  # fmt: skip
 def test_cached_steps_equal_the_full_forward_for_a_left_padded_batch(ids, options):
     model = lively(TMTModel(tiny_config(**options)))
@@ -195,6 +196,36 @@ def test_edges_are_the_nearest_and_the_window(model, ids):
     torch.testing.assert_close(out.active_share, 1 - out.exit_masks.float().mean(dim=(1, 2)))
 
 
+def test_layers_share_a_mesh_until_it_is_rebuilt(ids):
+    model = lively(TMTModel(tiny_config(n_layers=5, rebuild_every=2, exit=False)))
+    edges = [set(map(tuple, part.t().tolist())) for part in model(ids, output_edges=True).graph_edges]
+    assert edges[0] == edges[1] != edges[2] == edges[3] != edges[4]
+    with_exits = lively(TMTModel(tiny_config(n_layers=5, rebuild_every=2, exit_budget=0.6)))
+    out = with_exits(ids, output_edges=True)
+    assert 0 < out.exit_masks[1].sum() < ids.numel()
+    for edges, mask in zip(out.graph_edges, out.exit_masks, strict=True):
+        assert not mask.flatten()[edges[1]].any()  # of a shared mesh the active rows alone
+
+
+def test_an_index_is_what_is_searched(ids):
+    model = lively(TMTModel(tiny_config(n_layers=1, index_dim=4, exit=False, window=0)))
+    out = model(ids, output_hidden_states=True)
+    z = model.encoder.layers[0].index(out.hidden_states[0].flatten(0, 1))
+    z = torch.nn.functional.normalize(z, dim=-1).view(*ids.shape, -1)
+    score = (z @ z.transpose(1, 2))[0, -1, :-1] + 1e-6 * torch.arange(19)
+    heard = out.graph_edges[0][out.graph_edges[1] == 19]
+    assert set(heard.tolist()) == set(score.topk(3).indices.tolist())
+
+
+def test_a_learned_index_follows_the_attention(ids):
+    model = TMTModel(tiny_config(n_layers=1, index_dim=8, index_learned=True, exit=False)).train()
+    with_index = model(ids, labels=ids).loss
+    model.config.index_loss_coef = 0.0
+    assert with_index > model(ids, labels=ids).loss
+    model(ids, labels=ids).loss.backward()
+    assert (model.encoder.layers[0].index.weight.grad == 0).all()  # the task's loss does not reach it
+
+
 def test_exit_masks_grow_and_frozen_states_stay(model, ids):
     out = model(ids, output_hidden_states=True)
     assert not out.exit_masks[0].any() and 0 < out.exit_masks[2].float().mean() < 1
@@ -223,7 +254,7 @@ def test_save_and_load_is_bit_equal(model, ids, tmp_path):
 
 def test_loading_from_nothing_is_plain_initialisation(tmp_path):
     """What is missing in a checkpoint is initialised as a new model would be, buffers included."""
-    config = tiny_config(exit_rule="learned", n_layers=8)
+    config = tiny_config(exit_rule="learned", n_layers=8, index_dim=16)
     plain, loaded = TMTModel(config), TMTModel.from_pretrained(None, config=config, state_dict={})
     for (name, a), b in zip(plain.state_dict().items(), loaded.state_dict().values(), strict=True):
         assert b.isfinite().all(), name
@@ -241,7 +272,15 @@ def test_embeddings_can_be_resized(model, ids):
     assert model.lm_head.weight is model.embed_tokens.weight
 
 
-@pytest.mark.parametrize("options", [{}, {"exit_rule": "learned"}, {"exit_threshold": 0.3}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"exit_rule": "learned"},
+        {"exit_threshold": 0.3},
+        {"rebuild_every": 2, "index_dim": 8, "index_learned": True},
+    ],
+)
 def test_gradient_checkpointing_changes_nothing(ids, options):
     plain = lively(TMTModel(tiny_config(**options))).double().train()
     twin = TMTModel(plain.config).double()
@@ -279,7 +318,8 @@ def test_four_small_batches_are_one_large_batch(ids, options):
 
 
 def test_every_parameter_learns(ids):
-    model = lively(TMTModel(tiny_config(exit_rule="learned", exit_budget=0.8))).train()
+    options = {"exit_rule": "learned", "exit_budget": 0.8, "index_dim": 8, "index_learned": True}
+    model = lively(TMTModel(tiny_config(**options))).train()
     model(ids, labels=ids).loss.backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name

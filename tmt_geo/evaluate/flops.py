@@ -11,6 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import PreTrainedModel
 
 from tmt_geo.evaluate.forward import measuring, plain_forward
+from tmt_geo.ops.knn import descent, windows
 
 aten = torch.ops.aten
 
@@ -46,6 +47,7 @@ def count_flops(model: PreTrainedModel, input_ids: Tensor) -> FlopReport:
       it is causal and skips the rest: charged for the pairs it computes, S * (S + 1) / 2 a head where causal, all of
       them where it was given a mask;
     - top-k and maxima, one comparison a score, whether or not the score had been masked;
+    - the scores of an approximate search, which are gathered: by formula, for each target all candidates it can have;
     - attention as gather, multiply and sum over a mesh, by formula (for a model that reports ``num_edges`` and whose
       configuration does not say ``mesh=False``).
 
@@ -71,7 +73,7 @@ def count_flops(model: PreTrainedModel, input_ids: Tensor) -> FlopReport:
     matmuls = counter.get_total_flops() - search
     tokens = input_ids.numel()
     return FlopReport(
-        layers=(matmuls - head_flops) / tokens,
+        layers=(matmuls - head_flops) / tokens + _gathered_scores(model, out),
         head=head_flops / tokens,
         search=search / tokens,
         edge_attention=4 * model.config.hidden_size * _mesh_edges(model, out) / tokens,
@@ -82,6 +84,21 @@ def _mesh_edges(model: PreTrainedModel, out) -> int:
     """Edges attended over by gathering; without a mesh attention is dense, and the counter has seen it."""
     edges = getattr(out, "num_edges", None)
     return int(edges.sum()) if edges is not None and getattr(model.config, "mesh", True) else 0
+
+
+def _gathered_scores(model: PreTrainedModel, out) -> float:
+    """Operations a token of the scores that no matrix product has made."""
+    config = model.config
+    search = getattr(config, "search", None) if getattr(config, "mesh", False) else None
+    if search not in ("descent", "windows"):
+        return 0.0
+    active = out.active_share.tolist()[:: config.rebuild_every]
+    if search == "windows":
+        pairs = [(1 + windows.NEAREST) * windows.WINDOW] * len(active)
+    else:
+        pairs = [descent.pairs_scored(config.graph_k, warm=layer > 0) for layer in range(len(active))]
+    per_pair = 2 * (config.index_dim or config.hidden_size)
+    return sum(share * count for share, count in zip(active, pairs, strict=True)) * per_pair
 
 
 def _pairs(queries: int, keys: int, causal: bool) -> int:

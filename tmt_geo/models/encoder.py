@@ -56,6 +56,11 @@ class EncoderOutput:
         losses = [record.gate_loss for record in self.records if record.gate_loss is not None]
         return torch.stack(losses).sum() if losses else None
 
+    def index_loss(self) -> Tensor | None:
+        """Sum of the learned indices' losses over nodes and layers; None without them, and outside training."""
+        losses = [record.index_loss for record in self.records if record.index_loss is not None]
+        return torch.stack(losses).sum() if losses else None
+
     def num_edges(self) -> Tensor:
         """Edges that each layer attended over, self edges included, shape :math:`(L)`."""
         return torch.stack([record.num_edges for record in self.records])
@@ -75,8 +80,8 @@ class EncoderOutput:
 class TMTEncoder(nn.Module):
     r"""Layers of the TemporalMesh Transformer over the nodes of one graph or many.
 
-    The mesh is found anew by every layer, from the states it is given. Where gates are wanted, they stand behind every
-    layer but the last, and each keeps the same share of the nodes that reach it.
+    The mesh is found anew by every layer (or every so many), from the states it is given. Where gates are wanted, they
+    stand behind every layer but the last, and each keeps the same share of the nodes that reach it.
 
     Args:
         in_channels (int, optional): Size of each input sample, ``-1`` to infer it. :obj:`None`: the input already has
@@ -89,6 +94,8 @@ class TMTEncoder(nn.Module):
         exit_budget (float, optional): Mean active share of the layers under the budget and learned rules.
             (default: :obj:`0.5`)
         exit_threshold (float, optional): Of the fixed rule. (default: :obj:`0.85`)
+        rebuild_every (int, optional): Find the mesh in every so many layers; those between hear what the last one
+            has found. (default: :obj:`1`)
         eps (float, optional): Of the layer norms. (default: :obj:`1e-5`)
         **kwargs (optional): Of :class:`~tmt_geo.TMTLayer`.
 
@@ -114,12 +121,15 @@ class TMTEncoder(nn.Module):
         exit_rule: str | None = None,
         exit_budget: float = 0.5,
         exit_threshold: float = 0.85,
+        rebuild_every: int = 1,
         eps: float = 1e-5,
         **kwargs,
     ):
         super().__init__()
         if num_layers < 1:
             raise ValueError(f"'num_layers' must be at least 1 (got {num_layers})")
+        if rebuild_every < 1:
+            raise ValueError(f"'rebuild_every' must be at least 1 (got {rebuild_every})")
         self.hidden_channels = hidden_channels
         budgeted = exit_rule in ("budget", "learned") and num_layers > 1
         rate = stay_rate(exit_budget, num_layers) if budgeted else 1.0
@@ -128,7 +138,8 @@ class TMTEncoder(nn.Module):
         for layer in range(num_layers):
             gated = exit_rule is not None and layer < num_layers - 1
             gate = ExitGate(hidden_channels, exit_rule, exit_threshold, rate) if gated else None
-            self.layers.append(TMTLayer(hidden_channels, gate=gate, eps=eps, **kwargs))
+            rebuild = layer % rebuild_every == 0
+            self.layers.append(TMTLayer(hidden_channels, gate=gate, eps=eps, rebuild=rebuild, **kwargs))
         self.norm = nn.LayerNorm(hidden_channels, eps=eps)
         self.lin_out = None if out_channels is None else Linear(hidden_channels, out_channels)
         self.gradient_checkpointing = False

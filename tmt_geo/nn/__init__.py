@@ -4,6 +4,7 @@ from tmt_geo.nn.conv.mesh_attention import DynamicMeshAttention, MeshAttention
 from tmt_geo.nn.dual_stream import DualStreamFFN
 from tmt_geo.nn.exit_gate import ExitGate
 from tmt_geo.nn.memory_anchors import MemoryAnchors
+from tmt_geo.nn.mesh_index import MeshIndex
 from tmt_geo.nn.temporal_decay import TemporalDecay
 from tmt_geo.nn.tmt_layer import TMTLayer
 
@@ -13,6 +14,7 @@ __all__ = [
     "ExitGate",
     "MemoryAnchors",
     "MeshAttention",
+    "MeshIndex",
     "TMTLayer",
     "TemporalDecay",
 ]

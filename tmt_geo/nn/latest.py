@@ -27,7 +27,9 @@ class Spoken(NamedTuple):
 
 def _speak(layer, x: Tensor, cos: Tensor | None, sin: Tensor | None) -> Spoken:
     h, angles = layer.norm_attention(x), None if cos is None else (cos, sin)
-    return Spoken(layer.attention.query(h, angles), *layer.attention.key_value(h, angles), index_features(x))
+    return Spoken(
+        layer.attention.query(h, angles), *layer.attention.key_value(h, angles), index_features(layer.features(x))
+    )
 
 
 def _listen(layer, x, spoken, grids, rank, slot_time, projected) -> tuple[Tensor, Tensor, Tensor]:

@@ -16,6 +16,7 @@ from tmt_geo.nn.dual_stream import FFN, DualStreamFFN
 from tmt_geo.nn.exit_gate import ExitGate
 from tmt_geo.nn.frame import Frame
 from tmt_geo.nn.memory_anchors import MemoryAnchors
+from tmt_geo.nn.mesh_index import MeshIndex
 from tmt_geo.ops.dense_attention import decayed_dense_attention, dense_attention
 from tmt_geo.ops.knn import check_options, index_features, search
 from tmt_geo.ops.knn.latest import is_latest
@@ -45,6 +46,7 @@ class NodeState:
             after its last, and speaks with that key and value from then on: a frozen node costs no product.
         value: Values likewise.
         stay: How surely the active nodes stayed :math:`(T)`, see :class:`~tmt_geo.ExitGate`.
+        near: The slots that each node's last search found, and which of them exist, both :math:`(N, k)`.
     """
 
     x: Tensor
@@ -53,6 +55,7 @@ class NodeState:
     key: Tensor | None = None
     value: Tensor | None = None
     stay: Tensor | None = None
+    near: tuple[Tensor, Tensor] | None = None
 
 
 class LayerRecord(NamedTuple):
@@ -66,6 +69,7 @@ class LayerRecord(NamedTuple):
         gate_loss: Sum of the gate's loss over the targets; None without a gate.
         gate_statistic: For :meth:`ExitGate.observe`; None outside training.
         memory_statistic: For :meth:`MemoryAnchors.update`; None outside training.
+        index_loss: Sum of a learned index's loss over the targets; None without one, and outside training.
     """
 
     targets: Tensor | None
@@ -75,6 +79,7 @@ class LayerRecord(NamedTuple):
     gate_loss: Tensor | None = None
     gate_statistic: Tensor | None = None
     memory_statistic: Tensor | None = None
+    index_loss: Tensor | None = None
 
 
 class Observed(NamedTuple):
@@ -112,6 +117,11 @@ class TMTLayer(nn.Module):
         dropout (float, optional): After each part, and on attention weights and hidden units. (default: :obj:`0.`)
         eps (float, optional): Of the layer norms. (default: :obj:`1e-5`)
         backend (str, optional): Of the search, see :func:`~tmt_geo.knn_graph`. (default: :obj:`"auto"`)
+        index_dim (int, optional): Search among so many channels, a projection of the states, see
+            :class:`~tmt_geo.nn.mesh_index.MeshIndex`. (default: :obj:`None`, the states themselves)
+        index_learned (bool, optional): Train that projection. (default: :obj:`False`)
+        rebuild (bool, optional): Find the mesh anew; off, hear the nearest that the layer before has heard.
+            (default: :obj:`True`)
 
     Shapes:
         - **input:** nodes :math:`(N, F)`, batch :math:`(N)`, time :math:`(N)`
@@ -143,6 +153,9 @@ class TMTLayer(nn.Module):
         dropout: float = 0.0,
         eps: float = 1e-5,
         backend: str = "auto",
+        index_dim: int | None = None,
+        index_learned: bool = False,
+        rebuild: bool = True,
     ):
         super().__init__()
         if heads < 1 or channels % heads:
@@ -159,6 +172,9 @@ class TMTLayer(nn.Module):
         self.mesh = mesh
         self.dropout = dropout
         self.backend = backend
+        self.rebuild = rebuild
+        searches = mesh and rebuild and index_dim is not None
+        self.index = MeshIndex(channels, index_dim, index_learned) if searches else None
         self.norm_attention = nn.LayerNorm(channels, eps=eps)
         self.attention = MeshAttention(
             channels, channels // heads, heads, dropout=dropout, decay=decay, decay_rate=decay_rate,
@@ -237,15 +253,15 @@ class TMTLayer(nn.Module):
             return self._step_latest(state, frame, cache, projected, observed)
         h = self.norm_attention(x)
         key, value = self._speak(state, frame, h if state.fresh is None and targets is None else None)
-        out, mesh, num_edges = self._listen(h, key, value, state, frame, cache)
+        out, mesh, num_edges, near, index_loss = self._listen(h, key, value, state, frame, cache)
         y, memory_statistic = self.feed(x, out, projected, observed.anchors)
         if state.stay is not None and state.stay.requires_grad:
             # Straight through: nothing in value, but the loss tells the gate whether this update was worth it.
             y = y + (y - x) * (state.stay - state.stay.detach()).unsqueeze(1)
 
-        record = LayerRecord(targets, mesh, num_edges, memory_statistic=memory_statistic)
+        record = LayerRecord(targets, mesh, num_edges, memory_statistic=memory_statistic, index_loss=index_loss)
         x = y if targets is None else state.x.index_copy(0, targets, y.to(state.x.dtype))
-        state = NodeState(x, targets, targets, key, value)
+        state = NodeState(x, targets, targets, key, value, near=near)
         return (state, record) if self.gate is None else self._leave(state, record, y, observed.running)
 
     def feed(self, x: Tensor, out: Tensor, projected, anchors: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
@@ -277,7 +293,7 @@ class TMTLayer(nn.Module):
     def _latest(self, frame: Frame) -> bool:
         """Whether the compiled pieces for one new node in every graph are wanted and serve."""
         order = frame.order
-        if not latest.speak.always or self.training or not self.mesh or self.backend != "auto":
+        if not latest.speak.always or self.training or not self.mesh or not self.rebuild or self.backend != "auto":
             return False
         return order.capacity > 1 and not torch.is_grad_enabled() and is_latest(order.row, order.num_graphs)
 
@@ -289,7 +305,7 @@ class TMTLayer(nn.Module):
         grids = cache.write(order.slot, *spoken[1:])
         y, table, mask = latest.listen(0, self, x, spoken, grids, order.rank, frame.slot_time, projected)
         record = LayerRecord(None, Mesh(table, mask, order.num_slots, order.slot), mask.sum() + order.rank.numel())
-        state = NodeState(y, None, None, spoken.key, spoken.value)
+        state = NodeState(y, None, None, spoken.key, spoken.value, near=(table[:, : self.k], mask[:, : self.k]))
         return (state, record) if self.gate is None else self._leave(state, record, y, observed.running)
 
     def _nobody(self, state: NodeState, frame: Frame, cache: LayerCache | None) -> tuple[NodeState, LayerRecord]:
@@ -297,7 +313,7 @@ class TMTLayer(nn.Module):
         if cache is not None:
             state.key, state.value = self._speak(state, frame)
             state.fresh = state.active
-            cache.write(frame.order.slot, state.key, state.value, self._index(state.x))
+            cache.write(frame.order.slot, state.key, state.value, index_features(self.features(state.x)))
         nothing = Mesh(
             state.active.new_zeros(0, 1), state.x.new_zeros(0, 1).bool(), frame.order.num_slots, state.active
         )
@@ -307,9 +323,11 @@ class TMTLayer(nn.Module):
             record = record._replace(memory_statistic=self.memory.statistic(state.x[:0], nothing_read))
         return state, record
 
-    def _index(self, x: Tensor) -> Tensor:
-        """The features that are searched, of no width where nobody searches."""
-        return index_features(x) if self.mesh else x.new_zeros(x.size(0), 0)
+    def features(self, x: Tensor) -> Tensor:
+        """What of these states is searched: a projection of them or themselves, nothing where nobody searches."""
+        if not self.mesh or not self.rebuild:
+            return x.new_zeros(x.size(0), 0)
+        return x.detach() if self.index is None else self.index(x)
 
     def _angles(self, frame: Frame, nodes: Tensor | None, dtype: torch.dtype) -> tuple[Tensor, Tensor] | None:
         """The rotations of these nodes, or of all."""
@@ -331,12 +349,17 @@ class TMTLayer(nn.Module):
         return state.key.index_copy(0, fresh, key), state.value.index_copy(0, fresh, value)
 
     def _listen(self, h, key, value, state, frame, cache):
-        """Attention of the targets to the slots they may hear: output (T, F), mesh over slots, number of edges."""
+        """Attention of the targets to the slots they may hear.
+
+        Returns:
+            Output (T, F), mesh over slots, number of edges, what each node has found, the loss of a learned index.
+        """
         order, targets = frame.order, state.active
         row, rank, slot = (part if targets is None else part[targets] for part in (order.row, order.rank, order.slot))
         query = self.attention.query(h, self._angles(frame, targets, h.dtype))
         own = (key, value) if targets is None else (key[targets], value[targets])
-        index = self._index(state.x)
+        features = self.features(state.x)
+        index = index_features(features)
         asking = index if targets is None else index[targets]
         if cache is not None:
             key, value, index = cache.write(order.slot, key, value, index)
@@ -344,20 +367,38 @@ class TMTLayer(nn.Module):
             key, value, index = (order.to_slots(part) for part in (key, value, index))
         if not self.mesh:
             out = self._listen_densely(query, key, value, row, rank, slot, frame)
-            return out, None, (rank + 1).sum()
+            return out, None, (rank + 1).sum(), None, None
 
-        table, mask = search(
-            asking, index.view(order.num_graphs, order.capacity, -1), row, rank, order.sizes, self.k,
-            causal=self.causal, backend=self.backend, skip=self.window,
-        )  # fmt: skip
+        found, exists = self._find(asking, index, row, rank, state, order, cache)
+        table, mask = found, exists
         if self.window:
             near, heard = (part if targets is None else part[targets] for part in frame.window(self.window))
             table, mask = torch.cat([table, near], dim=1), torch.cat([mask, heard], dim=1)
         lag = None
         if self.attention.decay is not None:
             lag = frame.slot_time[slot].unsqueeze(1) - frame.slot_time[table]
-        out, _ = self.attention.attend(query, key, value, table, mask, own, lag)
-        return out.flatten(1), Mesh(table, mask, order.num_slots, slot), mask.sum() + rank.numel()
+        out, alpha = self.attention.attend(query, key, value, table, mask, own, lag)
+        loss = None
+        if self.training and self.index is not None and self.index.learned:
+            asking = features if targets is None else features[targets]
+            loss = self.index.loss(asking, order.to_slots(features), found, exists, alpha[:, : self.k])
+        if targets is not None and state.near is not None:
+            last = zip(state.near, (found, exists), strict=True)
+            found, exists = (before.index_copy(0, targets, part) for before, part in last)
+        mesh = Mesh(table, mask, order.num_slots, slot)
+        return out.flatten(1), mesh, mask.sum() + rank.numel(), (found, exists), loss
+
+    def _find(self, asking, index, row, rank, state, order, cache) -> tuple[Tensor, Tensor]:
+        """The nearest slots of the targets and which of them exist, both (T, k)."""
+        if not self.rebuild and state.near is not None:
+            return state.near if state.active is None else tuple(part[state.active] for part in state.near)
+        start = None
+        if self.backend == "descent" and state.near is not None and cache is None:
+            start = tuple(order.to_slots(part) for part in state.near)
+        return search(
+            asking, index.view(order.num_graphs, order.capacity, -1), row, rank, order.sizes, self.k,
+            causal=self.causal, backend=self.backend, skip=self.window, start=start,
+        )  # fmt: skip
 
     def _listen_densely(self, query, key, value, row, rank, slot, frame) -> Tensor:
         num_graphs, capacity = frame.order.num_graphs, frame.order.capacity

@@ -10,6 +10,8 @@ from tmt_geo.nn.exit_gate import RULES
 from tmt_geo.nn.temporal_decay import FORMS
 from tmt_geo.ops.exit import stay_rate
 
+SEARCHES = ("auto", "dense", "blocked", "windows", "descent")
+
 SIZES = {
     "small": {"d_model": 256, "n_heads": 4, "n_layers": 4, "graph_k": 4},
     "medium": {"d_model": 512, "n_heads": 8, "n_layers": 6, "graph_k": 6},  # published with 6 heads, which cannot be
@@ -49,6 +51,13 @@ class TMTConfig(PreTrainedConfig):
         mesh (bool): Attend over a mesh found anew in every layer; off, densely to the whole past.
         graph_k (int): Nearest neighbours a token.
         window (int): Tokens before its own that each token also hears.
+        index_dim (int, optional): Search among so many channels, a projection of the states; the cache then keeps so
+            many. (default: the states themselves)
+        index_learned (bool): Train that projection to find what the attention looks at.
+        index_loss_coef (float): Weight of its loss.
+        rebuild_every (int): Find the mesh in every so many layers; those between hear what the last one has found.
+        search (str): ``"auto"`` (exact), ``"descent"`` or ``"windows"``, see :func:`~tmt_geo.knn_graph`. A continued
+            cache is searched exactly by all but ``"windows"``.
         shift (bool): A neighbour also tells what followed it.
         decay (str, optional): ``"log"``, ``"published"`` or :obj:`None`.
         decay_rate (float): Where the decay starts, see :class:`~tmt_geo.TemporalDecay`; in one over
@@ -106,6 +115,11 @@ class TMTConfig(PreTrainedConfig):
     mesh: bool = True
     graph_k: int = 8
     window: int = 8
+    index_dim: int | None = None
+    index_learned: bool = False
+    index_loss_coef: float = 1.0
+    rebuild_every: int = 1
+    search: str = "auto"
     shift: bool = True
     decay: str | None = "log"
     decay_rate: float = 64.0
@@ -181,6 +195,15 @@ class TMTConfig(PreTrainedConfig):
             raise ValueError(f"'kv_heads' must divide 'n_heads' (got {kv_heads} for {self.num_attention_heads})")
         _at_least("graph_k", self.graph_k, 1)
         _at_least("window", self.window, 0)
+        _at_least("rebuild_every", self.rebuild_every, 1)
+        if self.search not in SEARCHES:
+            raise ValueError(f"'search' must be one of {SEARCHES} (got {self.search!r})")
+        if self.index_dim is not None:
+            _at_least("index_dim", self.index_dim, 1)
+            if self.index_dim > self.hidden_size:
+                raise ValueError(f"'index_dim' must be at most d_model = {self.hidden_size} (got {self.index_dim})")
+        elif self.index_learned:
+            raise ValueError("'index_learned' needs an 'index_dim' (got None)")
         _at_least("memory_anchors", self.memory_anchors, 0)
         if self.decay not in (None, *FORMS):
             raise ValueError(f"'decay' must be one of {FORMS} or None (got {self.decay!r})")

@@ -28,6 +28,7 @@ from tmt_geo.nn.conv.mesh_attention import MeshAttention
 from tmt_geo.nn.exit_gate import ExitGate
 from tmt_geo.nn.frame import Frame
 from tmt_geo.nn.memory_anchors import MemoryAnchors
+from tmt_geo.nn.mesh_index import MeshIndex
 from tmt_geo.nn.temporal_decay import TemporalDecay
 from tmt_geo.ops.order import NodeOrder
 
@@ -137,6 +138,10 @@ class TMTModel(PreTrainedModel, GenerationMixin):
             kv_heads=config.num_key_value_heads,
             k=config.graph_k,
             window=config.window,
+            backend=config.search,
+            index_dim=config.index_dim,
+            index_learned=config.index_learned,
+            rebuild_every=config.rebuild_every,
             mesh=config.mesh,
             decay=config.decay,
             decay_rate=config.decay_rate,
@@ -173,6 +178,8 @@ class TMTModel(PreTrainedModel, GenerationMixin):
             init.copy_(module.weight, module.initial_weight())
         elif isinstance(module, MeshAttention) and module.shift is not None:
             init.zeros_(module.shift)
+        elif isinstance(module, MeshIndex):
+            init.orthogonal_(module.weight)
         elif isinstance(module, ExitGate):
             init.constant_(module.lin.bias, -2.0)
             init.constant_(module.running, module.initial_running)
@@ -262,10 +269,13 @@ class TMTModel(PreTrainedModel, GenerationMixin):
             keep = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
             hidden = hidden[:, keep]
         num_items = kwargs.get("num_items_in_batch")
-        gate_loss = self._gate_loss(out, num_items)
+        gate_loss = self._mean_over_items(out.gate_loss(), out, num_items, len(out.records) - 1)
+        index_loss = self._mean_over_items(out.index_loss(), out, num_items, len(out.records))
         loss, logits = self._loss_and_logits(hidden, labels, skip_logits, **kwargs)
         if loss is not None and self.training and gate_loss is not None:
             loss = loss + self.config.exit_loss_coef * gate_loss
+        if loss is not None and index_loss is not None:
+            loss = loss + self.config.index_loss_coef * index_loss
         exit_masks = out.exit_masks()
         output = TMTOutput(
             loss=loss,
@@ -355,13 +365,11 @@ class TMTModel(PreTrainedModel, GenerationMixin):
             return None, logits
         return self.loss_function(logits=logits, labels=labels, vocab_size=self.config.vocab_size, **kwargs), logits
 
-    def _gate_loss(self, out: EncoderOutput, num_items) -> Tensor | None:
-        total = out.gate_loss()
-        if total is None:
-            return None
-        # Summed over tokens and divided like the cross-entropy, so that accumulated small batches equal a large one.
+    @staticmethod
+    def _mean_over_items(total: Tensor | None, out: EncoderOutput, num_items, num_layers: int) -> Tensor | None:
+        """Divide a sum over tokens like the cross-entropy, so that accumulated small batches equal a large one."""
         items = out.x.size(0) if num_items is None else num_items
-        return total / (items * max(len(out.records) - 1, 1))
+        return None if total is None else total / (items * max(num_layers, 1))
 
     def _confidences(self, out: EncoderOutput, tokens: Tokens) -> Tensor | None:
         if self.config.gate_rule is None:

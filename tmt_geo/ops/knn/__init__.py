@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from tmt_geo.ops.knn.descent import search_descent
 from tmt_geo.ops.knn.exact import search_blocked, search_dense
 from tmt_geo.ops.knn.latest import is_latest, search_latest
 from tmt_geo.ops.knn.scores import METRICS, index_features
@@ -14,8 +15,8 @@ from tmt_geo.ops.order import NodeOrder
 
 __all__ = ["BACKENDS", "index_features", "knn_graph", "search"]
 
-BACKENDS = ("auto", "dense", "blocked", "windows", "torch_cluster")
-APPROXIMATE = ("windows",)  # they look at a part of the past
+BACKENDS = ("auto", "dense", "blocked", "windows", "descent", "torch_cluster")
+APPROXIMATE = ("windows", "descent")  # they look at a part of the past
 
 
 def knn_graph(
@@ -48,7 +49,8 @@ def knn_graph(
         metric (str): ``"cosine"`` or ``"euclidean"``.
         backend (str): ``"dense"`` and ``"blocked"`` (never :math:`N \times N` in memory) are exact, and so is
             ``"auto"``, which takes what is quickest. ``"windows"`` is approximate and needs `causal`: it knows the
-            nodes of one's own window of 64 and of the 4 earlier windows whose means are nearest.
+            nodes of one's own window of 64 and of the 4 earlier windows whose means are nearest. ``"descent"`` is
+            too: neighbours of neighbours, at a cost that grows little faster than :math:`N`, for long graphs.
             ``"torch_cluster"`` has the plain mode only.
         skip (int): With `causal`, leave out this many most recent nodes (a window hears them anyway).
 
@@ -94,6 +96,7 @@ def search(
     loop: bool = False,
     backend: str = "auto",
     skip: int = 0,
+    start: tuple[Tensor, Tensor] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Find the `k` nearest slots of each query in its own row of a grid (see :class:`tmt_geo.ops.order.NodeOrder`).
 
@@ -109,6 +112,9 @@ def search(
         loop (bool): One's own slot is a candidate.
         backend (str): Any but ``"torch_cluster"``.
         skip (int): With `causal`, the most recent slots left out.
+        start (tuple[Tensor, Tensor], optional): With ``"descent"``, where to begin: slots and mask of the neighbours
+            that all slots had in the layer before, both :math:`(B C, K)` with any :math:`K`, none of them later than
+            the slot. Slots that do not ask any more keep their last ones. Other backends do not look at it.
 
     Returns:
         tuple[Tensor, Tensor]: Slots and mask, both :math:`(T, k)`, nearest first.
@@ -120,10 +126,12 @@ def search(
         raise ValueError(f"backend {backend!r} needs causal=True (got causal=False)")
     if query.size(0) == 0:
         return row.new_zeros(0, k), row.new_zeros(0, k).bool()
+    if backend in ("auto", "descent") and causal and not loop and is_latest(row, index.size(0)):
+        return search_latest(query, index, rank, k, metric, skip)
+    if backend == "descent":
+        return search_descent(query, index, row, rank, sizes, k, metric, loop, skip, start)
     if backend == "windows":
         return search_windows(query, index, row, rank, sizes, k, metric, loop, skip)
-    if backend == "auto" and causal and not loop and is_latest(row, index.size(0)):
-        return search_latest(query, index, rank, k, metric, skip)
     find = search_dense if backend == "dense" else search_blocked
     return find(query, index, row, rank, sizes, k, metric, causal, loop, skip)
 

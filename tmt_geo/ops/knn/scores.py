@@ -39,7 +39,7 @@ class Likeness:
     """
 
     def __init__(self, index: Tensor, metric: str, sizes: Tensor | None = None):
-        self.index = index
+        self.index, self.metric = index, metric
         rank = torch.arange(index.size(1), device=index.device)
         self.recency = (RECENCY * rank.to(index.dtype)).expand(index.size(0), -1)  # [B, C]
         if sizes is not None:
