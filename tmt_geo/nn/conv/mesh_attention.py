@@ -12,6 +12,7 @@ from torch_geometric.nn.dense.linear import Linear
 from torch_geometric.typing import Adj, OptPairTensor, OptTensor, PairTensor  # noqa: F401 (in type comments)
 from torch_geometric.utils import add_self_loops, is_torch_sparse_tensor, remove_self_loops, to_edge_index
 
+from tmt_geo.nn.joint_linear import joint_linear
 from tmt_geo.nn.temporal_decay import TemporalDecay
 from tmt_geo.ops.knn import check_options, knn_graph
 from tmt_geo.ops.mesh import Mesh
@@ -149,8 +150,7 @@ class MeshAttention(MessagePassing):
         if self.shift is not None or self.rotary:
             order = NodeOrder.from_batch(x_src.size(0), batch, time[0], device=x_src.device)
         angles = rotation(order.rank, self.out_channels, x_src.dtype) if self.rotary else None
-        query = self.query(x_dst, angles)
-        key, value = self.key_value(x_src, angles)
+        query, key, value = self.projections(x_src, x_dst, angles)
 
         if isinstance(edge_index, Mesh):
             out, alpha = self._attend_mesh(query, key, value, edge_index, time, order)
@@ -162,16 +162,26 @@ class MeshAttention(MessagePassing):
             return out
         return out, self._mesh_weights(edge_index, alpha) if isinstance(edge_index, Mesh) else (edge_index, alpha)
 
+    def projections(self, x_src: Tensor, x_dst: Tensor, angles: PairTensor | None = None) -> tuple[Tensor, ...]:
+        """Queries :math:`(T, H, C)`, keys and values :math:`(N, H', C)`; `angles` as of ``rotary.rotation``."""
+        if x_src is not x_dst:
+            return self.query(x_dst, angles), *self.key_value(x_src, angles)
+        query, key, value = joint_linear(x_src, self.lin_query, self.lin_key, self.lin_value)
+        return self._heads(query, angles), self._heads(key, angles), self._heads(value)
+
     def query(self, x: Tensor, angles: PairTensor | None = None) -> Tensor:
-        """Queries of these nodes, shape :math:`(T, H, C)`; `angles` as of ``rotary.rotation``."""
-        query = self.lin_query(x).view(-1, self.heads, self.out_channels)
-        return turn(query, *angles) if self.rotary else query
+        """Queries of these nodes, shape :math:`(T, H, C)`."""
+        return self._heads(self.lin_query(x), angles)
 
     def key_value(self, x: Tensor, angles: PairTensor | None = None) -> tuple[Tensor, Tensor]:
         """Keys and values of these nodes, both :math:`(N, H', C)`, not yet shifted."""
-        key = self.lin_key(x).view(-1, self.kv_heads, self.out_channels)
-        value = self.lin_value(x).view(-1, self.kv_heads, self.out_channels)
-        return turn(key, *angles) if self.rotary else key, value
+        key, value = joint_linear(x, self.lin_key, self.lin_value)
+        return self._heads(key, angles), self._heads(value)
+
+    def _heads(self, x: Tensor, angles: PairTensor | None = None) -> Tensor:
+        """Cut into heads and, with `angles`, turned."""
+        x = x.unflatten(-1, (-1, self.out_channels))
+        return x if angles is None else turn(x, *angles)
 
     def attend(
         self,

@@ -19,11 +19,17 @@ class Limits(NamedTuple):
     scores: int
 
 
-# On a CPU the scores (1 MiB in float32) are to stay in the second-level cache between product and selection, and the
-# queries are as few as a matrix product takes without getting slow: the finer the staircase of causality is cut, the
-# less is computed in vain. A GPU wants more at a time.
-CPU = Limits(queries=64, scores=2**18)
+# For each thread of a CPU: its scores (4 MiB in float32) are to stay in the last level of cache between product and
+# selection, and blocks are to be so large that starting threads costs little beside their work; the finer the
+# staircase of causality is cut, though, the less is computed in vain. A GPU wants more at a time.
+CPU = Limits(queries=256, scores=2**20)
 GPU = Limits(queries=1024, scores=2**26)
+
+
+def limits_on(device: torch.device) -> Limits:
+    """How much of the search is to be done at a time."""
+    threads = min(torch.get_num_threads(), 8)
+    return Limits(CPU.queries * threads, CPU.scores * threads) if device.type == "cpu" else GPU
 
 
 class Rule(NamedTuple):
@@ -40,7 +46,7 @@ def search_blocked(
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Search block by block, of a size that suits the device; see :func:`tmt_geo.ops.knn.search`."""
     num_rows, capacity, _ = index.shape
-    limits = limits or (CPU if index.device.type == "cpu" else GPU)
+    limits = limits or limits_on(index.device)
     likeness = Likeness(index, metric, None if causal else sizes)
     order, counts = in_rows(row, rank, num_rows, capacity)
     if order is not None:
