@@ -12,9 +12,8 @@ from torch.nn.functional import embedding_bag
 
 from tmt_geo.ops.compiled import Compiled
 
-CHUNK = (
-    2**19
-)  # gathered numbers held at once: 2 MiB in float32, so that they are still in the cache when they are read
+# Gathered numbers held at once: on a CPU 2 MiB in float32, so that they are still in the cache when they are read.
+CHUNK = {"cpu": 2**19, "cuda": 2**26}
 
 
 @dataclass(frozen=True)
@@ -22,13 +21,15 @@ class Edges:
     r"""Edges grouped by their targets (the rows of a sparse matrix in CSR form).
 
     Args:
-        source (Tensor): The source of each edge, shape :math:`(E)`; edges of one target stand together.
+        source (Tensor): The source of each edge, shape :math:`(E)`.
+        target (Tensor): The target of each edge, shape :math:`(E)`, not falling.
         ptr (Tensor): Where the edges of each target begin, shape :math:`(T + 1)`.
         num_sources (int): The number of sources :math:`N`.
         width (int, optional): The number of edges of every target, if it is the same.
     """
 
     source: Tensor
+    target: Tensor
     ptr: Tensor
     num_sources: int
     width: int | None = None
@@ -37,25 +38,21 @@ class Edges:
     @classmethod
     def from_table(cls, table: Tensor, num_sources: int) -> Edges:
         """The edges of a table of sources, shape (T, K), row after row."""
-        ptr = torch.arange(table.size(0) + 1, device=table.device) * table.size(1)
-        return cls(table.reshape(-1), ptr, num_sources, table.size(1))
+        rows, width = table.shape
+        row = torch.arange(rows + 1, device=table.device)
+        target = row[:-1].unsqueeze(1).expand(-1, width).reshape(-1)
+        return cls(table.reshape(-1), target, row * width, num_sources, width)
 
     @classmethod
     def from_sorted(cls, source: Tensor, target: Tensor, num_sources: int, num_targets: int) -> Edges:
         """The edges of an edge list whose targets do not fall."""
         degree = torch.bincount(target, minlength=num_targets)
-        return cls(source, torch.cat([degree.new_zeros(1), degree.cumsum(0)]), num_sources)
+        return cls(source, target, torch.cat([degree.new_zeros(1), degree.cumsum(0)]), num_sources)
 
     @property
     def num_targets(self) -> int:
         """The number of targets :math:`T`."""
         return self.ptr.numel() - 1
-
-    @cached_property
-    def target(self) -> Tensor:
-        """The target of each edge, shape :math:`(E)`."""
-        index = torch.arange(self.num_targets, device=self.ptr.device)
-        return index.repeat_interleave(self.ptr.diff(), output_size=self.source.numel())
 
     def bags(self, heads: int, groups: int) -> Bags:
         """The edges as bags of rows, one for each target and head; `groups` heads of the sources are shared."""
@@ -68,7 +65,8 @@ class Edges:
     def reverse(self) -> tuple[Edges, Tensor]:
         """The edges the other way round, grouped by what was their source, and which edge each of them was."""
         source, order = self.source.sort(stable=True)
-        return Edges.from_sorted(self.target[order], source, self.num_targets, self.num_sources), order
+        target = self.target.index_select(0, order)
+        return Edges.from_sorted(target, source, self.num_targets, self.num_sources), order
 
 
 class Bags(NamedTuple):
@@ -97,11 +95,10 @@ class Bags(NamedTuple):
         """Of targets with any number of edges."""
         head = torch.arange(heads, device=edges.source.device)
         degree, begin = edges.ptr.diff(), edges.ptr[:-1]
-        # Edge e of target t, the n-th of its d, has head h at t's begin * H + h * d + n.
-        first = torch.arange(edges.source.numel(), device=head.device) + begin.index_select(0, edges.target) * (
-            heads - 1
-        )
-        place = (first.unsqueeze(1) + degree.index_select(0, edges.target).unsqueeze(1) * head).view(-1)
+        its_degree, its_begin = (part.index_select(0, edges.target) for part in (degree, begin))
+        # Edge e of target t, the n-th of its d, has head h at t's begin * H + h * d + n; n is e less t's begin.
+        first = torch.arange(edges.source.numel(), device=head.device) + its_begin * (heads - 1)
+        place = (first.unsqueeze(1) + its_degree.unsqueeze(1) * head).view(-1)
         row = (edges.source.unsqueeze(1) * groups + _group(heads, groups, edges)).view(-1)
         row = torch.empty_like(row).scatter_(0, place, row)
         return cls(row, (begin.unsqueeze(1) * heads + degree.unsqueeze(1) * head).view(-1), place, None)
@@ -196,7 +193,7 @@ def _chunked_dot(a: Tensor, b: Tensor, target: Tensor, source: Tensor) -> Tensor
     """The same, a piece of the edges at a time, and one buffer for all: fresh memory costs more than the products."""
     edges, (_, heads, channels), groups = source.numel(), a.shape, b.size(1)
     left, right = a.reshape(-1, heads * channels), b.reshape(-1, groups * channels)
-    step = max(1, CHUNK // max(heads * channels, 1))
+    step = max(1, CHUNK.get(a.device.type, 2**22) // max(heads * channels, 1))
     asking = a.new_empty(min(step, edges), left.size(1))
     near = b.new_empty(min(step, edges), right.size(1))
     out = a.new_empty(edges, heads)

@@ -126,12 +126,15 @@ class _Rows:
     """Keys and values of all sources as rows, those of the targets behind them, and edges between rows."""
 
     def __init__(self, key: Tensor, value: Tensor, table: Tensor, own, mix):
+        if own is not None:
+            first = key.size(0)
+            if mix is None and own[0] is key and own[1] is value:  # every source listens: its own row is there already
+                first, own = 0, None
+            column = torch.arange(first, first + table.size(0), device=table.device)
+            table = torch.cat([table, column.unsqueeze(1)], dim=1)
         own_key, own_value = (None, None) if own is None else own
         key_share, value_share = (None, None) if mix is None else mix
         self.key, self.value = shifted_rows(key, own_key, key_share), shifted_rows(value, own_value, value_share)
-        if own is not None:
-            column = torch.arange(key.size(0), key.size(0) + table.size(0), device=table.device)
-            table = torch.cat([table, column.unsqueeze(1)], dim=1)
         self.shape = table.shape
         self.edges = Edges.from_table(table, self.key.size(0))
 
