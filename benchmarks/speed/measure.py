@@ -143,15 +143,21 @@ def peak_memory(build: Build, device: torch.device, threads: int) -> float:
 
 
 def _peak() -> int:
+    status = Path("/proc/self/status")
+    if status.exists():  # ru_maxrss would still know the memory of the process that started this one
+        return _kibibytes(status.read_text(), "VmHWM") * 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 
 
 def _resident() -> int:
-    status = Path("/proc/self/statm")
-    if not status.exists():
-        return _peak()
-    return int(status.read_text().split()[1]) * resource.getpagesize()
+    status = Path("/proc/self/status")
+    return _kibibytes(status.read_text(), "VmRSS") * 1024 if status.exists() else _peak()
+
+
+def _kibibytes(status: str, name: str) -> int:
+    """One figure of /proc/self/status."""
+    return int(next(line for line in status.splitlines() if line.startswith(f"{name}:")).split()[1])
 
 
 def _reason(error: Exception) -> str:

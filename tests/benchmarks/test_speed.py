@@ -183,6 +183,12 @@ def test_the_command_keeps_finished_rows(tmp_path, capsys):
     assert [row["row"] for row in results.load(tmp_path / "cpu.json")] == ["a", "b"]
 
 
+def test_memory_is_not_that_of_the_process_that_asks():
+    large = torch.ones(2**28)  # 1 GiB here; ru_maxrss of a fresh process would know it
+    row = measure.measure(Row("memory", "", below(1, 1), step, unit="MiB"), CPU, 1)
+    assert large.sum() > 0 and 0 < row["ours"] < 512
+
+
 def test_rows_are_told_apart_and_can_be_sent_to_a_fresh_process():
     assert len({(row.name, row.at) for row in ROWS}) == len(ROWS)
     for row in ROWS:
