@@ -92,9 +92,10 @@ def test_a_peer_that_cannot_run_is_named_and_the_others_count():
 
 def test_memory_is_that_of_a_fresh_process_over_its_inputs():
     step = partial(conv.conv_step, MeshAttention, 1000, 100_000, 8, 4, 16, False)
+    large = torch.ones(2**28)  # 1 GiB in this process, which ru_maxrss of a fresh one would know of
     row = measure.measure(Row("memory", "", below(1, 1), step, unit="MiB"), CPU, 1)
     one_edge_tensor = 100_000 * 4 * 16 * 4 / 2**20
-    assert one_edge_tensor < row["ours"] < 40 * one_edge_tensor
+    assert large.sum() > 0 and one_edge_tensor < row["ours"] < 20 * one_edge_tensor
     assert row["unit"] == "MiB" and row["ratio"] is None
 
 
@@ -181,12 +182,6 @@ def test_the_command_keeps_finished_rows(tmp_path, capsys):
     main([*options, "--again", "--rows", "a,"], rows)
     assert counts == {"a": 2, "b": 1}
     assert [row["row"] for row in results.load(tmp_path / "cpu.json")] == ["a", "b"]
-
-
-def test_memory_is_not_that_of_the_process_that_asks():
-    large = torch.ones(2**28)  # 1 GiB here; ru_maxrss of a fresh process would know it
-    row = measure.measure(Row("memory", "", below(1, 1), step, unit="MiB"), CPU, 1)
-    assert large.sum() > 0 and 0 < row["ours"] < 512
 
 
 def test_rows_are_told_apart_and_can_be_sent_to_a_fresh_process():
