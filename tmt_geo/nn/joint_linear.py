@@ -14,9 +14,7 @@ def joint_linear(x: Tensor, *maps: Linear) -> tuple[Tensor, ...]:
     One product serves where there are more rows than columns to put together, and where the maps are nothing but
     weights: what has a hook, an adapter, a parametrisation or no size yet is called as a module.
     """
-    if x.size(0) <= sum(lin.out_channels for lin in maps if hasattr(lin, "out_channels")) or not all(
-        map(_plain, maps)
-    ):
+    if not all(map(_plain, maps)) or x.size(0) <= sum(lin.out_channels for lin in maps):
         return tuple(lin(x) for lin in maps)
     bias = None if maps[0].bias is None else torch.cat([lin.bias for lin in maps])
     out = F.linear(x, torch.cat([lin.weight for lin in maps]), bias)

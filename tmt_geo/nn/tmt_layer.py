@@ -305,7 +305,8 @@ class TMTLayer(nn.Module):
         grids = cache.write(order.slot, *spoken[1:])
         y, table, mask = latest.listen(0, self, x, spoken, grids, order.rank, frame.slot_time, projected)
         record = LayerRecord(None, Mesh(table, mask, order.num_slots, order.slot), mask.sum() + order.rank.numel())
-        state = NodeState(y, None, None, spoken.key, spoken.value, near=(table[:, : self.k], mask[:, : self.k]))
+        found = table.size(1) - self.window  # below k while there are fewer slots
+        state = NodeState(y, None, None, spoken.key, spoken.value, near=(table[:, :found], mask[:, :found]))
         return (state, record) if self.gate is None else self._leave(state, record, y, observed.running)
 
     def _nobody(self, state: NodeState, frame: Frame, cache: LayerCache | None) -> tuple[NodeState, LayerRecord]:
