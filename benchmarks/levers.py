@@ -16,6 +16,7 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.readme import write_between
 from tmt_geo.data import byte_count, load_text, token_stream, tokenize_blocks, train_tokenizer, word_count
 from tmt_geo.evaluate import evaluate_model, match_llama
 from tmt_geo.models import TMTConfig, TMTModel
@@ -24,7 +25,6 @@ from tmt_geo.train import TrainConfig, train_model
 SIZE = {"d_model": 128, "n_layers": 4, "n_heads": 4, "max_seq_len": 256, "dropout": 0.0}
 VOCAB_SIZE = 4096
 VALID_TOKENS = 40_960
-README = Path(__file__).parents[1] / "README.md"
 RESULTS = Path(__file__).parent / "results" / "levers"
 MARKS = ("<!-- levers -->", "<!-- end of levers -->")
 
@@ -88,13 +88,6 @@ def table(folder: Path) -> str:
     return "\n".join(lines)
 
 
-def write_readme(text: str) -> None:
-    """Put the table between its marks in README.md."""
-    before, rest = README.read_text(encoding="utf-8").split(MARKS[0])
-    _, after = rest.split(MARKS[1])
-    README.write_text(f"{before}{MARKS[0]}\n{text}\n{MARKS[1]}{after}", encoding="utf-8")
-
-
 def main() -> None:
     """Run the rows that have no result yet, then print them all."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -132,7 +125,7 @@ def main() -> None:
 
     print(table(arguments.out))
     if arguments.readme:
-        write_readme(table(arguments.out))
+        write_between(MARKS, table(arguments.out))
 
 
 if __name__ == "__main__":

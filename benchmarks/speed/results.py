@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from benchmarks.readme import README, write_between
 from benchmarks.speed.row import Row
 
-README = Path(__file__).parents[2] / "README.md"
 RESULTS = Path(__file__).parents[1] / "results" / "speed"
 MARKS = ("<!-- speed -->", "<!-- end of speed -->")
 DEVICES = ("cpu", "h200")  # whose tables the README shows, where there are results
@@ -73,9 +73,7 @@ def tables(folder: Path, order: list[Row]) -> str:
 
 def write_readme(text: str, readme: Path = README) -> None:
     """Put the tables between their marks in README.md."""
-    before, rest = readme.read_text(encoding="utf-8").split(MARKS[0])
-    _, after = rest.split(MARKS[1])
-    readme.write_text(f"{before}{MARKS[0]}\n{text}\n{MARKS[1]}{after}", encoding="utf-8")
+    write_between(MARKS, text, readme)
 
 
 def _amount(value: float | None, unit: str) -> str:
