@@ -13,6 +13,7 @@ _HOME = {
     "set_compile": "tmt_geo.ops.compiled",
     "Mesh": "tmt_geo.ops.mesh",
     "AddMesh": "tmt_geo.transforms.add_mesh",
+    "EventGraph": "tmt_geo.transforms.event_graph",
     "MeshAttention": "tmt_geo.nn.conv.mesh_attention",
     "DynamicMeshAttention": "tmt_geo.nn.conv.mesh_attention",
     "TemporalDecay": "tmt_geo.nn.temporal_decay",

@@ -1,5 +1,6 @@
 """Transforms of PyG data."""
 
 from tmt_geo.transforms.add_mesh import AddMesh
+from tmt_geo.transforms.event_graph import EventGraph
 
-__all__ = ["AddMesh"]
+__all__ = ["AddMesh", "EventGraph"]

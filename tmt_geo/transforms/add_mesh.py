@@ -2,48 +2,103 @@
 
 from __future__ import annotations
 
+import torch
+from torch import Tensor
 from torch_geometric.data import Data
 from torch_geometric.data.datapipes import functional_transform
 from torch_geometric.transforms import BaseTransform
 
 from tmt_geo.ops.knn import check_options, knn_graph
 from tmt_geo.ops.temporal import temporal_graph
+from tmt_geo.transforms.checks import check_graph
+from tmt_geo.transforms.edges import contains, edge_attributes, regroup
+
+FILL = {"edge_attr": 0.0, "edge_weight": 1.0}  # what PyG's `VirtualNode` gives its new edges
 
 
 @functional_transform("add_mesh")
 class AddMesh(BaseTransform):
-    r"""Replace ``edge_index`` by a mesh: the `k` nearest nodes by ``x``, and the `window` nodes before each.
+    r"""Add a mesh to the edges: the `k` nearest nodes by ``x``, and the `window` nodes before each.
 
-    ``data.batch`` and ``data.time`` are respected where they are.
+    ``data.batch`` and ``data.time`` are respected where they are. The edges that are there stay as they are, in front
+    (in a batch: of their graph); of the mesh come those edges that are not among them. Their ``edge_attr`` and
+    ``edge_weight`` are filled where the data has them.
 
     Args:
         k (int): Nearest neighbours a node.
         window (int, optional): Also the nodes just before, in order of time. (default: :obj:`0`)
         causal (bool, optional): Only earlier nodes. (default: :obj:`False`)
         metric (str, optional): ``"cosine"`` or ``"euclidean"``. (default: :obj:`"cosine"`)
+        replace (bool, optional): Take the mesh instead of the edges, which go with all that describes them.
+            (default: :obj:`False`)
+        fill_value (float or Tensor, optional): ``edge_attr`` and ``edge_weight`` of an added edge. Without it they are
+            0 and 1. (default: :obj:`None`)
+        backend (str, optional): How to search, see :func:`tmt_geo.knn_graph`. (default: :obj:`"auto"`)
 
     Raises:
-        ValueError: If an option is out of range, or the data has no ``x``.
+        ValueError: If an option is out of range, or the data is no homogeneous graph, has no ``x`` or one that is not
+            finite, or has other attributes of edges, for which there is nothing to fill in (unless `replace`).
     """
 
-    def __init__(self, k: int, window: int = 0, causal: bool = False, metric: str = "cosine"):
-        check_options(k, metric, "auto", window)
+    def __init__(
+        self,
+        k: int,
+        window: int = 0,
+        causal: bool = False,
+        metric: str = "cosine",
+        replace: bool = False,
+        fill_value: float | Tensor | None = None,
+        backend: str = "auto",
+    ):
+        check_options(k, metric, backend, skip=0)
+        if window < 0:
+            raise ValueError(f"'window' must not be negative (got {window})")
+        if not isinstance(fill_value, float | int | Tensor | None):
+            raise ValueError(f"'fill_value' must be a number or a tensor (got {fill_value!r})")
         self.k = k
         self.window = window
         self.causal = causal
         self.metric = metric
+        self.replace = replace
+        self.fill_value = fill_value
+        self.backend = backend
 
     def forward(self, data: Data) -> Data:
-        """Build the mesh of one graph or batch."""
-        if data.x is None:
-            raise ValueError("'data' must have node features 'x' (got none)")
+        """Add the mesh of one graph or batch."""
+        check_graph(data, "x")
+        described = edge_attributes(data)
+        strange = [key for key in described if key not in ("edge_index", *FILL)]
+        if self.replace:
+            for key in described:
+                del data[key]
+        elif strange:
+            raise ValueError(f"'data' must have no edge attributes but {tuple(FILL)}, or replace=True (got {strange})")
+        added = self._mesh(data)
+        given = added[:, :0] if data.get("edge_index") is None else data.edge_index
+        added = added[:, ~contains(given, added, data.num_nodes)]
+        data.edge_index = torch.cat([given, added], dim=1)
+        filled = [key for key in FILL if data.get(key) is not None]
+        for key in filled:
+            data[key] = torch.cat([data[key], self._filling(key, data[key], added.size(1))])
+        return regroup(data, ["edge_index", *filled])
+
+    def _mesh(self, data: Data) -> Tensor:
         batch, time = data.get("batch"), data.get("time")
-        mesh = knn_graph(data.x, self.k, batch, time=time, causal=self.causal, metric=self.metric)
+        mesh = knn_graph(
+            data.x, self.k, batch, time=time, causal=self.causal, metric=self.metric, backend=self.backend
+        )
         if self.window:
             mesh = mesh.union(temporal_graph(data.num_nodes, self.window, batch, time=time))
-        data.edge_index = mesh.edge_index
-        data.edge_attr = None
-        return data
+        return mesh.edge_index
+
+    def _filling(self, key: str, given: Tensor, num_added: int) -> Tensor:
+        value = FILL[key] if self.fill_value is None else self.fill_value
+        value = torch.as_tensor(value, dtype=given.dtype, device=given.device)
+        try:
+            return value.expand(num_added, *given.shape[1:])
+        except RuntimeError:
+            own, fits = tuple(value.shape), tuple(given.shape[1:])
+            raise ValueError(f"'fill_value' must fit '{key}' with {fits} numbers an edge (got {own})") from None
 
     def __repr__(self) -> str:
         return f"{self.__class__.__name__}(k={self.k})"
