@@ -15,7 +15,7 @@ _HOME = {
     "AddMesh": "tmt_geo.transforms.add_mesh",
     "EventGraph": "tmt_geo.transforms.event_graph",
     "MeshAttention": "tmt_geo.nn.conv.mesh_attention",
-    "DynamicMeshAttention": "tmt_geo.nn.conv.mesh_attention",
+    "DynamicMeshAttention": "tmt_geo.nn.conv.dynamic_mesh_attention",
     "TemporalDecay": "tmt_geo.nn.temporal_decay",
     "ExitGate": "tmt_geo.nn.exit_gate",
     "DualStreamFFN": "tmt_geo.nn.dual_stream",

@@ -1,6 +1,7 @@
 """Modules, one mechanism a file. They know nodes, graphs and time, and nothing of tokens."""
 
-from tmt_geo.nn.conv.mesh_attention import DynamicMeshAttention, MeshAttention
+from tmt_geo.nn.conv.dynamic_mesh_attention import DynamicMeshAttention
+from tmt_geo.nn.conv.mesh_attention import MeshAttention
 from tmt_geo.nn.dual_stream import DualStreamFFN
 from tmt_geo.nn.exit_gate import ExitGate
 from tmt_geo.nn.memory_anchors import MemoryAnchors

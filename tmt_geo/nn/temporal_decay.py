@@ -73,6 +73,10 @@ class TemporalDecay(nn.Module):
         """The decay as the keyword that the attention operators take: ``bias`` or ``gain``."""
         return {"gain" if self.form == "published" else "bias": self(lag)}
 
+    def factor(self, lag: Tensor) -> Tensor:
+        """What time leaves of the weight of an edge, for either form, shape :math:`(*, H)`."""
+        return self(lag) if self.form == "published" else self(lag).exp()
+
     def forward(self, lag: Tensor) -> Tensor:
         """Decay of each head for each time difference, integer or float, in the type of the weights."""
         lag = lag.to(self.weight.dtype)  # only now: the difference of two timestamps is small, they are not

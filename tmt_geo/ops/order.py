@@ -8,6 +8,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from tmt_geo.ops.checks import check_devices, check_length, check_numbers
+
 
 @dataclass(frozen=True)
 class NodeOrder:
@@ -46,14 +48,17 @@ class NodeOrder:
             batch (Tensor, optional): The graph of each node, shape :math:`(N)`, in any order; graphs may be empty.
             time (Tensor, optional): Integer or float time of each node, shape :math:`(N)`; without it, node order.
             num_graphs (int): At least so many rows, where the last graphs may be empty.
-            device (optional): Where to build the order if neither vector is given.
+            device (optional): Where the nodes are; without it, where the vectors are.
 
         Raises:
-            ValueError: If `batch` or `time` has another shape, `batch` is no non-negative integer vector, or `time`
-                has a NaN.
+            ValueError: If `batch` or `time` has another shape or is on another device, `batch` is no non-negative
+                integer vector, or `time` has a NaN.
         """
+        if device is None:
+            device = next((vector.device for vector in (batch, time) if vector is not None), None)
+        if device is not None:
+            check_devices(device, batch=batch, time=time)
         _check_vectors(num_nodes, batch, time)
-        device = batch.device if batch is not None else time.device if time is not None else device
         row = batch if batch is not None else torch.zeros(num_nodes, dtype=torch.long, device=device)
         sizes = torch.bincount(row, minlength=num_graphs)  # [B]
         order = torch.arange(num_nodes, device=device) if time is None else time.argsort(stable=True)
@@ -103,15 +108,11 @@ class NodeOrder:
 
 
 def _check_vectors(num_nodes: int, batch: Tensor | None, time: Tensor | None) -> None:
+    check_length("batch", batch, num_nodes)
+    check_length("time", time, num_nodes)
     if batch is not None:
-        if batch.shape != (num_nodes,):
-            raise ValueError(f"'batch' must have one entry a node, shape ({num_nodes},) (got {tuple(batch.shape)})")
         if batch.is_floating_point() or batch.dtype == torch.bool:
             raise ValueError(f"'batch' must hold integers (got {batch.dtype})")
         if num_nodes and int(batch.min()) < 0:
             raise ValueError(f"'batch' must not be negative (got {int(batch.min())})")
-    if time is not None:
-        if time.shape != (num_nodes,):
-            raise ValueError(f"'time' must have one entry a node, shape ({num_nodes},) (got {tuple(time.shape)})")
-        if time.is_floating_point() and bool(time.isnan().any()):
-            raise ValueError("'time' must be a number for every node (got NaN)")
+    check_numbers("time", time)

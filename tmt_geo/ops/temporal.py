@@ -1,4 +1,4 @@
-"""Edges along time: every node hears the few before it."""
+"""Edges along time: every node hears the few before it, or those of its neighbours that are past."""
 
 from __future__ import annotations
 
@@ -36,3 +36,28 @@ def window_slots(slot: Tensor, rank: Tensor, window: int) -> tuple[Tensor, Tenso
     lag = torch.arange(1, window + 1, device=slot.device)
     mask = lag <= rank.unsqueeze(1)
     return torch.where(mask, slot.unsqueeze(1) - lag, slot.unsqueeze(1)), mask
+
+
+def past_edges(edge_index: Tensor, time: Tensor | tuple[Tensor, Tensor], edge_time: Tensor | None = None) -> Tensor:
+    """Which edges come from the past of their target.
+
+    Args:
+        edge_index (Tensor): Sources and targets, shape :math:`(2, *)`.
+        time (Tensor or tuple[Tensor, Tensor]): The time of each node, shape :math:`(N)`: a source is past if it is
+            earlier, and of two nodes at one time the one with the lower index is. As a pair, the times of sources
+            :math:`(N)` and targets :math:`(T)`, two sets of nodes: at one time, neither hears the other.
+        edge_time (Tensor, optional): When each edge happened, shape :math:`(*)`; it then decides in place of the
+            source's time, and what happens at the time of the target is not past.
+
+    Returns:
+        Tensor: Boolean, shape :math:`(*)`.
+    """
+    source, target = edge_index
+    source_time, target_time = time if isinstance(time, tuple) else (time, time)
+    now = target_time[target]
+    if edge_time is not None:
+        return edge_time < now
+    then = source_time[source]
+    if isinstance(time, tuple):
+        return then < now
+    return (then < now) | ((then == now) & (source < target))

@@ -3,5 +3,13 @@
 from tmt_geo.testing.causal import assert_causal, perturb_suffix
 from tmt_geo.testing.close import assert_grads_close
 from tmt_geo.testing.memory import largest_tensor
+from tmt_geo.testing.symmetry import assert_graph_independent, assert_node_equivariant
 
-__all__ = ["assert_causal", "assert_grads_close", "largest_tensor", "perturb_suffix"]
+__all__ = [
+    "assert_causal",
+    "assert_grads_close",
+    "assert_graph_independent",
+    "assert_node_equivariant",
+    "largest_tensor",
+    "perturb_suffix",
+]

@@ -9,16 +9,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch_geometric.nn import MessagePassing
 from torch_geometric.nn.dense.linear import Linear
-from torch_geometric.typing import Adj, OptPairTensor, OptTensor, PairTensor  # noqa: F401 (in type comments)
-from torch_geometric.utils import add_self_loops, is_torch_sparse_tensor, remove_self_loops, to_edge_index
+from torch_geometric.typing import Adj, OptTensor, PairTensor
+from torch_geometric.utils import is_sparse
 
+from tmt_geo.nn.conv.edge_list import EdgeList, sources_and_targets
 from tmt_geo.nn.joint_linear import joint_linear
 from tmt_geo.nn.temporal_decay import TemporalDecay
-from tmt_geo.ops.knn import check_options, knn_graph
+from tmt_geo.ops.checks import check_devices, check_edge_index, check_length, check_numbers
 from tmt_geo.ops.mesh import Mesh
 from tmt_geo.ops.mesh_attention import mesh_attention, table_attention, weigh
 from tmt_geo.ops.order import NodeOrder
 from tmt_geo.ops.rotary import rotation, turn
+from tmt_geo.ops.temporal import past_edges
 
 
 class MeshAttention(MessagePassing):
@@ -32,7 +34,8 @@ class MeshAttention(MessagePassing):
     where :math:`b_{ij} = -r_h |t_i - t_j|` for ``decay="log"`` and :math:`\lambda_{ij} = \sigma(w_h |t_i - t_j|)` for
     ``decay="published"`` (rows then no longer sum to one). Given an ``edge_index`` it propagates like any convolution;
     given a :class:`~tmt_geo.Mesh` it takes the table of neighbours, which is faster and gives the same. Messages exist
-    in memory only where something asks for them: edge features, an explainer, a hook, or a subclass.
+    in memory only where something asks for them: edge features, an explainer, a hook, a compiler, or a subclass.
+    ``torch.compile`` makes one graph of it, self-loops included.
 
     Args:
         in_channels (int or tuple): Size of each input sample, ``-1`` to infer it; a tuple for source and target.
@@ -50,16 +53,24 @@ class MeshAttention(MessagePassing):
             learned share a channel; the self edge is left alone. Needs a causal graph. (default: :obj:`False`)
         rotary (bool, optional): Turn queries and keys by their place in the graph. (default: :obj:`False`)
         add_self_loops (bool, optional): Whether a node also hears itself. (default: :obj:`True`)
+        causal (bool, optional): Leave out the edges that do not come from the past, before the softmax, in a mesh as
+            in an edge list; see :func:`tmt_geo.ops.temporal.past_edges`. Needs `time`. (default: :obj:`False`)
+        latent (bool, optional): Project queries and keys from the values instead of the input,
+            :math:`\mathbf{W}_Q \mathbf{W}_V \mathbf{x}_i`: a fraction of the weights where the input is wide, as bags
+            of words are. Sources and targets then share one input size. (default: :obj:`False`)
+        residual (bool, optional): Add a learned projection of the target itself, as ``GATv2Conv`` does.
+            (default: :obj:`False`)
         **kwargs (optional): Of :class:`torch_geometric.nn.conv.MessagePassing`.
 
     Shapes:
         - **input:** nodes :math:`(|\mathcal{V}|, F_{in})` or :math:`((|\mathcal{V}_s|, F_s), (|\mathcal{V}_t|, F_t))`,
           edges :math:`(2, |\mathcal{E}|)` or a mesh, time :math:`(|\mathcal{V}|)`, edge features
-          :math:`(|\mathcal{E}|, D)`
+          :math:`(|\mathcal{E}|, D)`, edge time :math:`(|\mathcal{E}|)`
         - **output:** nodes :math:`(|\mathcal{V}_t|, H \cdot C)`, or :math:`(|\mathcal{V}_t|, C)` without `concat`
 
     Raises:
-        ValueError: If `kv_heads` does not divide `heads`, or `rotary` meets an odd number of channels.
+        ValueError: If `kv_heads` does not divide `heads`, `rotary` meets an odd number of channels, or `latent` meets
+            two sizes of input.
     """
 
     def __init__(
@@ -77,6 +88,9 @@ class MeshAttention(MessagePassing):
         shift: bool = False,
         rotary: bool = False,
         add_self_loops: bool = True,
+        causal: bool = False,
+        latent: bool = False,
+        residual: bool = False,
         **kwargs,
     ):
         kwargs.setdefault("aggr", "add")
@@ -86,6 +100,9 @@ class MeshAttention(MessagePassing):
             raise ValueError(f"'heads' must be a multiple of 'kv_heads' (got {heads} and {kv_heads})")
         if rotary and out_channels % 2:
             raise ValueError(f"'rotary' needs an even number of 'out_channels' (got {out_channels})")
+        source, target = (in_channels, in_channels) if isinstance(in_channels, int) else in_channels
+        if latent and source != target:
+            raise ValueError(f"'latent' needs one size of input (got {source} and {target})")
         self.in_channels = in_channels
         self.out_channels = out_channels
         self.heads = heads
@@ -95,12 +112,20 @@ class MeshAttention(MessagePassing):
         self.edge_dim = edge_dim
         self.rotary = rotary
         self.add_self_loops = add_self_loops
+        self.causal = causal
+        self.latent = latent
 
-        source, target = (in_channels, in_channels) if isinstance(in_channels, int) else in_channels
-        self.lin_query = Linear(target, heads * out_channels, bias=bias)
-        self.lin_key = Linear(source, kv_heads * out_channels, bias=bias)
-        self.lin_value = Linear(source, kv_heads * out_channels, bias=bias)
-        self.lin_edge = None if edge_dim is None else Linear(edge_dim, kv_heads * out_channels, bias=False)
+        def linear(size: int, channels: int, bias: bool = bias) -> Linear:
+            return Linear(size, channels, bias, weight_initializer="glorot", bias_initializer="zeros")
+
+        wide = heads * out_channels if concat else out_channels
+        self.lin_skip = linear(target, wide) if residual else None
+        if latent:
+            target = narrow = kv_heads * out_channels
+        self.lin_query = linear(target, heads * out_channels)
+        self.lin_key = linear(narrow if latent else source, kv_heads * out_channels)
+        self.lin_value = linear(source, kv_heads * out_channels)
+        self.lin_edge = None if edge_dim is None else linear(edge_dim, kv_heads * out_channels, bias=False)
         self.decay = None if decay is None else TemporalDecay(heads, decay, decay_rate)
         self.shift = nn.Parameter(torch.empty(2, kv_heads, out_channels)) if shift else None
         self.reset_parameters()
@@ -113,6 +138,8 @@ class MeshAttention(MessagePassing):
         self.lin_value.reset_parameters()
         if self.lin_edge is not None:
             self.lin_edge.reset_parameters()
+        if self.lin_skip is not None:
+            self.lin_skip.reset_parameters()
         if self.decay is not None:
             self.decay.reset_parameters()
         if self.shift is not None:
@@ -126,56 +153,118 @@ class MeshAttention(MessagePassing):
         edge_attr: OptTensor = None,
         batch: OptTensor = None,
         return_attention_weights: bool = False,
+        *,
+        edge_time: OptTensor = None,
     ):
         r"""Run the convolution.
 
         Args:
             x (Tensor or (Tensor, Tensor)): Node features, or those of sources and targets.
-            edge_index (Tensor, SparseTensor or Mesh): The edges, row 0 the source, row 1 the target.
+            edge_index (Tensor, SparseTensor or Mesh): The edges, row 0 the source, row 1 the target; a sparse matrix
+                is the transposed one.
             time (Tensor or (Tensor, Tensor), optional): Time of each node, :math:`(|\mathcal{V}|)`, scaled by the user
-                (say position / longest sequence). Needed by the decay; orders nodes for `shift` and `rotary`.
+                (say position / longest sequence). Needed by the decay and by `causal`; orders nodes for `shift` and
+                `rotary`. A pair, as one of `batch`, goes with a pair of features.
             edge_attr (Tensor, optional): Edge features, :math:`(|\mathcal{E}|, D)`.
             batch (Tensor, optional): Graph of each node, :math:`(|\mathcal{V}|)`; used by `shift` and `rotary`.
-            return_attention_weights (bool): Also return ``(edge_index, alpha)``, `alpha` of shape
-                :math:`(|\mathcal{E}|, H)`, self-loops included.
+            return_attention_weights (bool): Also return ``(edge_index, alpha)`` of the edges that were heard,
+                self-loops included, `alpha` of shape :math:`(|\mathcal{E}|, H)`.
+            edge_time (Tensor, optional): When each edge happened, :math:`(|\mathcal{E}|)`, in the unit of `time`. The
+                decay then goes by the time since, and `causal` hears what happened before the time of the target.
+                Self-loops stay without lag. Goes with an edge list.
 
         Raises:
-            ValueError: If an input has the wrong shape, or the decay has no `time`.
+            ValueError: If an input has the wrong shape, type or device, an edge names a node that is not there, or the
+                decay, `causal` or `edge_time` has no `time`.
         """
         bipartite = not isinstance(x, Tensor)
         x_src, x_dst = x if bipartite else (x, x)
-        self._check(x_src, x_dst, time, edge_attr, edge_index, bipartite)
-        time = time if isinstance(time, tuple) else (time, time)
+        self.check_input(x, edge_index, time, edge_attr, batch, edge_time)
         order = None
         if self.shift is not None or self.rotary:
-            order = NodeOrder.from_batch(x_src.size(0), batch, time[0], device=x_src.device)
+            order = NodeOrder.from_batch(x_src.size(0), _pair(batch)[0], _pair(time)[0], device=x_src.device)
         angles = rotation(order.rank, self.out_channels, x_src.dtype) if self.rotary else None
         query, key, value = self.projections(x_src, x_dst, angles)
-
-        if isinstance(edge_index, Mesh):
-            out, alpha = self._attend_mesh(query, key, value, edge_index, time, order)
-        else:
-            edge_index, edge_attr = self._loops(edge_index, edge_attr, x_src.size(0), x_dst.size(0))
-            out, alpha = self._attend_edges(query, key, value, edge_index, time, order, edge_attr)
-        out = out.flatten(1) if self.concat else out.mean(dim=1)
+        targets = edge_index.targets if isinstance(edge_index, Mesh) else None
+        if targets is not None and x_dst.size(0) == edge_index.num_nodes:  # all were given, only the targets listen
+            query, x_dst = query[targets], x_dst[targets]
+        time = _pair(time) if bipartite else time
+        out, heard, alpha = self.listen(query, key, value, edge_index, time, edge_attr, edge_time, order=order)
+        if self.lin_skip is not None:
+            out = out + self.lin_skip(x_dst)
         if not return_attention_weights:
             return out
-        return out, self._mesh_weights(edge_index, alpha) if isinstance(edge_index, Mesh) else (edge_index, alpha)
+        return out, (self._mesh_weights if isinstance(heard, Mesh) else self._edge_weights)(heard, alpha)
+
+    def listen(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        edge_index: Adj | Mesh,
+        time: OptTensor = None,
+        edge_attr: OptTensor = None,
+        edge_time: OptTensor = None,
+        *,
+        order: NodeOrder | None = None,
+        targets: OptTensor = None,
+    ) -> tuple[Tensor, EdgeList | Mesh, Tensor]:
+        """What follows the projections, for who makes them himself; see :meth:`forward`, which checks its input.
+
+        The residual is not in it.
+
+        Args:
+            query (Tensor): Queries of the targets, :math:`(T, H, C)`.
+            key (Tensor): Keys of the sources, :math:`(N, H', C)`.
+            value (Tensor): Values of the sources, :math:`(N, H', C)`.
+            edge_index (Tensor, SparseTensor or Mesh): The edges, over all nodes.
+            time (Tensor or (Tensor, Tensor), optional): Time of each node; a pair for two sets of nodes.
+            edge_attr (Tensor, optional): Edge features, :math:`(|E|, D)`.
+            edge_time (Tensor, optional): When each edge happened, :math:`(|E|)`.
+            order (NodeOrder, optional): Where the nodes stand, for the shift.
+            targets (Tensor, optional): The only nodes that listen :math:`(T)`, where sources and targets are one set.
+
+        Returns:
+            tuple[Tensor, EdgeList or Mesh, Tensor]: Output of each target, what was heard, and its weights.
+        """
+        times = _pair(time)
+        if isinstance(edge_index, Mesh):
+            heard = self._past_mesh(edge_index, time)
+            out, alpha = self._attend_mesh(query, key, value, heard, times, order)
+        else:
+            size = (key.size(0), query.size(0) if targets is None else key.size(0))
+            heard = self._edges(edge_index, size, key.device, time, edge_attr, edge_time)
+            if targets is not None:
+                listens = torch.zeros(size[0], dtype=torch.bool, device=key.device).index_fill(0, targets, True)
+                heard = heard.select(listens[heard.index[1]])
+                query = query.new_zeros(size[0], *query.shape[1:]).index_copy(0, targets, query)
+            heard = heard.only_heard() if self._fusable(edge_attr) else heard
+            out, alpha = self._attend_edges(query, key, value, heard, order)
+            out = out if targets is None else out[targets]
+        return (out.flatten(1) if self.concat else out.mean(dim=1)), heard, alpha
 
     def projections(self, x_src: Tensor, x_dst: Tensor, angles: PairTensor | None = None) -> tuple[Tensor, ...]:
         """Queries :math:`(T, H, C)`, keys and values :math:`(N, H', C)`; `angles` as of ``rotary.rotation``."""
         if x_src is not x_dst:
             return self.query(x_dst, angles), *self.key_value(x_src, angles)
-        query, key, value = joint_linear(x_src, self.lin_query, self.lin_key, self.lin_value)
+        if self.latent:
+            value = self.lin_value(x_src)
+            query, key = joint_linear(value, self.lin_query, self.lin_key)
+        else:
+            query, key, value = joint_linear(x_src, self.lin_query, self.lin_key, self.lin_value)
         return self._heads(query, angles), self._heads(key, angles), self._heads(value)
 
     def query(self, x: Tensor, angles: PairTensor | None = None) -> Tensor:
         """Queries of these nodes, shape :math:`(T, H, C)`."""
-        return self._heads(self.lin_query(x), angles)
+        return self._heads(self.lin_query(self.lin_value(x) if self.latent else x), angles)
 
     def key_value(self, x: Tensor, angles: PairTensor | None = None) -> tuple[Tensor, Tensor]:
         """Keys and values of these nodes, both :math:`(N, H', C)`, not yet shifted."""
-        key, value = joint_linear(x, self.lin_key, self.lin_value)
+        if self.latent:
+            value = self.lin_value(x)
+            key = self.lin_key(value)
+        else:
+            key, value = joint_linear(x, self.lin_key, self.lin_value)
         return self._heads(key, angles), self._heads(value)
 
     def _heads(self, x: Tensor, angles: PairTensor | None = None) -> Tensor:
@@ -214,6 +303,14 @@ class MeshAttention(MessagePassing):
         dropout = self.dropout if self.training else 0.0
         return table_attention(query, key, value, table, mask, own=own, mix=mix, dropout=dropout, **terms)
 
+    def _past_mesh(self, mesh: Mesh, time) -> Mesh:
+        """The mesh without the edges that may not be heard."""
+        if not self.causal:
+            return mesh
+        target = mesh.target_index.unsqueeze(1).expand_as(mesh.table)
+        past = past_edges(torch.stack([mesh.table, target]), time)
+        return Mesh(mesh.table, mesh.mask & past, mesh.num_nodes, mesh.targets)
+
     def _attend_mesh(self, query, key, value, mesh, time, order):
         target = mesh.target_index
         if query.size(0) != target.numel():  # all nodes were given, only the targets listen
@@ -235,41 +332,70 @@ class MeshAttention(MessagePassing):
             return edge_index, heard
         return torch.cat([edge_index, target.expand(2, -1)], dim=1), torch.cat([heard, alpha[:, -1]])
 
-    def _loops(self, edge_index: Adj, edge_attr: OptTensor, num_sources: int, num_targets: int):
-        """Any adjacency as an edge list, with one self-loop a node where wanted."""
-        if not isinstance(edge_index, Tensor):  # torch_sparse.SparseTensor, which PyG hands over transposed
-            target, source, _ = edge_index.coo()
-            edge_index = torch.stack([source, target])
-        elif is_torch_sparse_tensor(edge_index):
-            edge_index = to_edge_index(edge_index)[0].flip(0)
-        if self.add_self_loops:
-            edge_index, edge_attr = remove_self_loops(edge_index, edge_attr)
-            num_nodes = min(num_sources, num_targets)
-            edge_index, edge_attr = add_self_loops(edge_index, edge_attr, fill_value=0.0, num_nodes=num_nodes)
-        return edge_index, edge_attr
+    def _edge_weights(self, edges: EdgeList, alpha: Tensor) -> tuple[Tensor, Tensor]:
+        """Weights of the edges that are heard, in the order of the `flow`."""
+        alpha = alpha if edges.heard is None else alpha[edges.heard]
+        return self._flowing(edges.only_heard().index), alpha
 
-    def _attend_edges(self, query, key, value, edge_index, time, order, edge_attr):
+    def _flowing(self, index: Tensor) -> Tensor:
+        """Sources and targets in the order of the `flow`, and back."""
+        return index if self.flow == "source_to_target" else index.flip(0)
+
+    def checked_edges(
+        self, adjacency: Adj, size: tuple[int, int], device, edge_attr: OptTensor = None, edge_time: OptTensor = None
+    ) -> Tensor:
+        """Sources and targets :math:`(2, |E|)` of any adjacency, or the errors of :meth:`forward` of edges."""
+        index = sources_and_targets(adjacency, self.flow)
+        check_devices(device, edge_index=index)
+        check_edge_index(index, *size)
+        index = index.long()
+        for name, part, dim in (("edge_attr", edge_attr, 2), ("edge_time", edge_time, 1)):
+            if part is not None and (part.dim() != dim or part.size(0) != index.size(1)):
+                raise ValueError(f"'{name}' must have one entry an edge, {index.size(1)} (got {tuple(part.shape)})")
+        if edge_time is not None and is_sparse(adjacency):
+            raise ValueError("'edge_time' goes with a list of edges (got a sparse matrix)")
+        return index
+
+    def _edges(self, adjacency: Adj, size: tuple[int, int], device, time, edge_attr, edge_time) -> EdgeList:
+        """The edges with what they need, and with self-loops where wanted."""
+        index = self.checked_edges(adjacency, size, device, edge_attr, edge_time)
+        lag = heard = None
+        times = _pair(time)
+        if self.decay is not None:
+            lag = times[1][index[1]] - (times[0][index[0]] if edge_time is None else edge_time)
+        if self.causal:
+            heard = past_edges(index, time, edge_time)
+        edges = EdgeList(index, lag, edge_attr, heard)
+        if not self.add_self_loops:
+            return edges
+        # Of a pair of matrices a loop may join two nodes, with a lag, and even with the source ahead.
+        then, now = (None if part is None else part[: min(size)] for part in times)
+        loop_lag = None if lag is None else now - then
+        return edges.with_self_loops(min(size), loop_lag, None if heard is None else then <= now)
+
+    def _attend_edges(self, query, key, value, edges: EdgeList, order):
         """Over an edge list, without a message for each edge in memory wherever nobody asks for messages."""
-        size = (key.size(0), query.size(0))
-        if self._fusable(edge_attr):
-            source, target = edge_index if self.flow == "source_to_target" else edge_index.flip(0)
-            terms = {} if self.decay is None else self.decay.terms(time[1][target] - time[0][source])
-            dropout = self.dropout if self.training else 0.0
-            return mesh_attention(query, key, value, torch.stack([source, target]), dropout=dropout, **terms)
-        after = None
+        dropout = self.dropout if self.training else 0.0
+        if self._fusable(edges.attr):
+            terms = {} if edges.lag is None else self.decay.terms(edges.lag)
+            return mesh_attention(query, key, value, edges.index, dropout=dropout, **terms)
+        next_key = next_value = edge = None
         if self.shift is not None:
-            self._check_past(order, *edge_index)
+            self._check_past(order, *edges.index, edges.heard)
             node = torch.cat([order.node, order.node.new_zeros(1)])
             after = node[order.slot + 1].clamp(min=0)  # of the last node any: only its self edge would ask
-        edge = None
-        if edge_attr is not None:
-            edge = self.lin_edge(edge_attr).view(-1, self.kv_heads, self.out_channels)
-        next_key, next_value = (None, None) if after is None else (key[after], value[after])
-        time = tuple(None if part is None else part.view(-1, 1) for part in time)
-        # edge_updater_type: (query: Tensor, key: Tensor, next_key: OptTensor, time: OptPairTensor, edge: OptTensor)
-        alpha = self.edge_updater(edge_index, query=query, key=key, next_key=next_key, time=time, edge=edge, size=size)
+            next_key, next_value = key[after], value[after]
+        if edges.attr is not None:
+            edge = self.lin_edge(edges.attr).view(-1, self.kv_heads, self.out_channels)
+        edge_index, size = self._flowing(edges.index), (key.size(0), query.size(0))
+        size = size if self.flow == "source_to_target" else size[::-1]
+        # edge_updater_type: (query: Tensor, key: Tensor, next_key: OptTensor, lag: OptTensor, edge: OptTensor,
+        #   heard: OptTensor)
+        alpha = self.edge_updater(
+            edge_index, query=query, key=key, next_key=next_key, lag=edges.lag, edge=edge, heard=edges.heard, size=size
+        )
         # propagate_type: (value: Tensor, next_value: OptTensor, alpha: Tensor, edge: OptTensor)
-        dropped = F.dropout(alpha, self.dropout, self.training)
+        dropped = F.dropout(alpha, dropout).to(value.dtype)
         out = self.propagate(edge_index, value=value, next_value=next_value, alpha=dropped, edge=edge, size=size)
         return out, alpha
 
@@ -288,18 +414,24 @@ class MeshAttention(MessagePassing):
         query_i: Tensor,
         key_j: Tensor,
         next_key_j: OptTensor,
-        time_i: OptTensor,
-        time_j: OptTensor,
+        lag: OptTensor,
         edge: OptTensor,
+        heard: OptTensor,
         edge_index_i: Tensor,
         edge_index_j: Tensor,
         ptr: OptTensor,
         size_i: Optional[int],
     ) -> Tensor:
-        """Weights of the edges, shape :math:`(|E|, H)`."""
+        """Weights of the edges, shape :math:`(|E|, H)`; zero for those that are not heard."""
         key = self._carried(key_j, next_key_j, 0, edge_index_i, edge_index_j, edge)
-        terms = {} if self.decay is None else self.decay.terms((time_i - time_j).squeeze(1))
-        return weigh((query_i * key).sum(-1), self.out_channels, edge_index_i, size_i, ptr=ptr, **terms)
+        terms = {} if lag is None else self.decay.terms(lag)
+        score = (query_i * key).sum(-1)
+        if heard is None:
+            return weigh(score, self.out_channels, edge_index_i, size_i, ptr=ptr, **terms)
+        # They stay in the list, as explainers number edges and compilers need to know how many there are.
+        heard = heard.unsqueeze(-1)
+        score = score.masked_fill(~heard, torch.finfo(score.dtype).min)
+        return weigh(score, self.out_channels, edge_index_i, size_i, ptr=ptr, **terms) * heard
 
     def message(
         self,
@@ -323,25 +455,43 @@ class MeshAttention(MessagePassing):
             source_j = source_j + edge
         return source_j.repeat_interleave(self.heads // self.kv_heads, dim=1)
 
-    def _check(self, x_src, x_dst, time, edge_attr, edge_index, bipartite) -> None:
-        if x_src.dim() != 2 or x_dst.dim() != 2:
-            raise ValueError(f"'x' must be two-dimensional (got {x_src.dim()} and {x_dst.dim()} dimensions)")
+    def check_input(self, x, edge_index, time=None, edge_attr=None, batch=None, edge_time=None) -> None:
+        """Raise the errors of :meth:`forward`, which names these arguments, but those of the edges themselves."""
+        bipartite = not isinstance(x, Tensor)
+        x_src, x_dst = x if bipartite else (x, x)
+        if any(part is None or part.dim() != 2 for part in (x_src, x_dst)):
+            shapes = [None if part is None else tuple(part.shape) for part in (x_src, x_dst)]
+            raise ValueError(f"'x' must be two-dimensional (got shapes {shapes[0]} and {shapes[1]})")
         if bipartite and (self.shift is not None or self.rotary):
             raise ValueError("'shift' and 'rotary' need one set of nodes (got a pair of feature matrices)")
-        if self.decay is not None and time is None:
-            raise ValueError("'time' is needed by the decay (got None)")
-        pair = time if isinstance(time, tuple) else (time, time)
-        for part, x in zip(pair, (x_src, x_dst), strict=True):
-            if part is not None and part.shape != (x.size(0),):
-                raise ValueError(f"'time' must have one entry a node, ({x.size(0)},) (got {tuple(part.shape)})")
+        check_devices(x_src.device, x=x_dst, edge_attr=edge_attr, edge_time=edge_time)
+        for name, vector in (("time", time), ("batch", batch)):
+            if isinstance(vector, tuple) and not bipartite:
+                raise ValueError(f"'{name}' is a pair only where 'x' is one (got one matrix of features)")
+            for part, nodes in zip(_pair(vector), (x_src, x_dst), strict=True):
+                check_devices(x_src.device, **{name: part})
+                check_length(name, part, nodes.size(0))
+        if self.causal and not torch.compiler.is_compiling():
+            check_numbers("time", *_pair(time), edge_time)
+        source_time, target_time = _pair(time)
+        if edge_time is not None and not self.add_self_loops:
+            source_time = edge_time  # which stands in for it
+        asking = {"the decay": self.decay is not None, "'causal'": self.causal, "'edge_time'": edge_time is not None}
+        if any(asking.values()) and (source_time is None or target_time is None):
+            raise ValueError(f"'time' is needed by {' and '.join(name for name in asking if asking[name])} (got None)")
         if (edge_attr is None) != (self.lin_edge is None):
             raise ValueError(f"'edge_attr' and 'edge_dim' go together (got edge_dim={self.edge_dim})")
-        if not isinstance(edge_index, Mesh):
-            return
-        if edge_attr is not None:
-            raise ValueError("'edge_attr' goes with an edge_index (got a Mesh)")
-        if edge_index.num_nodes != x_src.size(0):
-            raise ValueError(f"'edge_index' must be a mesh over {x_src.size(0)} nodes (got {edge_index.num_nodes})")
+        if isinstance(edge_index, Mesh):
+            self._check_mesh(edge_index, x_src, edge_attr=edge_attr, edge_time=edge_time)
+
+    @staticmethod
+    def _check_mesh(mesh: Mesh, x_src: Tensor, **of_edges: OptTensor) -> None:
+        for name, given in of_edges.items():
+            if given is not None:
+                raise ValueError(f"'{name}' goes with an edge_index (got a Mesh)")
+        check_devices(x_src.device, edge_index=mesh.table)
+        if mesh.num_nodes != x_src.size(0):
+            raise ValueError(f"'edge_index' must be a mesh over {x_src.size(0)} nodes (got {mesh.num_nodes})")
 
     @staticmethod
     def _check_past(order: NodeOrder, source: Tensor, target: Tensor, mask: Tensor | None = None) -> None:
@@ -353,52 +503,6 @@ class MeshAttention(MessagePassing):
         return f"{self.__class__.__name__}({self.in_channels}, {self.out_channels}, heads={self.heads})"
 
 
-class DynamicMeshAttention(nn.Module):
-    r"""Mesh attention over the `k` nearest neighbours of the features it is given, found anew in every call.
-
-    What :class:`~torch_geometric.nn.conv.DynamicEdgeConv` is to :class:`~torch_geometric.nn.conv.EdgeConv`.
-
-    Args:
-        in_channels (int): Size of each input sample.
-        out_channels (int): Channels of each head :math:`C`.
-        k (int): Neighbours a node.
-        causal (bool, optional): Hear only earlier nodes. (default: :obj:`False`)
-        metric (str, optional): ``"cosine"`` or ``"euclidean"``. (default: :obj:`"cosine"`)
-        **kwargs (optional): Of :class:`MeshAttention`.
-
-    Shapes:
-        - **input:** nodes :math:`(|\mathcal{V}|, F_{in})`, time and batch :math:`(|\mathcal{V}|)`
-        - **output:** as of :class:`MeshAttention`
-
-    Raises:
-        ValueError: If `k` is below 1 or `metric` is unknown.
-    """
-
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        k: int,
-        causal: bool = False,
-        metric: str = "cosine",
-        **kwargs,
-    ):
-        super().__init__()
-        check_options(k, metric, "auto", 0)
-        self.k = k
-        self.causal = causal
-        self.metric = metric
-        self.conv = MeshAttention(in_channels, out_channels, **kwargs)
-
-    def reset_parameters(self):
-        """Draw all weights anew."""
-        self.conv.reset_parameters()
-
-    def forward(self, x: Tensor, batch: OptTensor = None, time: OptTensor = None) -> Tensor:
-        """Find the mesh of `x`, then attend over it."""
-        mesh = knn_graph(x, self.k, batch, time=time, causal=self.causal, metric=self.metric)
-        return self.conv(x, mesh, time=time, batch=batch)
-
-    def __repr__(self) -> str:
-        conv = self.conv
-        return f"{self.__class__.__name__}({conv.in_channels}, {conv.out_channels}, k={self.k}, heads={conv.heads})"
+def _pair(part):
+    """Of sources and of targets."""
+    return part if isinstance(part, tuple) else (part, part)

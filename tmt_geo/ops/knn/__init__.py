@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from tmt_geo.ops.checks import check_devices
 from tmt_geo.ops.knn.descent import search_descent
 from tmt_geo.ops.knn.exact import search_blocked, search_dense
 from tmt_geo.ops.knn.latest import is_latest, search_latest
@@ -30,6 +31,7 @@ def knn_graph(
     metric: str = "cosine",
     backend: str = "auto",
     skip: int = 0,
+    targets: Tensor | None = None,
 ) -> Mesh:
     r"""Connect each node to its `k` nearest nodes in the same graph, in the dialect of ``torch_cluster.knn_graph``.
 
@@ -53,15 +55,17 @@ def knn_graph(
             too: neighbours of neighbours, at a cost that grows little faster than :math:`N`, for long graphs.
             ``"torch_cluster"`` has the plain mode only.
         skip (int): With `causal`, leave out this many most recent nodes (a window hears them anyway).
+        targets (Tensor, optional): The only nodes that listen, shape :math:`(T)`; nothing is searched for the others.
 
     Returns:
-        Mesh: Table and mask of shape :math:`(N, k)`.
+        Mesh: Table and mask of shape :math:`(N, k)`, or with `targets` :math:`(T, k)`.
 
     Raises:
-        ValueError: For an argument outside the above, or features that are not finite.
+        ValueError: For an argument outside the above or on another device than `x`, or features that are not finite.
     """
     if x.dim() != 2:
         raise ValueError(f"'x' must be two-dimensional (got {x.dim()} dimensions)")
+    check_devices(x.device, batch=batch, time=time, targets=targets)
     if not bool(x.isfinite().all()):
         raise ValueError("'x' must be finite (got NaN or infinity)")
     check_options(k, metric, backend, skip)
@@ -72,15 +76,17 @@ def knn_graph(
     if backend == "torch_cluster":
         if causal:
             raise ValueError("backend 'torch_cluster' has no causal mode (got causal=True)")
-        return search_torch_cluster(index, k, batch, loop)
+        mesh = search_torch_cluster(index, k, batch, loop)
+        return mesh if targets is None else mesh.restrict(targets)
     grid = order.to_slots(index).view(order.num_graphs, order.capacity, x.size(1))
+    asking = (index, order.row, order.rank)
+    query, row, rank = asking if targets is None else (part[targets] for part in asking)
     table, mask = search(
-        index, grid, order.row, order.rank, order.sizes, k, metric=metric, causal=causal, loop=loop, backend=backend,
-        skip=skip,
-    )  # fmt: skip
+        query, grid, row, rank, order.sizes, k, metric=metric, causal=causal, loop=loop, backend=backend, skip=skip
+    )
     if not order.packed:
         table = order.node[table].clamp(min=0)
-    return Mesh(table.masked_fill(~mask, 0), mask, x.size(0))
+    return Mesh(table.masked_fill(~mask, 0), mask, x.size(0), targets)
 
 
 def search(

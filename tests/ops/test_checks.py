@@ -1,0 +1,63 @@
+"""Bad arguments are named before any maths."""
+
+import pytest
+import torch
+
+from tmt_geo import knn_graph
+from tmt_geo.ops.checks import check_devices, check_edge_index
+from tmt_geo.ops.order import NodeOrder
+
+ELSEWHERE = torch.device("meta")  # a device that every machine has
+
+
+@pytest.mark.parametrize("name", ["batch", "time"])
+def test_vectors_on_another_device_than_the_nodes(name):
+    vector = {name: torch.zeros(5, dtype=torch.long, device=ELSEWHERE)}
+    with pytest.raises(ValueError, match=rf"'{name}' .*\(got meta\)"):
+        knn_graph(torch.randn(5, 2), 2, **vector)
+    with pytest.raises(ValueError, match=rf"'{name}' .*\(got meta\)"):
+        NodeOrder.from_batch(5, **vector, device="cpu")
+    with pytest.raises(ValueError, match=rf"'{name}' .*\(got cpu\)"):
+        knn_graph(torch.randn(5, 2, device=ELSEWHERE), 2, **{name: torch.zeros(5, dtype=torch.long)})
+
+
+def test_batch_and_time_on_two_devices():
+    with pytest.raises(ValueError, match="'time'"):
+        NodeOrder.from_batch(3, torch.zeros(3, dtype=torch.long), torch.zeros(3, device=ELSEWHERE))
+
+
+def test_a_device_without_a_number_is_any_of_its_kind():
+    check_devices("cpu", x=torch.zeros(1), nothing=None)
+    check_devices("meta", x=torch.zeros(1, device="meta:0"))
+    with pytest.raises(ValueError, match="'x'"):
+        check_devices("meta:1", x=torch.zeros(1, device="meta:0"))
+
+
+@pytest.mark.parametrize("k", [0, -1])
+def test_k_must_be_positive(k):
+    with pytest.raises(ValueError, match=r"'k' .*\(got "):
+        knn_graph(torch.randn(4, 2), k)
+
+
+@pytest.mark.parametrize(
+    "edge_index",
+    [
+        torch.tensor([[0.0], [1.0]]),
+        torch.tensor([[True], [False]]),
+        torch.tensor([0, 1]),
+        torch.tensor([[0], [1], [2]]),
+        torch.tensor([[-1], [1]]),
+        torch.tensor([[0], [-1]]),
+        torch.tensor([[4], [1]]),
+        torch.tensor([[0], [6]]),
+    ],
+    ids=["float", "bool", "flat", "three rows", "source -1", "target -1", "source 4 of 4", "target 6 of 6"],
+)
+def test_edges_that_are_none(edge_index):
+    with pytest.raises(ValueError, match=r"'edge_index' .*\(got "):
+        check_edge_index(edge_index, 4, 6)
+
+
+def test_edges_that_are_some():
+    check_edge_index(torch.tensor([[3, 0], [5, 0]]), 4, 6)
+    check_edge_index(torch.zeros(2, 0, dtype=torch.long), 0, 0)

@@ -1,0 +1,37 @@
+"""Who comes from the past: the definition, and the cases a reader would ask about."""
+
+import pytest
+import torch
+
+from tmt_geo.ops.naive.temporal import past_edges as naive_past_edges
+from tmt_geo.ops.temporal import past_edges
+
+
+@pytest.mark.parametrize("number", [torch.long, torch.double])
+@pytest.mark.parametrize("edge_timed", [False, True])
+@pytest.mark.parametrize("two_sets", [False, True])
+def test_past_edges_match_naive(number, edge_timed, two_sets):
+    edge_index, time = torch.randint(9, (2, 60)), torch.randint(4, (9,)).to(number)
+    time = (time, torch.randint(4, (9,)).to(number)) if two_sets else time
+    edge_time = torch.randint(4, (60,)).to(number) if edge_timed else None
+    past = past_edges(edge_index, time, edge_time)
+    assert torch.equal(past, naive_past_edges(edge_index, time, edge_time))
+    assert past.any() and not past.all()
+
+
+def test_at_one_time_the_lower_index_is_heard_and_nobody_hears_himself():
+    edge_index, same = torch.tensor([[0, 1, 1], [1, 0, 1]]), torch.zeros(2)
+    assert past_edges(edge_index, same).tolist() == [True, False, False]
+    assert past_edges(edge_index, (same, same)).tolist() == [False, False, False]
+    assert past_edges(edge_index, torch.tensor([2.0, 1.0])).tolist() == [False, True, False]
+
+
+def test_an_event_hears_only_earlier_events():
+    edge_index, time = torch.tensor([[0, 0, 0, 1], [1, 1, 1, 1]]), torch.tensor([9.0, 2.0])
+    assert past_edges(edge_index, time, torch.tensor([1.0, 2.0, 3.0, 0.0])).tolist() == [True, False, False, True]
+
+
+def test_tables_are_edges_too():
+    table, time = torch.tensor([[2, 1], [0, 2], [0, 1]]), torch.tensor([0.0, 1.0, 2.0])
+    edges = torch.stack([table, torch.arange(3).unsqueeze(1).expand(3, 2)])
+    assert past_edges(edges, time).tolist() == [[False, False], [True, False], [True, True]]

@@ -1,0 +1,60 @@
+"""Mesh attention that finds its own neighbours, as a PyG layer."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch_geometric.typing import OptTensor
+
+from tmt_geo.nn.conv.mesh_attention import MeshAttention
+from tmt_geo.ops.knn import check_options, knn_graph
+
+
+class DynamicMeshAttention(nn.Module):
+    r"""Mesh attention over the `k` nearest neighbours of the features it is given, found anew in every call.
+
+    What :class:`~torch_geometric.nn.conv.DynamicEdgeConv` is to :class:`~torch_geometric.nn.conv.EdgeConv`.
+
+    Args:
+        in_channels (int): Size of each input sample.
+        out_channels (int): Channels of each head :math:`C`.
+        k (int): Neighbours a node.
+        causal (bool, optional): Hear only earlier nodes. (default: :obj:`False`)
+        metric (str, optional): ``"cosine"`` or ``"euclidean"``. (default: :obj:`"cosine"`)
+        **kwargs (optional): Of :class:`MeshAttention`.
+
+    Shapes:
+        - **input:** nodes :math:`(|\mathcal{V}|, F_{in})`, time and batch :math:`(|\mathcal{V}|)`
+        - **output:** as of :class:`MeshAttention`
+
+    Raises:
+        ValueError: If `k` is below 1 or `metric` is unknown.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        k: int,
+        causal: bool = False,
+        metric: str = "cosine",
+        **kwargs,
+    ):
+        super().__init__()
+        check_options(k, metric, "auto", 0)
+        self.k = k
+        self.causal = causal
+        self.metric = metric
+        self.conv = MeshAttention(in_channels, out_channels, **kwargs)
+
+    def reset_parameters(self):
+        """Draw all weights anew."""
+        self.conv.reset_parameters()
+
+    def forward(self, x: Tensor, batch: OptTensor = None, time: OptTensor = None) -> Tensor:
+        """Find the mesh of `x`, then attend over it."""
+        mesh = knn_graph(x, self.k, batch, time=time, causal=self.causal, metric=self.metric)
+        return self.conv(x, mesh, time=time, batch=batch)
+
+    def __repr__(self) -> str:
+        conv = self.conv
+        return f"{self.__class__.__name__}({conv.in_channels}, {conv.out_channels}, k={self.k}, heads={conv.heads})"

@@ -1,0 +1,48 @@
+"""What is wrong with an argument, said by its name and before any maths."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def check_devices(device, **tensors: Tensor | None) -> None:
+    """Raise a `ValueError` that names the first of these tensors that is not on `device`; None is anywhere."""
+    device = torch.device(device)
+    for name, tensor in tensors.items():
+        if tensor is None:
+            continue
+        there = tensor.device
+        if there.type != device.type or device.index not in (None, there.index):
+            raise ValueError(f"'{name}' must be on {device}, where the nodes are (got {there})")
+
+
+def check_length(name: str, vector: Tensor | None, num_nodes: int) -> None:
+    """Raise a `ValueError` if this is given and is no vector with one entry a node."""
+    if vector is not None and vector.shape != (num_nodes,):
+        raise ValueError(f"'{name}' must have one entry a node, shape ({num_nodes},) (got {tuple(vector.shape)})")
+
+
+def check_numbers(name: str, *vectors: Tensor | None) -> None:
+    """Raise a `ValueError` if one of these that are given has a NaN, which is neither earlier nor later."""
+    for vector in vectors:
+        if vector is not None and vector.is_floating_point() and bool(vector.isnan().any()):
+            raise ValueError(f"'{name}' must be a number everywhere (got NaN)")
+
+
+def check_edge_index(edge_index: Tensor, num_sources: int, num_targets: int) -> None:
+    """Raise a `ValueError` if this is no list of edges (2, E) from so many sources to so many targets.
+
+    What reads the entries is skipped while compiling, and costs one pass over them otherwise.
+    """
+    if edge_index.dim() != 2 or edge_index.size(0) != 2:
+        raise ValueError(f"'edge_index' must have shape (2, E) (got {tuple(edge_index.shape)})")
+    if edge_index.is_floating_point() or edge_index.is_complex() or edge_index.dtype == torch.bool:
+        raise ValueError(f"'edge_index' must hold integers (got {edge_index.dtype})")
+    if torch.compiler.is_compiling() or edge_index.numel() == 0:
+        return
+    least, most = torch.stack(torch.aminmax(edge_index, dim=1)).tolist()
+    for row, count in enumerate((num_sources, num_targets)):
+        if least[row] < 0 or most[row] >= count:
+            wrong = least[row] if least[row] < 0 else most[row]
+            raise ValueError(f"'edge_index' must name {'targets' if row else 'sources'} below {count} (got {wrong})")
