@@ -50,3 +50,20 @@ def test_bad_input_names_the_argument():
         TMTEncoder(4, 8, 4, exit_rule="budget", exit_budget=0.1)
     with pytest.raises(ValueError, match="'x'"):
         TMTEncoder(4, 8, 1)(torch.zeros(2, 3, 4))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("-inf")])
+def test_features_must_be_finite(value):
+    x = torch.randn(6, 4)
+    x[3, 2] = value
+    for run in (TMTEncoder(4, 8, 1).forward, TMTEncoder(4, 8, 1).layer_graphs):
+        with pytest.raises(ValueError, match="'x' must be finite"):
+            run(x)
+
+
+@pytest.mark.parametrize("name", ["batch", "time"])
+def test_vectors_must_be_where_the_features_are(name):
+    encoder, elsewhere = TMTEncoder(4, 8, 1), torch.zeros(6, dtype=torch.long, device="meta")
+    for run in (encoder.forward, encoder.layer_graphs):
+        with pytest.raises(ValueError, match=f"'{name}'"):
+            run(torch.randn(6, 4), **{name: elsewhere})

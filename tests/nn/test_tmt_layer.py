@@ -3,7 +3,7 @@ import torch
 
 from tmt_geo import ExitGate, TMTLayer
 from tmt_geo.nn.frame import Frame
-from tmt_geo.nn.tmt_layer import NodeState
+from tmt_geo.nn.node_state import NodeState
 from tmt_geo.ops.order import NodeOrder
 
 FULL = {"window": 2, "decay": "log", "shift": True, "rotary": True, "memory_anchors": 3}
@@ -63,6 +63,16 @@ def test_keys_of_a_frozen_node_are_projected_once_more_and_kept():
     stayed = first.active
     expected, _ = last.attention.key_value(last.norm_attention(second.x[stayed]))
     torch.testing.assert_close(third.key[stayed], expected)
+
+
+def test_what_a_frozen_node_has_found_is_kept_for_layers_that_share_it():
+    layer = TMTLayer(8, heads=2, k=2).eval()
+    frame, active = Frame.of(NodeOrder.from_batch(10)), torch.tensor([4, 9])
+    first, _ = layer.step(NodeState(torch.randn(10, 8)), frame)
+    second, record = layer.step(NodeState(torch.randn(10, 8), active, near=first.near), frame)
+    frozen = torch.tensor([i for i in range(10) if i not in (4, 9)])
+    for before, after, own in zip(first.near, second.near, (record.mesh.table, record.mesh.mask), strict=True):
+        assert torch.equal(after[frozen], before[frozen]) and torch.equal(after[active], own)
 
 
 def test_everyone_frozen_costs_and_changes_nothing():
@@ -134,3 +144,36 @@ def test_bad_input_names_the_argument():
     with pytest.raises(ValueError, match="'x'"):
         TMTLayer(8)(torch.zeros(3, 9))
     assert str(TMTLayer(8, heads=2)) == "TMTLayer(8, heads=2, k=8, window=0)"
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_features_must_be_finite(value):
+    x = torch.randn(6, 8)
+    x[3, 2] = value
+    with pytest.raises(ValueError, match="'x' must be finite"):
+        TMTLayer(8, heads=2)(x)
+
+
+@pytest.mark.parametrize("name", ["batch", "time"])
+def test_vectors_must_be_where_the_features_are(name):
+    with pytest.raises(ValueError, match=f"'{name}'"):
+        TMTLayer(8, heads=2)(torch.randn(6, 8), **{name: torch.zeros(6, dtype=torch.long, device="meta")})
+
+
+@pytest.mark.parametrize("decay", [None, "log", "published"])
+@pytest.mark.parametrize("targets", [None, [4, 9], []])
+def test_weights_are_told_where_the_frame_asks_for_them(decay, targets):
+    layer = TMTLayer(8, heads=2, k=2, window=1, decay=decay).eval()
+    x, order = torch.randn(10, 8), NodeOrder.from_batch(10)
+    active = None if targets is None else torch.tensor(targets, dtype=torch.long)
+    _, silent = layer.step(NodeState(x, active), Frame.of(order))
+    assert silent.attention is None and silent.decay is None
+    out, told = layer.step(NodeState(x, active), Frame(order, order.rank, trace=True))
+    assert torch.equal(told.mesh.table, silent.mesh.table)
+    shape = (*told.mesh.mask.shape, 2)
+    assert told.attention.shape == (shape[0], shape[1] + 1, 2)
+    assert (told.decay is None) is (decay is None)
+    if decay is not None:
+        assert told.decay.shape == told.attention.shape
+        assert (told.decay[:, -1] == (0.5 if decay == "published" else 1)).all()
+    assert (told.attention[:, :-1][~told.mesh.mask] == 0).all()

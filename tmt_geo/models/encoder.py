@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
+from torch_geometric.data import Data
 from torch_geometric.nn.dense.linear import Linear
 
+from tmt_geo.models.layer_graph import layer_graph, node_edges
 from tmt_geo.nn.exit_gate import ExitGate
 from tmt_geo.nn.frame import Frame
-from tmt_geo.nn.tmt_layer import LayerCache, LayerRecord, NodeState, TMTLayer
+from tmt_geo.nn.node_state import LayerCache, LayerRecord, NodeState
+from tmt_geo.nn.tmt_layer import TMTLayer
 from tmt_geo.ops.exit import stay_rate
 from tmt_geo.ops.order import NodeOrder
 
@@ -71,10 +74,7 @@ class EncoderOutput:
         Sources that stand in a cache have no node here and number -1.
         """
         mesh = self.records[layer].mesh
-        if mesh is None:
-            return None
-        edges = mesh.edge_index
-        return edges if self.order.packed else self.order.node[edges]
+        return None if mesh is None else node_edges(mesh, self.order)
 
 
 class TMTEncoder(nn.Module):
@@ -159,14 +159,35 @@ class TMTEncoder(nn.Module):
             time (Tensor, optional): Time of each node :math:`(N)`, scaled by the user; node order without it.
 
         Raises:
-            ValueError: If a shape does not fit.
+            ValueError: If a shape does not fit, `x` is not finite, or `batch` or `time` is on another device.
         """
+        out = self.run(*self._enter(x, batch, time)).x
+        return out if self.lin_out is None else self.lin_out(out)
+
+    def layer_graphs(self, x: Tensor, batch: Tensor | None = None, time: Tensor | None = None) -> list[Data]:
+        r"""Run the stack and tell of each layer as a graph: who heard whom, and how much.
+
+        See :func:`~tmt_geo.models.layer_graph.layer_graph` for what is in them; ``confidence`` is the last that any
+        gate up to this layer's had in a node, and ``batch`` is there where it is given. No gradient flows, and anchors
+        and gates do not move, in training either. Several layers in one :class:`~torch_geometric.data.Batch` need
+        ``exclude_keys=["batch"]``: there the name numbers the layers.
+
+        Args:
+            x (Tensor): Node features :math:`(N, F_{in})`.
+            batch (Tensor, optional): Graph of each node :math:`(N)`.
+            time (Tensor, optional): Time of each node :math:`(N)`, as in :meth:`forward`.
+
+        Raises:
+            ValueError: As :meth:`forward`, or if the layers have no mesh.
+        """
+        return self.trace(*self._enter(x, batch, time), batch=batch)
+
+    def _enter(self, x: Tensor, batch: Tensor | None, time: Tensor | None) -> tuple[Tensor, Frame]:
+        """The states that enter the first layer, and where the nodes stand."""
         if x.dim() != 2:
             raise ValueError(f"'x' must be two-dimensional (got {x.dim()} dimensions)")
-        order = NodeOrder.from_batch(x.size(0), batch, time, device=x.device)
-        x = x if self.lin_in is None else self.lin_in(x)
-        out = self.run(x, Frame.of(order, time)).x
-        return out if self.lin_out is None else self.lin_out(out)
+        frame = Frame.from_batch(x, batch, time)
+        return (x if self.lin_in is None else self.lin_in(x)), frame
 
     def run(
         self,
@@ -176,6 +197,34 @@ class TMTEncoder(nn.Module):
         hidden_states: bool = False,
     ) -> EncoderOutput:
         """Run the layers on states :math:`(N, F)` whose order is known; see :meth:`TMTLayer.step`."""
+        out = self._run(x, frame, cache, hidden_states)
+        if self.training:
+            for layer, record in zip(self.layers, out.records, strict=True):
+                layer.observe(record)
+        return out
+
+    @torch.no_grad()
+    def trace(self, x: Tensor, frame: Frame, **fields: Tensor | None) -> list[Data]:
+        """The graphs of :meth:`layer_graphs` for states :math:`(N, F)` whose order is known.
+
+        Args:
+            x (Tensor): States that enter the first layer, (N, F).
+            frame (Frame): Where the nodes stand, none of them in a cache.
+            **fields (Tensor, optional): More to put into every graph; those that are None are left out.
+        """
+        frame = replace(frame, trace=True)
+        out = self._run(x, frame, None, True)
+        confidences = [None] * len(out.records)
+        if any(record.confidence is not None for record in out.records):
+            rows = out.confidences()
+            confidences = [*rows, rows[-1]]  # no gate stands behind the last layer
+        return [
+            layer_graph(left, record, frame, confidence=confidence, **fields)
+            for left, record, confidence in zip(out.hidden_states[1:], out.records, confidences, strict=True)
+        ]
+
+    def _run(self, x: Tensor, frame: Frame, cache: list[LayerCache] | None, hidden_states: bool) -> EncoderOutput:
+        """Run the layers; nothing is observed."""
         state, records, seen = NodeState(x), [], [x] if hidden_states else []
         # Anchors and thresholds move only after the last layer, and a recomputed forward reads those of this moment.
         observed = [layer.observed() for layer in self.layers]
@@ -188,9 +237,6 @@ class TMTEncoder(nn.Module):
             records.append(record)
             if hidden_states:
                 seen.append(state.x)
-        if self.training:
-            for layer, record in zip(self.layers, records, strict=True):
-                layer.observe(record)
         return EncoderOutput(self.norm(state.x), frame.order, records, seen)
 
     def __repr__(self) -> str:

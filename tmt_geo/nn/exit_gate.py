@@ -47,7 +47,8 @@ class ExitGate(nn.Module):
         rule (str): See above.
         threshold (float): :math:`\tau` of the fixed rule.
         rate (float): Share of the nodes reaching this gate that should stay, in :math:`[0, 1]`.
-        momentum (float): Momentum of the running quantile or share.
+        momentum (float): Momentum of the running quantile or share. A small one, for confidences drift while weights
+            are learned, and the threshold is behind them by ``momentum / (1 - momentum)`` steps.
 
     Shapes:
         - **input:** states :math:`(T, F)`
@@ -58,7 +59,7 @@ class ExitGate(nn.Module):
     """
 
     def __init__(
-        self, channels: int, rule: str = "budget", threshold: float = 0.85, rate: float = 0.5, momentum: float = 0.8
+        self, channels: int, rule: str = "budget", threshold: float = 0.85, rate: float = 0.5, momentum: float = 0.2
     ):
         super().__init__()
         if rule not in RULES:

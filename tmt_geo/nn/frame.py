@@ -19,16 +19,30 @@ class Frame:
     Args:
         order (NodeOrder): Where the nodes stand, on the grid of all slots, cached ones included.
         slot_time (Tensor): Time of each slot, of any type, shape (B C), for the decay.
+        trace (bool, optional): Have the layers tell the weights of their edges, which nobody keeps otherwise.
     """
 
     order: NodeOrder
     slot_time: Tensor
+    trace: bool = False
     _made: dict = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def of(cls, order: NodeOrder, time: Tensor | None = None) -> Frame:
         """With the time of each node (N), or without any its rank."""
         return cls(order, order.to_slots(order.rank if time is None else time))
+
+    @classmethod
+    def from_batch(cls, x: Tensor, batch: Tensor | None = None, time: Tensor | None = None) -> Frame:
+        """For features (N, F) from outside; a NaN in them would silently be anybody's neighbour.
+
+        Raises:
+            ValueError: If `x` is not finite, or `batch` or `time` does not fit it, see :meth:`NodeOrder.from_batch`.
+        """
+        order = NodeOrder.from_batch(x.size(0), batch, time, device=x.device)
+        if not bool(x.isfinite().all()):
+            raise ValueError("'x' must be finite (got NaN or infinity)")
+        return cls.of(order, time)
 
     def rotation(self, channels: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """Cosine and sine for every node, see :func:`tmt_geo.ops.rotary.rotation`."""

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import NamedTuple, Protocol
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -17,76 +13,12 @@ from tmt_geo.nn.exit_gate import ExitGate
 from tmt_geo.nn.frame import Frame
 from tmt_geo.nn.memory_anchors import MemoryAnchors
 from tmt_geo.nn.mesh_index import MeshIndex
+from tmt_geo.nn.neighbours import find_neighbours
+from tmt_geo.nn.node_state import LayerCache, LayerRecord, NodeState, Observed
 from tmt_geo.ops.dense_attention import decayed_dense_attention, dense_attention
-from tmt_geo.ops.knn import check_options, index_features, search
+from tmt_geo.ops.knn import check_options, index_features
 from tmt_geo.ops.knn.latest import is_latest
 from tmt_geo.ops.mesh import Mesh
-from tmt_geo.ops.order import NodeOrder
-
-
-class LayerCache(Protocol):
-    """Keys, values and index features of earlier nodes, on the grid of a :class:`NodeOrder`."""
-
-    def write(self, slot: Tensor, key: Tensor, value: Tensor, index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Store new nodes at their slots; return keys, values and index features of all slots, (B C, ...)."""
-
-    def once(self, make: Callable[[], tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-        """What `make` made when it was first asked for: the projected anchors."""
-
-
-@dataclass
-class NodeState:
-    """What travels from layer to layer.
-
-    Attributes:
-        x: States of all nodes :math:`(N, F)`; those that left keep theirs.
-        active: The nodes still active, ascending :math:`(T)`; all where None.
-        fresh: The nodes whose state the last layer has changed, so that their keys are out of date; all where None.
-        key: Keys that the nodes speak with :math:`(N, H', C)`. One that has left is projected once more, by the layer
-            after its last, and speaks with that key and value from then on: a frozen node costs no product.
-        value: Values likewise.
-        stay: How surely the active nodes stayed :math:`(T)`, see :class:`~tmt_geo.ExitGate`.
-        near: The slots that each node's last search found, and which of them exist, both :math:`(N, k)`.
-    """
-
-    x: Tensor
-    active: Tensor | None = None
-    fresh: Tensor | None = None
-    key: Tensor | None = None
-    value: Tensor | None = None
-    stay: Tensor | None = None
-    near: tuple[Tensor, Tensor] | None = None
-
-
-class LayerRecord(NamedTuple):
-    """What a layer tells of one forward.
-
-    Attributes:
-        targets: The nodes it computed :math:`(T)`; all where None.
-        mesh: Who heard whom, over slots, without the self edges; None with dense attention.
-        num_edges: Edges attended over, self edges included, a scalar.
-        confidence: The gate's confidence of the targets :math:`(T)`; None without a gate.
-        gate_loss: Sum of the gate's loss over the targets; None without a gate.
-        gate_statistic: For :meth:`ExitGate.observe`; None outside training.
-        memory_statistic: For :meth:`MemoryAnchors.update`; None outside training.
-        index_loss: Sum of a learned index's loss over the targets; None without one, and outside training.
-    """
-
-    targets: Tensor | None
-    mesh: Mesh | None
-    num_edges: Tensor
-    confidence: Tensor | None = None
-    gate_loss: Tensor | None = None
-    gate_statistic: Tensor | None = None
-    memory_statistic: Tensor | None = None
-    index_loss: Tensor | None = None
-
-
-class Observed(NamedTuple):
-    """What a layer has observed when a step begins: its anchors, and its gate's running threshold."""
-
-    anchors: Tensor | None
-    running: Tensor | None
 
 
 class TMTLayer(nn.Module):
@@ -201,12 +133,12 @@ class TMTLayer(nn.Module):
         """Run the layer alone, on all nodes; in training its anchors and gate then take note.
 
         Raises:
-            ValueError: If `x` is not of shape :math:`(N, F)`, or `batch` or `time` not of shape :math:`(N)`.
+            ValueError: If `x` is not of shape :math:`(N, F)` or not finite, or `batch` or `time` is not of shape
+                :math:`(N)` or on another device.
         """
         if x.dim() != 2 or x.size(1) != self.channels:
             raise ValueError(f"'x' must have shape (N, {self.channels}) (got {tuple(x.shape)})")
-        order = NodeOrder.from_batch(x.size(0), batch, time, device=x.device)
-        state, record = self.step(NodeState(x), Frame.of(order, time))
+        state, record = self.step(NodeState(x), Frame.from_batch(x, batch, time))
         if self.training:
             self.observe(record)
         return state.x
@@ -253,13 +185,13 @@ class TMTLayer(nn.Module):
             return self._step_latest(state, frame, cache, projected, observed)
         h = self.norm_attention(x)
         key, value = self._speak(state, frame, h if state.fresh is None and targets is None else None)
-        out, mesh, num_edges, near, index_loss = self._listen(h, key, value, state, frame, cache)
+        out, near, record = self._listen(h, key, value, state, frame, cache)
         y, memory_statistic = self.feed(x, out, projected, observed.anchors)
         if state.stay is not None and state.stay.requires_grad:
             # Straight through: nothing in value, but the loss tells the gate whether this update was worth it.
             y = y + (y - x) * (state.stay - state.stay.detach()).unsqueeze(1)
 
-        record = LayerRecord(targets, mesh, num_edges, memory_statistic=memory_statistic, index_loss=index_loss)
+        record = record._replace(memory_statistic=memory_statistic)
         x = y if targets is None else state.x.index_copy(0, targets, y.to(state.x.dtype))
         state = NodeState(x, targets, targets, key, value, near=near)
         return (state, record) if self.gate is None else self._leave(state, record, y, observed.running)
@@ -319,6 +251,9 @@ class TMTLayer(nn.Module):
             state.active.new_zeros(0, 1), state.x.new_zeros(0, 1).bool(), frame.order.num_slots, state.active
         )
         record = LayerRecord(state.active, nothing if self.mesh else None, state.active.new_zeros(()))
+        if frame.trace:
+            alpha = state.x.new_zeros(0, 2, self.attention.heads)
+            record = record._replace(attention=alpha, decay=None if self.attention.decay is None else alpha)
         if self.memory is not None and self.training:  # other ranks may have something to say: add nothing to it
             nothing_read = state.x.new_zeros(0, self.memory.num_anchors)
             record = record._replace(memory_statistic=self.memory.statistic(state.x[:0], nothing_read))
@@ -338,68 +273,48 @@ class TMTLayer(nn.Module):
         return angles if nodes is None else (angles[0][nodes], angles[1][nodes])
 
     def _speak(self, state: NodeState, frame: Frame, h: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Keys and values of all nodes, projecting only those whose state has changed; `h`: all states, normalised."""
-        fresh = state.fresh
-        if fresh is None:
-            h = self.norm_attention(state.x) if h is None else h
-            return self.attention.key_value(h, self._angles(frame, None, h.dtype))
-        if fresh.numel() == 0:
-            return state.key, state.value
-        h = self.norm_attention(state.x[fresh])
-        key, value = self.attention.key_value(h, self._angles(frame, fresh, h.dtype))
-        return state.key.index_copy(0, fresh, key), state.value.index_copy(0, fresh, value)
+        """Keys and values of all nodes; `h`: all states normalised, where all are to be projected."""
+
+        def project(nodes: Tensor | None) -> tuple[Tensor, Tensor]:
+            rows = self.norm_attention(state.x if nodes is None else state.x[nodes]) if h is None else h
+            return self.attention.key_value(rows, self._angles(frame, nodes, rows.dtype))
+
+        return state.speak(project)
 
     def _listen(self, h, key, value, state, frame, cache):
         """Attention of the targets to the slots they may hear.
 
         Returns:
-            Output (T, F), mesh over slots, number of edges, what each node has found, the loss of a learned index.
+            Output (T, F), what each node has found, what to tell.
         """
         order, targets = frame.order, state.active
-        row, rank, slot = (part if targets is None else part[targets] for part in (order.row, order.rank, order.slot))
         query = self.attention.query(h, self._angles(frame, targets, h.dtype))
         own = (key, value) if targets is None else (key[targets], value[targets])
         features = self.features(state.x)
         index = index_features(features)
-        asking = index if targets is None else index[targets]
         if cache is not None:
-            key, value, index = cache.write(order.slot, key, value, index)
+            key, value, grid = cache.write(order.slot, key, value, index)
         else:
-            key, value, index = (order.to_slots(part) for part in (key, value, index))
+            key, value, grid = (order.to_slots(part) for part in (key, value, index))
+        row, rank, slot = (part if targets is None else part[targets] for part in (order.row, order.rank, order.slot))
         if not self.mesh:
             out = self._listen_densely(query, key, value, row, rank, slot, frame)
-            return out, None, (rank + 1).sum(), None, None
+            return out, None, LayerRecord(targets, None, (rank + 1).sum())
 
-        found, exists = self._find(asking, index, row, rank, state, order, cache)
-        table, mask = found, exists
-        if self.window:
-            near, heard = (part if targets is None else part[targets] for part in frame.window(self.window))
-            table, mask = torch.cat([table, near], dim=1), torch.cat([mask, heard], dim=1)
+        table, mask, found, near = find_neighbours(self, index, grid, state, frame, cache is not None)
         lag = None
         if self.attention.decay is not None:
             lag = frame.slot_time[slot].unsqueeze(1) - frame.slot_time[table]
         out, alpha = self.attention.attend(query, key, value, table, mask, own, lag)
-        loss = None
+        record = LayerRecord(targets, Mesh(table, mask, order.num_slots, slot), mask.sum() + rank.numel())
         if self.training and self.index is not None and self.index.learned:
             asking = features if targets is None else features[targets]
-            loss = self.index.loss(asking, order.to_slots(features), found, exists, alpha[:, : self.k])
-        if targets is not None and state.near is not None:
-            last = zip(state.near, (found, exists), strict=True)
-            found, exists = (before.index_copy(0, targets, part) for before, part in last)
-        mesh = Mesh(table, mask, order.num_slots, slot)
-        return out.flatten(1), mesh, mask.sum() + rank.numel(), (found, exists), loss
-
-    def _find(self, asking, index, row, rank, state, order, cache) -> tuple[Tensor, Tensor]:
-        """The nearest slots of the targets and which of them exist, both (T, k)."""
-        if not self.rebuild and state.near is not None:
-            return state.near if state.active is None else tuple(part[state.active] for part in state.near)
-        start = None
-        if self.backend == "descent" and state.near is not None and cache is None:
-            start = tuple(order.to_slots(part) for part in state.near)
-        return search(
-            asking, index.view(order.num_graphs, order.capacity, -1), row, rank, order.sizes, self.k,
-            causal=self.causal, backend=self.backend, skip=self.window, start=start,
-        )  # fmt: skip
+            loss = self.index.loss(asking, order.to_slots(features), *found, alpha[:, : self.k])
+            record = record._replace(index_loss=loss)
+        if frame.trace:
+            factor = None if lag is None else self.attention.decay.factor(F.pad(lag, (0, 1)))
+            record = record._replace(attention=alpha, decay=factor)
+        return out.flatten(1), near, record
 
     def _listen_densely(self, query, key, value, row, rank, slot, frame) -> Tensor:
         num_graphs, capacity = frame.order.num_graphs, frame.order.capacity
@@ -416,14 +331,9 @@ class TMTLayer(nn.Module):
     def _leave(self, state: NodeState, record: LayerRecord, y: Tensor, running: Tensor | None):
         """Ask the gate who stays active."""
         gate = self.gate(y, running)
-        stays = (~gate.leaves).nonzero().squeeze(1)
         statistic = self.gate.statistic(gate) if self.training else None
         record = record._replace(confidence=gate.confidence, gate_loss=gate.loss.sum(), gate_statistic=statistic)
-        if stays.numel() == gate.leaves.numel():
-            state.stay = gate.stay
-        else:
-            state.active = stays if state.active is None else state.active[stays]
-            state.stay = gate.stay[stays]
+        state.leave(gate)
         return state, record
 
     def _drop(self, x: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch_geometric.data import Data
 from torch_geometric.nn.dense.linear import Linear as PyGLinear
 from transformers import GenerationMixin, PreTrainedModel
 from transformers import initialization as init
@@ -260,7 +261,7 @@ class TMTModel(PreTrainedModel, GenerationMixin):
 
         out = self.encoder.run(
             self.dropout(tokens.pick(x)),
-            Frame(tokens.order, tokens.slot_time / self.config.max_position_embeddings),
+            self._frame(tokens),
             None if past_key_values is None else past_key_values.layers,
             bool(self.config.output_hidden_states if output_hidden_states is None else output_hidden_states),
         )
@@ -292,6 +293,36 @@ class TMTModel(PreTrainedModel, GenerationMixin):
             num_edges=out.num_edges(),
         )
         return output if return_dict in (None, True) else output.to_tuple()
+
+    def layer_graphs(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        batch: Tensor | None = None,
+        time: Tensor | None = None,
+    ) -> list[Data]:
+        """Run the layers and tell of each as a graph over the tokens: who heard whom, and how much.
+
+        See :meth:`TMTEncoder.layer_graphs`. Padding is no node: the tokens stand one after the other, sequence by
+        sequence, with their ``input_ids`` and their sequence in ``batch``. ``time`` is in units of `max_seq_len`
+        tokens, as the decay takes it.
+
+        Args:
+            input_ids (Tensor): Tokens (B, S), or those of a PyG batch (N), with `batch` and `time`.
+            attention_mask (Tensor, optional): 1 for tokens, 0 for padding on either side, (B, S).
+            batch (Tensor, optional): Sequence of each token of a PyG batch (N).
+            time (Tensor, optional): Position of each token of a PyG batch (N).
+
+        Raises:
+            ValueError: As :meth:`forward`, or if the model has no mesh.
+        """
+        x = self._embed(input_ids)
+        flat = x.dim() == 2
+        if flat and attention_mask is not None:
+            raise ValueError("'attention_mask' needs (B, S) inputs (got one axis)")
+        tokens = self._graphs(x, batch, time) if flat else self._sequences(x, attention_mask, None)
+        fields = {"batch": tokens.order.row, "input_ids": tokens.pick(input_ids)}
+        return self.encoder.trace(self.dropout(tokens.pick(x)), self._frame(tokens), **fields)
 
     def _embed(self, input_ids: Tensor) -> Tensor:
         if input_ids.dim() not in (1, 2) or input_ids.numel() == 0:
@@ -339,6 +370,10 @@ class TMTModel(PreTrainedModel, GenerationMixin):
         place = None if mask is None else full.flatten().nonzero().squeeze(1)
         slot_time = torch.arange(capacity, device=x.device, dtype=torch.double).repeat(rows)
         return Tokens(x.shape[:2], order, place, slot_time)
+
+    def _frame(self, tokens: Tokens) -> Frame:
+        """Where the tokens stand, in units of the longest sequence."""
+        return Frame(tokens.order, tokens.slot_time / self.config.max_position_embeddings)
 
     def _check_length(self, length: int) -> None:
         if length > self.config.max_position_embeddings:
