@@ -18,14 +18,17 @@ FULL = {"window": 2, "shift": True, "rotary": True, "memory_anchors": 3}
 
 
 def encoder_and_inputs(num_layers=3, shuffled=True, **options):
-    """An encoder in float64 whose gates, where it has any, let some nodes leave; features, graphs and times."""
+    """An encoder in float64 whose gates, where it has any, let half the nodes leave; features, graphs and times."""
     options = {"heads": 2, "k": 3, **options}
     encoder = TMTEncoder(5, 16, num_layers, **options).double().eval()
-    for layer in encoder.layers:
+    perm = torch.randperm(15) if shuffled else torch.arange(15)
+    x, batch, time = torch.randn(15, 5).double(), BATCH[perm], torch.rand(15).double()
+    for i, layer in enumerate(encoder.layers):
         if layer.gate is not None:
             nn.init.normal_(layer.gate.lin.weight)
-    perm = torch.randperm(15) if shuffled else torch.arange(15)
-    return encoder, torch.randn(15, 5).double(), BATCH[perm], torch.rand(15).double()
+            record = encoder.run(encoder.lin_in(x), Frame.from_batch(x, batch, time)).records[i]
+            layer.gate.initial_threshold = float(record.confidence.median())
+    return encoder, x, batch, time
 
 
 def into(graph, edge_values):
@@ -44,7 +47,7 @@ def edges_of(graph, nodes):
 
 @pytest.mark.parametrize("decay", [None, "log", "published"])
 def test_what_is_in_them(decay):
-    encoder, x, batch, time = encoder_and_inputs(decay=decay, exit_rule="fixed", exit_threshold=0.2, **FULL)
+    encoder, x, batch, time = encoder_and_inputs(decay=decay, exit_rule="fixed", **FULL)
     graphs = encoder.layer_graphs(x, batch, time)
     assert len(graphs) == 3
     for graph in graphs:
@@ -116,9 +119,7 @@ def test_decay_is_the_formula_of_the_time_difference(decay):
 @pytest.mark.parametrize("shuffled", [True, False])
 def test_edges_are_those_of_the_forward_and_the_self_edges(causal, shuffled):
     options = {"window": 2} if causal else {}
-    encoder, x, batch, time = encoder_and_inputs(
-        shuffled=shuffled, causal=causal, exit_rule="fixed", exit_threshold=0.2, **options
-    )
+    encoder, x, batch, time = encoder_and_inputs(shuffled=shuffled, causal=causal, exit_rule="fixed", **options)
     forward = encoder.run(encoder.lin_in(x), Frame.from_batch(x, batch, time), hidden_states=True)
     graphs, masks = encoder.layer_graphs(x, batch, time), forward.exit_masks()
     assert 0 < masks[-1].sum() < 15
@@ -141,7 +142,7 @@ def test_edges_are_those_of_the_forward_and_the_self_edges(causal, shuffled):
 
 
 def test_confidence_is_the_last_a_gate_had():
-    encoder, x, batch, time = encoder_and_inputs(exit_rule="fixed", exit_threshold=0.2)
+    encoder, x, batch, time = encoder_and_inputs(exit_rule="fixed")
     first, second, last = encoder.layer_graphs(x, batch, time)
     gates = [layer.gate for layer in encoder.layers[:-1]]
     torch.testing.assert_close(first.confidence, gates[0](first.x).confidence)
@@ -149,13 +150,14 @@ def test_confidence_is_the_last_a_gate_had():
     torch.testing.assert_close(second.confidence[active], gates[1](second.x).confidence[active])
     assert torch.equal(second.confidence[~active], first.confidence[~active])
     assert torch.equal(last.confidence, second.confidence)
-    for before, after in ((first, second), (second, last)):
-        assert torch.equal(after.active, before.active & (before.confidence < 0.2))
+    for gate, before, after in zip(gates, (first, second), (second, last), strict=True):
+        assert torch.equal(after.active, before.active & (before.confidence < gate.initial_threshold))
 
 
 @pytest.mark.parametrize("decay", [None, "log"])
 def test_where_everybody_has_left_nobody_hears(decay):
-    encoder, x, batch, time = encoder_and_inputs(decay=decay, exit_rule="fixed", exit_threshold=0.0)
+    encoder, x, batch, time = encoder_and_inputs(decay=decay, exit_rule="fixed")
+    encoder.layers[0].gate.initial_threshold = 0.0
     graphs = encoder.layer_graphs(x, batch, time)
     for graph in graphs[1:]:
         assert graph.validate() and graph.num_edges == 0 and not graph.active.any()
@@ -192,7 +194,7 @@ def test_dropout_is_not_in_the_weights():
 
 
 def test_several_layers_in_one_batch_and_back():
-    encoder, x, batch, time = encoder_and_inputs(decay="log", exit_rule="fixed", exit_threshold=0.2)
+    encoder, x, batch, time = encoder_and_inputs(decay="log", exit_rule="fixed")
     graphs = encoder.layer_graphs(x, batch, time)
     together = Batch.from_data_list(graphs, exclude_keys=["batch"])
     assert together.validate() and torch.equal(together.batch, torch.arange(3).repeat_interleave(15))
