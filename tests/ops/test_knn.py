@@ -113,6 +113,28 @@ def test_blocked_never_holds_all_scores():
     assert largest <= max(exact.limits_on(x.device).scores, x.numel()) < n * n / 4
 
 
+@pytest.mark.parametrize("graphs", ["one", "ragged", "empty graphs", "unsorted", "single node"])
+@pytest.mark.parametrize("backend", ["auto", "dense", "blocked", "torch_cluster"])
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+def test_those_who_listen_find_what_they_find_among_all(graphs, backend, causal, metric, monkeypatch):
+    if backend == "torch_cluster":
+        pytest.importorskip("torch_cluster", reason="torch-cluster is not installed")
+        if causal:
+            pytest.skip("torch-cluster has no causal mode")
+    monkeypatch.setattr(exact, "CPU", exact.Limits(queries=3, scores=32))
+    batch, n = GRAPHS[graphs][0](), GRAPHS[graphs][1]
+    x, time = torch.randn(n, 5, dtype=torch.float64), torch.rand(n)
+    options = {"metric": metric, "backend": backend, "causal": causal, "time": time}
+    whole = knn_graph(x, 3, batch, **options)
+    for targets in (torch.arange(n)[: n // 2 + 1], torch.randperm(n)[:7], torch.randperm(n), torch.arange(0)):
+        part = knn_graph(x, 3, batch, targets=targets, **options)
+        assert torch.equal(part.targets, targets) and part.num_nodes == n and part.table.shape == (targets.numel(), 3)
+        assert torch.equal(part.mask, whole.mask[targets])
+        assert torch.equal(part.table[part.mask], whole.table[targets][part.mask])
+    assert part.edge_index.shape == (2, 0)
+
+
 @pytest.mark.parametrize(
     ("argument", "arguments"),
     [
@@ -129,6 +151,7 @@ def test_blocked_never_holds_all_scores():
         ("'time'", {"time": torch.tensor([0.0, float("nan")])}),
         ("'skip'", {"skip": 1}),
         ("'skip'", {"skip": -1, "causal": True}),
+        ("'targets'", {"targets": torch.zeros(1, dtype=torch.long, device="meta")}),
         ("causal", {"backend": "torch_cluster", "causal": True}),
     ],
 )

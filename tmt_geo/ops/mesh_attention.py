@@ -139,7 +139,7 @@ class _Rows:
         self.edges = Edges.from_table(table, self.key.size(0))
 
     def dot(self, query: Tensor) -> Tensor:
-        return edge_dot(query, self.key, self.edges).view(*self.shape, -1)
+        return edge_dot(query, self.key, self.edges).view(*self.shape, query.size(1))
 
     def weighted_sum(self, weight: Tensor) -> Tensor:
         return edge_sum(weight.flatten(0, 1), self.value, self.edges)

@@ -171,7 +171,8 @@ class MeshAttention(MessagePassing):
                 self-loops included, `alpha` of shape :math:`(|\mathcal{E}|, H)`.
             edge_time (Tensor, optional): When each edge happened, :math:`(|\mathcal{E}|)`, in the unit of `time`. The
                 decay then goes by the time since, and `causal` hears what happened before the time of the target.
-                Self-loops stay without lag. Goes with an edge list.
+                Self-loops stay without lag. Goes with an edge list. Over several layers this is causal where no edge
+                is earlier than its source.
 
         Raises:
             ValueError: If an input has the wrong shape, type or device, an edge names a node that is not there, or the

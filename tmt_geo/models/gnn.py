@@ -1,0 +1,358 @@
+"""A graph neural network of mesh attention, in the manner of PyG's ``BasicGNN``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch_geometric.data import Data
+from torch_geometric.nn import Aggregation, MultiAggregation
+from torch_geometric.nn.models.basic_gnn import BasicGNN
+from torch_geometric.nn.resolver import aggregation_resolver
+from torch_geometric.typing import Adj
+
+from tmt_geo.nn.conv.edge_list import EdgeList
+from tmt_geo.nn.conv.mesh_attention import MeshAttention
+from tmt_geo.nn.exit_gate import RULES, ExitGate
+from tmt_geo.nn.node_state import NodeState
+from tmt_geo.ops.exit import stay_rate
+from tmt_geo.ops.knn import check_options, knn_graph
+from tmt_geo.ops.mesh import Mesh
+from tmt_geo.ops.temporal import past_edges
+from tmt_geo.transforms.edges import contains
+
+
+class TMT(BasicGNN):
+    r"""A graph neural network of :class:`~tmt_geo.MeshAttention` layers: the TemporalMesh Transformer as a PyG model.
+
+    Its layers hear the edges they are given, or the `k` nearest of the states that enter them (the mesh, found anew
+    by each layer), or both together, each edge once. With an `exit_rule` gates stand behind all layers but the last,
+    as in :class:`~tmt_geo.TMTEncoder`: nodes that have left keep their state, are still heard, and cost no later layer
+    a matrix product. All else is as in PyG's :class:`~torch_geometric.nn.models.GAT`.
+
+    Args:
+        in_channels (int): Size of each input sample, ``-1`` to infer it.
+        hidden_channels (int): Size of each hidden sample :math:`F`, all heads together.
+        num_layers (int): The number of layers :math:`L`.
+        out_channels (int, optional): Size of each output sample. (default: :obj:`None`, `hidden_channels`)
+        dropout (float, optional): Dropout probability of the hidden samples; that of the attention is
+            `attention_dropout`. (default: :obj:`0.`)
+        act (str or Callable, optional): The non-linearity. (default: :obj:`"relu"`)
+        act_first (bool, optional): Apply it before the normalisation. (default: :obj:`False`)
+        act_kwargs (dict, optional): Its arguments. (default: :obj:`None`)
+        norm (str or Callable, optional): The normalisation. (default: :obj:`None`)
+        norm_kwargs (dict, optional): Its arguments. (default: :obj:`None`)
+        jk (str, optional): Jumping knowledge: :obj:`None`, ``"last"``, ``"cat"``, ``"max"`` or ``"lstm"``. Pooling and
+            gates need a linear layer at the end and take ``"last"`` for :obj:`None`. (default: :obj:`None`)
+        k (int, optional): Nearest neighbours a node; no mesh at 0. (default: :obj:`0`)
+        metric (str, optional): ``"cosine"`` or ``"euclidean"``. (default: :obj:`"cosine"`)
+        causal (bool, optional): Hear only what is earlier, by mesh and edges. Needs `time`. A norm over more than one
+            node (``"batch_norm"`` in training, ``"graph_norm"``, PyG's ``"layer_norm"`` in its default mode) tells of
+            later nodes all the same: take ``norm_kwargs={"mode": "node"}``. (default: :obj:`False`)
+        pool (str, Aggregation or list, optional): How the nodes of a graph become one row, before the last linear
+            layer, as in :func:`torch_geometric.nn.resolver.aggregation_resolver`: ``"mean"``, ``"add"``, ``"max"``, a
+            list of them, ... (default: :obj:`None`, a row for each node)
+        exit_rule (str, optional): ``"budget"``, ``"fixed"`` or ``"learned"``, see :class:`~tmt_geo.ExitGate`.
+            (default: :obj:`None`, no gates)
+        exit_budget (float, optional): Mean active share of the layers under the budget and learned rules.
+            (default: :obj:`0.5`)
+        exit_threshold (float, optional): Of the fixed rule. (default: :obj:`0.85`)
+        attention_dropout (float, optional): Probability with which a weight of the attention is dropped.
+            (default: :obj:`0.`)
+        **kwargs (optional): Of :class:`~tmt_geo.MeshAttention`: `heads`, `edge_dim`, `decay`, `latent`, ...
+
+    Shapes:
+        - **input:** nodes :math:`(|\mathcal{V}|, F_{in})`, edges :math:`(2, |\mathcal{E}|)`
+        - **output:** nodes :math:`(|\mathcal{V}|, F_{out})`, or with `pool` graphs :math:`(|\mathcal{B}|, F_{out})`
+
+    Raises:
+        ValueError: If an option is out of range.
+
+    Example:
+        >>> model = TMT(16, 64, num_layers=3, out_channels=7, k=8, heads=4, pool="mean")
+        >>> model(data.x, batch=data.batch)  # by the mesh alone
+        >>> model(data.x, data.edge_index, batch=data.batch)  # by the mesh and the edges
+    """
+
+    supports_edge_weight = False
+    supports_edge_attr = True
+
+    def __init__(
+        self,
+        in_channels: int,
+        hidden_channels: int,
+        num_layers: int,
+        out_channels: int | None = None,
+        dropout: float = 0.0,
+        act: str | Callable | None = "relu",
+        act_first: bool = False,
+        act_kwargs: dict[str, Any] | None = None,
+        norm: str | Callable | None = None,
+        norm_kwargs: dict[str, Any] | None = None,
+        jk: str | None = None,
+        *,
+        k: int = 0,
+        metric: str = "cosine",
+        causal: bool = False,
+        pool: str | Aggregation | list | None = None,
+        exit_rule: str | None = None,
+        exit_budget: float = 0.5,
+        exit_threshold: float = 0.85,
+        attention_dropout: float = 0.0,
+        **kwargs,
+    ):
+        if num_layers < 1:
+            raise ValueError(f"'num_layers' must be at least 1 (got {num_layers})")
+        if k < 0:
+            raise ValueError(f"'k' must not be negative (got {k})")
+        check_options(max(k, 1), metric, "auto", 0)
+        if exit_rule not in (None, *RULES):
+            raise ValueError(f"'exit_rule' must be one of {RULES} or None (got {exit_rule!r})")
+        for option in ("shift", "rotary", "flow", "concat"):
+            if option in kwargs:
+                raise ValueError(f"{option!r} is no option of TMT (got {kwargs[option]!r})")
+        if jk is None and (pool is not None or exit_rule is not None):
+            jk = "last"
+        super().__init__(
+            in_channels, hidden_channels, num_layers, out_channels, dropout, act, act_first, act_kwargs, norm,
+            norm_kwargs, jk, causal=causal, attention_dropout=attention_dropout, **kwargs,
+        )  # fmt: skip
+        self.k = k
+        self.metric = metric
+        self.causal = causal
+        self.pool = None
+        if pool is not None:
+            self.pool = aggregation_resolver(pool)
+            channels = self.lin.in_features
+            if isinstance(self.pool, MultiAggregation):
+                channels = self.pool.get_out_channels(channels)
+            self.lin = nn.Linear(channels, self.out_channels)
+        gates = []
+        if exit_rule is not None:
+            budgeted = exit_rule in ("budget", "learned") and num_layers > 1
+            rate = stay_rate(exit_budget, num_layers) if budgeted else 1.0
+            gates = [ExitGate(hidden_channels, exit_rule, exit_threshold, rate) for _ in range(num_layers - 1)]
+        self.gates = nn.ModuleList(gates)
+
+    def init_conv(self, in_channels: int, out_channels: int, **kwargs) -> MeshAttention:
+        """A layer; the one that maps to the output averages its heads, as in PyG's GAT."""
+        heads = kwargs.pop("heads", 1)
+        kwargs["dropout"] = kwargs.pop("attention_dropout")
+        if getattr(self, "_is_conv_to_out", False):
+            return MeshAttention(in_channels, out_channels, heads, concat=False, **kwargs)
+        if heads < 1 or out_channels % heads:
+            raise ValueError(f"'heads' must divide 'hidden_channels' (got {heads} heads for {out_channels} channels)")
+        return MeshAttention(in_channels, out_channels // heads, heads, **kwargs)
+
+    def reset_parameters(self):
+        """Draw all weights anew and forget what the gates observed."""
+        super().reset_parameters()
+        for gate in self.gates:
+            gate.reset_parameters()
+        if self.pool is not None:
+            self.pool.reset_parameters()
+
+    def forward(
+        self,
+        x: Tensor,
+        edge_index: Adj | None = None,
+        *,
+        edge_attr: Tensor | None = None,
+        edge_time: Tensor | None = None,
+        time: Tensor | None = None,
+        batch: Tensor | None = None,
+        batch_size: int | None = None,
+    ) -> Tensor:
+        r"""Run the model.
+
+        Args:
+            x (Tensor): Node features :math:`(|\mathcal{V}|, F_{in})`.
+            edge_index (Tensor or SparseTensor, optional): The edges; may be left out where there is a mesh.
+            edge_attr (Tensor, optional): Edge features :math:`(|\mathcal{E}|, D)`; those of the mesh are zero.
+            edge_time (Tensor, optional): When each edge happened :math:`(|\mathcal{E}|)`; an edge of the mesh when its
+                source did. See :class:`~tmt_geo.MeshAttention`.
+            time (Tensor, optional): Time of each node :math:`(|\mathcal{V}|)`, for the decay and `causal`.
+            batch (Tensor, optional): Graph of each node :math:`(|\mathcal{V}|)`, for mesh, pooling and normalisation.
+            batch_size (int, optional): The number of graphs, where the last may be empty.
+
+        Raises:
+            ValueError: If nobody says who hears whom, or an argument does not fit; it is named.
+        """
+        graph = _Given(edge_index, edge_attr, edge_time, time, batch, batch_size)
+        states, _, observed = self._run(x, graph)
+        if self.training:
+            for gate, statistic in zip(self.gates, observed, strict=False):
+                gate.observe(statistic)
+        x = self.jk(states[1:]) if hasattr(self, "jk") else states[-1]
+        x = x if self.pool is None else self.pool(x, batch, dim_size=batch_size)
+        return self.lin(x) if hasattr(self, "lin") else x
+
+    @torch.no_grad()
+    def layer_graphs(
+        self,
+        x: Tensor,
+        edge_index: Adj | None = None,
+        *,
+        edge_attr: Tensor | None = None,
+        edge_time: Tensor | None = None,
+        time: Tensor | None = None,
+        batch: Tensor | None = None,
+    ) -> list[Data]:
+        r"""Run the model and tell of each layer as a graph: who heard whom, and how much.
+
+        Each is a :class:`~torch_geometric.data.Data` with the states that left the layer ``x``
+        :math:`(|\mathcal{V}|, F)`, the edges heard ``edge_index`` :math:`(2, E)`, self-loops included, their
+        ``attention`` and, where there is one, ``decay`` :math:`(E, H)`, which nodes were ``active``, with gates their
+        ``confidence``, and ``time`` and ``batch`` where they are given. The model runs as in evaluation: no gradient
+        flows, no gate moves, nothing is dropped.
+
+        Args:
+            x (Tensor): As in :meth:`forward`, like all others.
+            edge_index (Tensor or SparseTensor, optional): The edges.
+            edge_attr (Tensor, optional): Edge features.
+            edge_time (Tensor, optional): When each edge happened.
+            time (Tensor, optional): Time of each node.
+            batch (Tensor, optional): Graph of each node.
+
+        Raises:
+            ValueError: As :meth:`forward`.
+        """
+        modes = [(module, module.training) for module in self.modules()]
+        self.eval()
+        try:
+            states, told, _ = self._run(x, _Given(edge_index, edge_attr, edge_time, time, batch), trace=True)
+        finally:
+            for module, training in modes:
+                module.training = training
+        fields = {name: part for name, part in (("time", time), ("batch", batch)) if part is not None}
+        return [Data(x=left, **fields, **layer) for left, layer in zip(states[1:], told, strict=True)]
+
+    def _run(self, x: Tensor, graph: _Given, trace: bool = False):
+        """All layers.
+
+        Returns:
+            The states that enter and leave each layer, what to tell of them, what the gates are to observe.
+        """
+        if not self.k and graph.edge_index is None:
+            raise ValueError("'edge_index' is needed where there is no mesh, k=0 (got None)")
+        heard = torch.empty(2, 0, dtype=torch.long, device=x.device) if graph.edge_index is None else graph.edge_index
+        edge_attr = graph.edge_attr
+        if edge_attr is None and graph.edge_index is None and self.convs[0].edge_dim is not None:
+            edge_attr = x.new_zeros(0, self.convs[0].edge_dim)
+        self.convs[0].check_input(x, heard, graph.time, edge_attr, graph.batch, graph.edge_time)
+        if self.k:  # before the edges of the mesh join them
+            heard = self.convs[0].checked_edges(heard, (x.size(0), x.size(0)), x.device, edge_attr, graph.edge_time)
+            graph = graph if graph.edge_index is None else graph._replace(edge_index=heard)
+        state, states, told, observed = NodeState(x), [x], [], []
+        confidence = x.new_zeros(x.size(0))
+        for i, conv in enumerate(self.convs):
+            targets = state.active
+            state, heard, alpha = self._layer(i, conv, state, graph, trace)
+            judged = None
+            if i < len(self.gates):
+                y = state.x if targets is None else state.x[targets]
+                judged = self.gates[i](y)
+                state.leave(judged)
+                observed.append(self.gates[i].statistic(judged).detach())
+            states.append(state.x)
+            if trace:
+                layer = _tell(conv, heard, alpha, targets, x.size(0))
+                if judged is not None:
+                    everyone = torch.arange(x.size(0), device=x.device) if targets is None else targets
+                    confidence = confidence.index_copy(0, everyone, judged.confidence.to(confidence.dtype))
+                told.append(layer | ({"confidence": confidence} if len(self.gates) else {}))
+        return states, told, observed
+
+    def _layer(self, i: int, conv: MeshAttention, state: NodeState, graph: _Given, trace: bool):
+        """One layer for the nodes still active."""
+        x, targets = state.x, state.active
+        if targets is not None and targets.numel() == 0:  # nobody listens, so that nobody needs to speak
+            nothing = EdgeList(targets.new_empty(2, 0), None if conv.decay is None else x.new_empty(0))
+            return state, nothing, x.new_empty(0, conv.heads)
+        if targets is None:
+            query, key, value = conv.projections(x, x)
+        else:
+            key, value = state.speak(lambda nodes: conv.key_value(x if nodes is None else x[nodes]))
+            query = conv.query(x[targets])
+        edges = self._edges(x, targets, graph, conv.edge_dim, trace)
+        mine = None if isinstance(edges[0], Mesh) else targets  # a mesh knows its targets
+        h, heard, alpha = conv.listen(query, key, value, edges[0], graph.time, *edges[1:], targets=mine)
+        before = x if targets is None else x[targets]
+        if conv.lin_skip is not None:
+            h = h + conv.lin_skip(before)
+        if i < self.num_layers - 1 or self.jk_mode is not None:
+            h = self._finish(h, self.norms[i], graph.batch if targets is None else graph.of(targets), graph.batch_size)
+        if state.stay is not None and state.stay.requires_grad:
+            # Straight through: nothing in value, but the loss tells the gate whether this update was worth it.
+            h = h + (h - before) * (state.stay - state.stay.detach()).unsqueeze(1)
+        x = h if targets is None else x.index_copy(0, targets, h.to(x.dtype))
+        return NodeState(x, targets, targets, key, value), heard, alpha
+
+    def _finish(self, h: Tensor, norm: nn.Module, batch: Tensor | None, batch_size: int | None) -> Tensor:
+        """What stands behind a convolution."""
+        if self.act is not None and self.act_first:
+            h = self.act(h)
+        h = norm(h, batch, batch_size) if self.supports_norm_batch else norm(h)
+        if self.act is not None and not self.act_first:
+            h = self.act(h)
+        return self.dropout(h)
+
+    def _edges(self, x: Tensor, targets: Tensor | None, graph: _Given, edge_dim: int | None, trace: bool):
+        """Whom the nodes hear, as a mesh or as a list of edges, with its features and times."""
+        if not self.k:
+            return graph.edge_index, graph.edge_attr, graph.edge_time
+        mesh = knn_graph(
+            x.detach(), self.k, graph.batch, time=graph.time, causal=self.causal, metric=self.metric, targets=targets
+        )
+        if graph.edge_index is None and edge_dim is None and not trace:
+            return mesh, None, None
+        found, edge_attr, edge_time = mesh.edge_index, graph.edge_attr, graph.edge_time
+        if graph.edge_index is None:
+            return found, None if edge_dim is None else x.new_zeros(found.size(1), edge_dim), None
+        given = known = graph.edge_index
+        if self.causal:  # what happens later keeps no edge of the mesh away
+            known = given[:, past_edges(given, graph.time, edge_time)]
+        found = found[:, ~contains(known, found, x.size(0))]
+        if edge_attr is not None:
+            edge_attr = torch.cat([edge_attr, edge_attr.new_zeros(found.size(1), edge_attr.size(1))])
+        if edge_time is not None:
+            edge_time = torch.cat([edge_time, graph.time[found[0]]])
+        return torch.cat([given, found], dim=1), edge_attr, edge_time
+
+    def inference(self, *args, **kwargs):
+        """Layer-wise inference with a loader, as PyG's models have it; for given edges alone.
+
+        Raises:
+            ValueError: With a mesh, gates or pooling, which need all nodes at once.
+        """
+        if self.k or len(self.gates) or self.pool is not None:
+            raise ValueError("'inference' by layers needs k=0 and neither gates nor pooling (got one of them)")
+        return super().inference(*args, **kwargs)
+
+
+class _Given(NamedTuple):
+    """What the user says of edges and nodes."""
+
+    edge_index: Adj | None
+    edge_attr: Tensor | None
+    edge_time: Tensor | None
+    time: Tensor | None
+    batch: Tensor | None
+    batch_size: int | None = None
+
+    def of(self, targets: Tensor) -> Tensor | None:
+        """The graphs of these nodes."""
+        return None if self.batch is None else self.batch[targets]
+
+
+def _tell(conv: MeshAttention, heard: EdgeList, alpha: Tensor, targets: Tensor | None, num_nodes: int) -> dict:
+    """What a layer did, in the fields of a `Data`."""
+    if heard.heard is not None:
+        alpha, heard = alpha[heard.heard], heard.only_heard()
+    active = torch.ones(num_nodes, dtype=torch.bool, device=alpha.device)
+    if targets is not None:
+        active = (~active).index_fill(0, targets, True)
+    told = {"edge_index": heard.index, "attention": alpha, "active": active}
+    return told if heard.lag is None else told | {"decay": conv.decay.factor(heard.lag)}
