@@ -1,20 +1,15 @@
 """No number in the README that a committed result does not hold."""
 
 import json
-from pathlib import Path
 
 import pytest
 
 from benchmarks import levers
+from benchmarks.graphs import results as graphs
+from benchmarks.graphs.__main__ import SUITES
+from benchmarks.readme import shown
 from benchmarks.speed import results as speed
 from benchmarks.speed.__main__ import ROWS
-
-ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-
-
-def shown(marks):
-    return README.split(marks[0])[1].split(marks[1])[0].strip()
 
 
 def test_the_table_of_levers_is_that_of_the_results():
@@ -57,3 +52,25 @@ def test_results_of_speed_are_rows_of_the_benchmark(device):
             best = max if row.unit == "tokens/s" else min
             assert done["peer"] == done["peers"][done["peer_name"]] == best(done["peers"].values())
             assert done["ratio"] == done["ours"] / done["peer"]
+
+
+def test_the_tables_of_graphs_are_those_of_the_results():
+    assert shown(graphs.MARKS) == graphs.tables(graphs.RESULTS, SUITES)
+
+
+def test_results_of_graphs_are_rows_of_the_benchmark_in_its_present_protocol():
+    known = {graphs.result_file(graphs.RESULTS, suite, row): (suite, row) for suite in SUITES for row in suite.rows}
+    for path in graphs.RESULTS.glob("*.json"):
+        suite, row = known[path]
+        done = graphs.load(graphs.RESULTS, suite, row)
+        assert done is not None, f"{path.name} is of another plan: run the row anew"
+        assert (done["suite"], done["row"], done["revision"]) == (suite.name, row.name, done["plan"]["revision"])
+        assert [run["seed"] for run in done["runs"]] == list(suite.seeds)
+        assert [trial["config"] for trial in done["trials"]] == list(row.trials)
+        assert done["mean"] == pytest.approx(sum(run["test"] for run in done["runs"]) / len(done["runs"]))
+        if suite.tuning_seeds:
+            means = [sum(trial["valid"]) / len(trial["valid"]) for trial in done["trials"]]
+            assert {run["trial"] for run in done["runs"]} == {means.index(max(means))}
+        else:
+            for fold, run in enumerate(done["runs"]):
+                assert run["valid"] == max(trial["valid"][fold] for trial in done["trials"])

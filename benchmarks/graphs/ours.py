@@ -1,0 +1,58 @@
+"""Encoders made of this package's modules: `(x, edge_index, batch) -> x`, as those of `peers`."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch_geometric.data import Data
+
+from benchmarks.graphs.suite import Sizes
+from tmt_geo import TMT, MeshAttention
+
+
+def tmt(in_channels: int, width: int, out_channels: int | None, config: dict) -> nn.Module:
+    """The model `TMT`; `edges` says whether it hears those that are given."""
+    model = TMT(
+        in_channels, width, config["layers"], out_channels or width, config["dropout"], act=config.get("act", "relu"),
+        norm=config.get("norm"), jk=config.get("jk"), k=config.get("k", 0), metric=config.get("metric", "cosine"),
+        attention_dropout=config.get("attention_dropout", 0.0), heads=config["heads"],
+        latent=config.get("latent", False), residual=config.get("residual", False),
+    )  # fmt: skip
+    return OverGraph(model, config.get("edges", True))
+
+
+class OverGraph(nn.Module):
+    """A model with the arguments of this benchmark's encoders."""
+
+    def __init__(self, model: TMT, edges: bool):
+        super().__init__()
+        self.model, self.edges = model, edges
+
+    def forward(self, x: Tensor, edge_index: Tensor | None = None, batch: Tensor | None = None) -> Tensor:
+        """States of the nodes."""
+        return self.model(x, edge_index if self.edges else None, batch=batch)
+
+
+class EventMesh(nn.Module):
+    """Mesh attention over what events hear, whose weights decay with the days that have passed."""
+
+    def __init__(self, sizes: Sizes, width: int, config: dict):
+        super().__init__()
+        heads, self.dropout, self.lag = config["heads"], config["dropout"], config["lag"]
+        options = {"edge_dim": sizes.edge_channels + self.lag, "decay": config["decay"], "decay_rate": config["rate"]}
+        self.lin_in = nn.Linear(sizes.in_channels, width)
+        self.convs = nn.ModuleList(
+            MeshAttention(width, width // heads, heads, **options) for _ in range(config["layers"])
+        )
+        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in self.convs)
+        self.lin_out = nn.Linear(width, 1)
+
+    def forward(self, data: Data) -> Tensor:
+        """Logits of the events (E)."""
+        edge_attr = torch.cat([data.edge_attr, data.lag], dim=1) if self.lag else data.edge_attr
+        x = self.lin_in(data.x)
+        for conv, norm_layer in zip(self.convs, self.norms, strict=True):
+            out = norm_layer(conv(x, data.edge_index, time=data.time, edge_attr=edge_attr)).relu()
+            x = x + F.dropout(out, self.dropout, self.training)
+        return self.lin_out(x).squeeze(1)
