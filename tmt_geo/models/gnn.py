@@ -13,7 +13,8 @@ from torch_geometric.nn.models.basic_gnn import BasicGNN
 from torch_geometric.nn.resolver import aggregation_resolver
 from torch_geometric.typing import Adj
 
-from tmt_geo.nn.conv.edge_list import EdgeList
+from tmt_geo.nn.conv.checks import check_input
+from tmt_geo.nn.conv.edge_list import EdgeList, checked_edges
 from tmt_geo.nn.conv.mesh_attention import MeshAttention
 from tmt_geo.nn.exit_gate import RULES, ExitGate
 from tmt_geo.nn.node_state import NodeState
@@ -241,9 +242,10 @@ class TMT(BasicGNN):
         edge_attr = graph.edge_attr
         if edge_attr is None and graph.edge_index is None and self.convs[0].edge_dim is not None:
             edge_attr = x.new_zeros(0, self.convs[0].edge_dim)
-        self.convs[0].check_input(x, heard, graph.time, edge_attr, graph.batch, graph.edge_time)
+        check_input(self.convs[0], x, heard, graph.time, edge_attr, graph.batch, graph.edge_time)
         if self.k:  # before the edges of the mesh join them
-            heard = self.convs[0].checked_edges(heard, (x.size(0), x.size(0)), x.device, edge_attr, graph.edge_time)
+            size = (x.size(0), x.size(0))
+            heard = checked_edges(heard, "source_to_target", size, x.device, edge_attr, graph.edge_time)
             graph = graph if graph.edge_index is None else graph._replace(edge_index=heard)
         state, states, told, observed = NodeState(x), [x], [], []
         confidence = x.new_zeros(x.size(0))

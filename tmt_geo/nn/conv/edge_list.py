@@ -9,7 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch_geometric import EdgeIndex
 from torch_geometric.typing import Adj, OptTensor, SparseTensor
-from torch_geometric.utils import is_torch_sparse_tensor, to_edge_index
+from torch_geometric.utils import is_sparse, is_torch_sparse_tensor, to_edge_index
+
+from tmt_geo.ops.checks import check_devices, check_edge_index
 
 
 class EdgeList(NamedTuple):
@@ -79,3 +81,24 @@ def sources_and_targets(edge_index: Adj, flow: str) -> Tensor:
         return to_edge_index(edge_index)[0].flip(0)
     target, source, _ = edge_index.coo()
     return torch.stack([source, target])
+
+
+def checked_edges(
+    adjacency: Adj, flow: str, size: tuple[int, int], device, edge_attr: OptTensor = None, edge_time: OptTensor = None
+) -> Tensor:
+    """Sources and targets :math:`(2, |E|)` of any adjacency, or a `ValueError` that says what is wrong."""
+    index = sources_and_targets(adjacency, flow)
+    check_devices(device, edge_index=index)
+    check_edge_index(index, *size)
+    index = index.long()
+    for name, part, dim in (("edge_attr", edge_attr, 2), ("edge_time", edge_time, 1)):
+        if part is not None and (part.dim() != dim or part.size(0) != index.size(1)):
+            raise ValueError(f"'{name}' must have one entry an edge, {index.size(1)} (got {tuple(part.shape)})")
+    if edge_time is not None and is_sparse(adjacency):
+        raise ValueError("'edge_time' goes with a list of edges (got a sparse matrix)")
+    return index
+
+
+def pair(part):
+    """Of sources and of targets."""
+    return part if isinstance(part, tuple) else (part, part)

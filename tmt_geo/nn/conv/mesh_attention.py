@@ -10,12 +10,11 @@ from torch import Tensor, nn
 from torch_geometric.nn import MessagePassing
 from torch_geometric.nn.dense.linear import Linear
 from torch_geometric.typing import Adj, OptTensor, PairTensor
-from torch_geometric.utils import is_sparse
 
-from tmt_geo.nn.conv.edge_list import EdgeList, sources_and_targets
+from tmt_geo.nn.conv.checks import check_input, check_past
+from tmt_geo.nn.conv.edge_list import EdgeList, checked_edges, pair
 from tmt_geo.nn.joint_linear import joint_linear
 from tmt_geo.nn.temporal_decay import TemporalDecay
-from tmt_geo.ops.checks import check_devices, check_edge_index, check_length, check_numbers
 from tmt_geo.ops.mesh import Mesh
 from tmt_geo.ops.mesh_attention import mesh_attention, table_attention, weigh
 from tmt_geo.ops.order import NodeOrder
@@ -180,16 +179,16 @@ class MeshAttention(MessagePassing):
         """
         bipartite = not isinstance(x, Tensor)
         x_src, x_dst = x if bipartite else (x, x)
-        self.check_input(x, edge_index, time, edge_attr, batch, edge_time)
+        check_input(self, x, edge_index, time, edge_attr, batch, edge_time)
         order = None
         if self.shift is not None or self.rotary:
-            order = NodeOrder.from_batch(x_src.size(0), _pair(batch)[0], _pair(time)[0], device=x_src.device)
+            order = NodeOrder.from_batch(x_src.size(0), pair(batch)[0], pair(time)[0], device=x_src.device)
         angles = rotation(order.rank, self.out_channels, x_src.dtype) if self.rotary else None
         query, key, value = self.projections(x_src, x_dst, angles)
         targets = edge_index.targets if isinstance(edge_index, Mesh) else None
         if targets is not None and x_dst.size(0) == edge_index.num_nodes:  # all were given, only the targets listen
             query, x_dst = query[targets], x_dst[targets]
-        time = _pair(time) if bipartite else time
+        time = pair(time) if bipartite else time
         out, heard, alpha = self.listen(query, key, value, edge_index, time, edge_attr, edge_time, order=order)
         if self.lin_skip is not None:
             out = out + self.lin_skip(x_dst)
@@ -228,7 +227,7 @@ class MeshAttention(MessagePassing):
         Returns:
             tuple[Tensor, EdgeList or Mesh, Tensor]: Output of each target, what was heard, and its weights.
         """
-        times = _pair(time)
+        times = pair(time)
         if isinstance(edge_index, Mesh):
             heard = self._past_mesh(edge_index, time)
             out, alpha = self._attend_mesh(query, key, value, heard, times, order)
@@ -320,7 +319,7 @@ class MeshAttention(MessagePassing):
         lag = None if self.decay is None else time[1][target].unsqueeze(1) - time[0][mesh.table]
         table, mask = mesh.table, mesh.mask
         if self.shift is not None:
-            self._check_past(order, table, target.unsqueeze(1), mask)
+            check_past(order, table, target.unsqueeze(1), mask)
             if not order.packed:  # a successor must be the next row
                 key, value, table = order.to_slots(key), order.to_slots(value), order.slot[table]
         return self.attend(query, key, value, table, mask, own, lag)
@@ -342,26 +341,11 @@ class MeshAttention(MessagePassing):
         """Sources and targets in the order of the `flow`, and back."""
         return index if self.flow == "source_to_target" else index.flip(0)
 
-    def checked_edges(
-        self, adjacency: Adj, size: tuple[int, int], device, edge_attr: OptTensor = None, edge_time: OptTensor = None
-    ) -> Tensor:
-        """Sources and targets :math:`(2, |E|)` of any adjacency, or the errors of :meth:`forward` of edges."""
-        index = sources_and_targets(adjacency, self.flow)
-        check_devices(device, edge_index=index)
-        check_edge_index(index, *size)
-        index = index.long()
-        for name, part, dim in (("edge_attr", edge_attr, 2), ("edge_time", edge_time, 1)):
-            if part is not None and (part.dim() != dim or part.size(0) != index.size(1)):
-                raise ValueError(f"'{name}' must have one entry an edge, {index.size(1)} (got {tuple(part.shape)})")
-        if edge_time is not None and is_sparse(adjacency):
-            raise ValueError("'edge_time' goes with a list of edges (got a sparse matrix)")
-        return index
-
     def _edges(self, adjacency: Adj, size: tuple[int, int], device, time, edge_attr, edge_time) -> EdgeList:
         """The edges with what they need, and with self-loops where wanted."""
-        index = self.checked_edges(adjacency, size, device, edge_attr, edge_time)
+        index = checked_edges(adjacency, self.flow, size, device, edge_attr, edge_time)
         lag = heard = None
-        times = _pair(time)
+        times = pair(time)
         if self.decay is not None:
             lag = times[1][index[1]] - (times[0][index[0]] if edge_time is None else edge_time)
         if self.causal:
@@ -382,7 +366,7 @@ class MeshAttention(MessagePassing):
             return mesh_attention(query, key, value, edges.index, dropout=dropout, **terms)
         next_key = next_value = edge = None
         if self.shift is not None:
-            self._check_past(order, *edges.index, edges.heard)
+            check_past(order, *edges.index, edges.heard)
             node = torch.cat([order.node, order.node.new_zeros(1)])
             after = node[order.slot + 1].clamp(min=0)  # of the last node any: only its self edge would ask
             next_key, next_value = key[after], value[after]
@@ -456,54 +440,5 @@ class MeshAttention(MessagePassing):
             source_j = source_j + edge
         return source_j.repeat_interleave(self.heads // self.kv_heads, dim=1)
 
-    def check_input(self, x, edge_index, time=None, edge_attr=None, batch=None, edge_time=None) -> None:
-        """Raise the errors of :meth:`forward`, which names these arguments, but those of the edges themselves."""
-        bipartite = not isinstance(x, Tensor)
-        x_src, x_dst = x if bipartite else (x, x)
-        if any(part is None or part.dim() != 2 for part in (x_src, x_dst)):
-            shapes = [None if part is None else tuple(part.shape) for part in (x_src, x_dst)]
-            raise ValueError(f"'x' must be two-dimensional (got shapes {shapes[0]} and {shapes[1]})")
-        if bipartite and (self.shift is not None or self.rotary):
-            raise ValueError("'shift' and 'rotary' need one set of nodes (got a pair of feature matrices)")
-        check_devices(x_src.device, x=x_dst, edge_attr=edge_attr, edge_time=edge_time)
-        for name, vector in (("time", time), ("batch", batch)):
-            if isinstance(vector, tuple) and not bipartite:
-                raise ValueError(f"'{name}' is a pair only where 'x' is one (got one matrix of features)")
-            for part, nodes in zip(_pair(vector), (x_src, x_dst), strict=True):
-                check_devices(x_src.device, **{name: part})
-                check_length(name, part, nodes.size(0))
-        if self.causal and not torch.compiler.is_compiling():
-            check_numbers("time", *_pair(time), edge_time)
-        source_time, target_time = _pair(time)
-        if edge_time is not None and not self.add_self_loops:
-            source_time = edge_time  # which stands in for it
-        asking = {"the decay": self.decay is not None, "'causal'": self.causal, "'edge_time'": edge_time is not None}
-        if any(asking.values()) and (source_time is None or target_time is None):
-            raise ValueError(f"'time' is needed by {' and '.join(name for name in asking if asking[name])} (got None)")
-        if (edge_attr is None) != (self.lin_edge is None):
-            raise ValueError(f"'edge_attr' and 'edge_dim' go together (got edge_dim={self.edge_dim})")
-        if isinstance(edge_index, Mesh):
-            self._check_mesh(edge_index, x_src, edge_attr=edge_attr, edge_time=edge_time)
-
-    @staticmethod
-    def _check_mesh(mesh: Mesh, x_src: Tensor, **of_edges: OptTensor) -> None:
-        for name, given in of_edges.items():
-            if given is not None:
-                raise ValueError(f"'{name}' goes with an edge_index (got a Mesh)")
-        check_devices(x_src.device, edge_index=mesh.table)
-        if mesh.num_nodes != x_src.size(0):
-            raise ValueError(f"'edge_index' must be a mesh over {x_src.size(0)} nodes (got {mesh.num_nodes})")
-
-    @staticmethod
-    def _check_past(order: NodeOrder, source: Tensor, target: Tensor, mask: Tensor | None = None) -> None:
-        ahead = (order.row[source] != order.row[target]) | (order.rank[source] > order.rank[target])
-        if bool((ahead if mask is None else ahead & mask).any()):
-            raise ValueError("'shift' needs a causal graph (got an edge from a later node or another graph)")
-
     def __repr__(self) -> str:
         return f"{self.__class__.__name__}({self.in_channels}, {self.out_channels}, heads={self.heads})"
-
-
-def _pair(part):
-    """Of sources and of targets."""
-    return part if isinstance(part, tuple) else (part, part)
