@@ -10,11 +10,10 @@ from torch_geometric.data import Data
 from torch_geometric.nn.dense.linear import Linear
 
 from tmt_geo.models.layer_graph import layer_graph, node_edges
-from tmt_geo.nn.exit_gate import ExitGate
+from tmt_geo.nn.exit_gate import exit_gates
 from tmt_geo.nn.frame import Frame
 from tmt_geo.nn.node_state import LayerCache, LayerRecord, NodeState
 from tmt_geo.nn.tmt_layer import TMTLayer
-from tmt_geo.ops.exit import stay_rate
 from tmt_geo.ops.order import NodeOrder
 
 
@@ -131,13 +130,11 @@ class TMTEncoder(nn.Module):
         if rebuild_every < 1:
             raise ValueError(f"'rebuild_every' must be at least 1 (got {rebuild_every})")
         self.hidden_channels = hidden_channels
-        budgeted = exit_rule in ("budget", "learned") and num_layers > 1
-        rate = stay_rate(exit_budget, num_layers) if budgeted else 1.0
+        gates = exit_gates(hidden_channels, num_layers, exit_rule, exit_budget, exit_threshold)
         self.lin_in = None if in_channels is None else Linear(in_channels, hidden_channels)
         self.layers = nn.ModuleList()
         for layer in range(num_layers):
-            gated = exit_rule is not None and layer < num_layers - 1
-            gate = ExitGate(hidden_channels, exit_rule, exit_threshold, rate) if gated else None
+            gate = gates[layer] if layer < len(gates) else None
             rebuild = layer % rebuild_every == 0
             self.layers.append(TMTLayer(hidden_channels, gate=gate, eps=eps, rebuild=rebuild, **kwargs))
         self.norm = nn.LayerNorm(hidden_channels, eps=eps)

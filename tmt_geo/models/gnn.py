@@ -16,9 +16,8 @@ from torch_geometric.typing import Adj
 from tmt_geo.nn.conv.checks import check_input
 from tmt_geo.nn.conv.edge_list import EdgeList, checked_edges
 from tmt_geo.nn.conv.mesh_attention import MeshAttention
-from tmt_geo.nn.exit_gate import RULES, ExitGate
+from tmt_geo.nn.exit_gate import exit_gates
 from tmt_geo.nn.node_state import NodeState
-from tmt_geo.ops.exit import stay_rate
 from tmt_geo.ops.knn import check_options, knn_graph
 from tmt_geo.ops.mesh import Mesh
 from tmt_geo.ops.temporal import past_edges
@@ -109,11 +108,10 @@ class TMT(BasicGNN):
         if k < 0:
             raise ValueError(f"'k' must not be negative (got {k})")
         check_options(max(k, 1), metric, "auto", 0)
-        if exit_rule not in (None, *RULES):
-            raise ValueError(f"'exit_rule' must be one of {RULES} or None (got {exit_rule!r})")
         for option in ("shift", "rotary", "flow", "concat"):
             if option in kwargs:
                 raise ValueError(f"{option!r} is no option of TMT (got {kwargs[option]!r})")
+        gates = exit_gates(hidden_channels, num_layers, exit_rule, exit_budget, exit_threshold)
         if jk is None and (pool is not None or exit_rule is not None):
             jk = "last"
         super().__init__(
@@ -130,11 +128,6 @@ class TMT(BasicGNN):
             if isinstance(self.pool, MultiAggregation):
                 channels = self.pool.get_out_channels(channels)
             self.lin = nn.Linear(channels, self.out_channels)
-        gates = []
-        if exit_rule is not None:
-            budgeted = exit_rule in ("budget", "learned") and num_layers > 1
-            rate = stay_rate(exit_budget, num_layers) if budgeted else 1.0
-            gates = [ExitGate(hidden_channels, exit_rule, exit_threshold, rate) for _ in range(num_layers - 1)]
         self.gates = nn.ModuleList(gates)
 
     def init_conv(self, in_channels: int, out_channels: int, **kwargs) -> MeshAttention:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from tmt_geo.ops.exit import running_quantile
+from tmt_geo.ops.exit import running_quantile, stay_rate
 
 RULES = ("fixed", "learned", "budget")
 
@@ -142,3 +142,26 @@ class ExitGate(nn.Module):
 
     def __repr__(self) -> str:
         return f"{self.__class__.__name__}({self.channels}, rule={self.rule!r}, rate={self.rate:.3g})"
+
+
+def exit_gates(
+    channels: int, num_layers: int, rule: str | None, budget: float = 0.5, threshold: float = 0.85
+) -> list[ExitGate]:
+    """The gates of a stack, one behind each layer but the last, each of which keeps the same share; none without rule.
+
+    Args:
+        channels (int): Channels of the states.
+        num_layers (int): The number of layers.
+        rule (str, optional): As of :class:`ExitGate`.
+        budget (float): Mean active share of the layers under the budget and learned rules.
+        threshold (float): Of the fixed rule.
+
+    Raises:
+        ValueError: If the rule is unknown, or no share gives that budget.
+    """
+    if rule is None:
+        return []
+    if rule not in RULES:
+        raise ValueError(f"'exit_rule' must be one of {RULES} or None (got {rule!r})")
+    rate = 1.0 if rule == "fixed" or num_layers == 1 else stay_rate(budget, num_layers)
+    return [ExitGate(channels, rule, threshold, rate) for _ in range(num_layers - 1)]
