@@ -33,6 +33,7 @@ ROWS = {
     "default": {},
     "exit off": {"exit": False},
     "exit budget 0.75": {"exit_budget": 0.75},
+    "exit momentum 0.2": {"exit_momentum": 0.2},
     "mesh off": {"exit": False, "mesh": False, "decay": None},
     "window off": {"exit": False, "window": 0},
     "shift off": {"exit": False, "shift": False},

@@ -1,7 +1,8 @@
 import pytest
 
-from tmt_geo import TMTConfig
+from tmt_geo import TMTConfig, TMTModel
 from tmt_geo.models.tmt.configuration_tmt import PRESETS
+from tmt_geo.testing.tiny import tiny_config
 
 
 def test_published_and_hugging_face_names_are_one():
@@ -49,6 +50,7 @@ def test_a_threshold_means_the_fixed_rule():
         ("'decay_rate'", {"decay_rate": 0}),
         ("'exit_rule'", {"exit_rule": "never"}),
         ("'exit_budget'", {"exit_budget": 0.01}),
+        ("'exit_momentum'", {"exit_momentum": 1.0}),
         ("'memory_anchors'", {"memory_anchors": -1}),
         ("'memory_momentum'", {"memory_momentum": 2}),
         ("'dropout'", {"dropout": 1.0}),
@@ -64,3 +66,8 @@ def test_bad_values_name_the_argument(argument, options):
 def test_an_unknown_preset_lists_the_known_ones():
     with pytest.raises(ValueError, match="'preset' must be one of .*base.*got 'huge'"):
         TMTConfig.from_preset("huge")
+
+
+def test_the_momentum_of_the_gates_reaches_them():
+    model = TMTModel(tiny_config(exit_momentum=0.5))
+    assert {layer.gate.momentum for layer in model.encoder.layers if layer.gate is not None} == {0.5}

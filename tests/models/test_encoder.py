@@ -27,8 +27,9 @@ def test_node_order_does_not_matter_where_time_is_given(causal):
     torch.testing.assert_close(encoder(x[perm], batch[perm], time[perm]), out[perm])
 
 
-def test_gates_hold_their_budget_while_training_and_after():
-    torch.manual_seed(0)
+@pytest.mark.parametrize("seed", range(4))
+def test_gates_hold_their_budget_while_training_and_after(seed):
+    torch.manual_seed(seed)
     encoder = TMTEncoder(8, 32, 5, heads=2, k=3, exit_rule="budget", exit_budget=0.5).train()
     optimizer = torch.optim.AdamW(encoder.parameters(), lr=1e-3)
     centre = torch.randn(32)

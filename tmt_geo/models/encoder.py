@@ -92,6 +92,8 @@ class TMTEncoder(nn.Module):
             (default: :obj:`None`, no gates)
         exit_budget (float, optional): Mean active share of the layers under the budget and learned rules.
             (default: :obj:`0.5`)
+        exit_momentum (float, optional): Of the running threshold, see :class:`~tmt_geo.ExitGate`.
+            (default: :obj:`0.2`)
         exit_threshold (float, optional): Of the fixed rule. (default: :obj:`0.85`)
         rebuild_every (int, optional): Find the mesh in every so many layers; those between hear what the last one
             has found. (default: :obj:`1`)
@@ -119,6 +121,7 @@ class TMTEncoder(nn.Module):
         *,
         exit_rule: str | None = None,
         exit_budget: float = 0.5,
+        exit_momentum: float = 0.2,
         exit_threshold: float = 0.85,
         rebuild_every: int = 1,
         eps: float = 1e-5,
@@ -130,7 +133,7 @@ class TMTEncoder(nn.Module):
         if rebuild_every < 1:
             raise ValueError(f"'rebuild_every' must be at least 1 (got {rebuild_every})")
         self.hidden_channels = hidden_channels
-        gates = exit_gates(hidden_channels, num_layers, exit_rule, exit_budget, exit_threshold)
+        gates = exit_gates(hidden_channels, num_layers, exit_rule, exit_budget, exit_threshold, exit_momentum)
         self.lin_in = None if in_channels is None else Linear(in_channels, hidden_channels)
         self.layers = nn.ModuleList()
         for layer in range(num_layers):

@@ -145,7 +145,12 @@ class ExitGate(nn.Module):
 
 
 def exit_gates(
-    channels: int, num_layers: int, rule: str | None, budget: float = 0.5, threshold: float = 0.85
+    channels: int,
+    num_layers: int,
+    rule: str | None,
+    budget: float = 0.5,
+    threshold: float = 0.85,
+    momentum: float = 0.2,
 ) -> list[ExitGate]:
     """The gates of a stack, one behind each layer but the last, each of which keeps the same share; none without rule.
 
@@ -155,6 +160,7 @@ def exit_gates(
         rule (str, optional): As of :class:`ExitGate`.
         budget (float): Mean active share of the layers under the budget and learned rules.
         threshold (float): Of the fixed rule.
+        momentum (float): Of the running threshold.
 
     Raises:
         ValueError: If the rule is unknown, or no share gives that budget.
@@ -164,4 +170,4 @@ def exit_gates(
     if rule not in RULES:
         raise ValueError(f"'exit_rule' must be one of {RULES} or None (got {rule!r})")
     rate = 1.0 if rule == "fixed" or num_layers == 1 else stay_rate(budget, num_layers)
-    return [ExitGate(channels, rule, threshold, rate) for _ in range(num_layers - 1)]
+    return [ExitGate(channels, rule, threshold, rate, momentum) for _ in range(num_layers - 1)]

@@ -69,6 +69,8 @@ class TMTConfig(PreTrainedConfig):
         exit_threshold (float, optional): Confidence at which a token leaves, obeyed as given: at 0 every token leaves
             after the first layer, at 1 none ever does. Published: 0.85.
         exit_budget (float): Mean share of the tokens a layer computes, under the budget and learned rules.
+        exit_momentum (float): Of the running threshold. At 0.8 it is slow, and early in training fewer tokens than
+            the budget stay active, which has measured better than holding the budget from the start.
         exit_loss_coef (float): Weight of the gates' own loss.
         dual_stream (bool): Two feed-forward streams, or a plain network.
         ffn_stream_dim (int, optional): Width of each stream. (default: ``2 * hidden_size``)
@@ -128,6 +130,7 @@ class TMTConfig(PreTrainedConfig):
     exit_rule: str | None = None
     exit_threshold: float | None = None
     exit_budget: float = 0.5
+    exit_momentum: float = 0.8
     exit_loss_coef: float = 0.1
     dual_stream: bool = True
     ffn_stream_dim: int | None = None
@@ -213,6 +216,8 @@ class TMTConfig(PreTrainedConfig):
             raise ValueError(f"'exit_rule' must be one of {RULES} or None (got {self.exit_rule!r})")
         if self.gate_rule in ("budget", "learned") and self.num_hidden_layers > 1:
             stay_rate(self.exit_budget, self.num_hidden_layers)
+        if not 0 <= self.exit_momentum < 1:
+            raise ValueError(f"'exit_momentum' must lie in [0, 1) (got {self.exit_momentum})")
         for name in ("ffn_stream_dim", "intermediate_size"):
             if getattr(self, name) is not None:
                 _at_least(name, getattr(self, name), 1)
