@@ -13,12 +13,10 @@ from tmt_geo import TMT, MeshAttention
 
 def tmt(in_channels: int, width: int, out_channels: int | None, config: dict) -> nn.Module:
     """The model `TMT`; `edges` says whether it hears those that are given."""
-    model = TMT(
-        in_channels, width, config["layers"], out_channels or width, config["dropout"], act=config.get("act", "relu"),
-        norm=config.get("norm"), jk=config.get("jk"), k=config.get("k", 0), metric=config.get("metric", "cosine"),
-        attention_dropout=config.get("attention_dropout", 0.0), heads=config["heads"],
-        latent=config.get("latent", False), residual=config.get("residual", False),
-    )  # fmt: skip
+    names = ("act", "norm", "jk", "k", "metric", "heads", "attention_dropout", "latent", "residual")
+    options = {name: config[name] for name in names if name in config}
+    dropout = config.get("inner_dropout", config["dropout"])
+    model = TMT(in_channels, width, config["layers"], out_channels or width, dropout, **options)
     return OverGraph(model, config.get("edges", True))
 
 

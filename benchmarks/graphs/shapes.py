@@ -126,6 +126,9 @@ BUDGET = 30_000
 TRIALS = tuple(
     {"layers": 3, "dropout": 0.2, "weight_decay": 1e-5, "lr": lr, "pool": "mean and max"} for lr in (0.01, 0.003)
 )
+# Like the edge convolutions, without dropout between layers.
+POINTS_TMT = {"k": 10, "metric": "euclidean", "heads": 4, "norm": "batch_norm", "jk": "cat", "residual": True,
+              "inner_dropout": 0.0}  # fmt: skip
 EDGE_CONV = row("DynamicEdgeConv", peers.DGCNN, k=10, search="torch_cluster")
 SUITES = (
     Suite(
@@ -137,7 +140,7 @@ SUITES = (
         rows=(
             row("PointNet", peers.mlp, norm="batch_norm"),
             EDGE_CONV,
-            row("TMT", ours.tmt, k=10, metric="euclidean", heads=4, norm="batch_norm", jk="cat", residual=True),
+            row("TMT", ours.tmt, **POINTS_TMT),
         ),
         budget=BUDGET,
         limits=Limits(150, 60),
