@@ -127,7 +127,13 @@ def _comparisons(scores, *args, out_shape=None, **kwargs) -> int:
     return prod(scores)
 
 
+def _matrix_vector(matrix, vector, *args, out_shape=None, **kwargs) -> int:
+    """PyTorch's counter does not know these: the search of a single token."""
+    return 2 * prod(matrix)
+
+
 FORMULAS = {
+    aten.mv: _matrix_vector,
     aten._scaled_dot_product_flash_attention_for_cpu: _flash,
     aten._scaled_dot_product_flash_attention: _flash,
     aten._scaled_dot_product_efficient_attention: _biased,
