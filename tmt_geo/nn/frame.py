@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from tmt_geo.ops.checks import check_finite
 from tmt_geo.ops.order import NodeOrder
 from tmt_geo.ops.rotary import rotation
 from tmt_geo.ops.temporal import window_slots
@@ -40,8 +41,7 @@ class Frame:
             ValueError: If `x` is not finite, or `batch` or `time` does not fit it, see :meth:`NodeOrder.from_batch`.
         """
         order = NodeOrder.from_batch(x.size(0), batch, time, device=x.device)
-        if not bool(x.isfinite().all()):
-            raise ValueError("'x' must be finite (got NaN or infinity)")
+        check_finite(x)
         return cls.of(order, time)
 
     def rotation(self, channels: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:

@@ -30,6 +30,12 @@ def check_numbers(name: str, *vectors: Tensor | None) -> None:
             raise ValueError(f"'{name}' must be a number everywhere (got NaN)")
 
 
+def check_finite(x: Tensor) -> None:
+    """Raise a `ValueError` if these features have a NaN or an infinity, which would be anybody's neighbour."""
+    if not bool(x.isfinite().all()):
+        raise ValueError("'x' must be finite (got NaN or infinity)")
+
+
 def check_edge_index(edge_index: Tensor, num_sources: int, num_targets: int) -> None:
     """Raise a `ValueError` if this is no list of edges (2, E) from so many sources to so many targets.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from tmt_geo.ops.checks import check_devices
+from tmt_geo.ops.checks import check_devices, check_finite
 from tmt_geo.ops.knn.descent import search_descent
 from tmt_geo.ops.knn.exact import search_blocked, search_dense
 from tmt_geo.ops.knn.latest import is_latest, search_latest
@@ -66,8 +66,7 @@ def knn_graph(
     if x.dim() != 2:
         raise ValueError(f"'x' must be two-dimensional (got {x.dim()} dimensions)")
     check_devices(x.device, batch=batch, time=time, targets=targets)
-    if not bool(x.isfinite().all()):
-        raise ValueError("'x' must be finite (got NaN or infinity)")
+    check_finite(x)
     check_options(k, metric, backend, skip)
     if skip and not causal:
         raise ValueError(f"'skip' needs causal=True (got skip={skip})")
