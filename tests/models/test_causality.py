@@ -37,6 +37,7 @@ def random_options(seed: int) -> dict:
         "exit_budget": choose.uniform(1 / layers, 1),
         "dual_stream": choose.random() < 0.6,
         "memory_anchors": choose.choice([0, 3]),
+        "copy_k": choose.choice([0, 1, 4]),
         "dropout": choose.choice([0.0, 0.0, 0.2]),
     }
 
@@ -105,7 +106,7 @@ def test_random_tokens_cannot_be_predicted():
     """On uniform random tokens nobody may beat the uniform loss; the published code reaches perplexity 1.28."""
     vocab = 16
     torch.manual_seed(0)
-    model = TMTModel(tiny_config(vocab_size=vocab, n_layers=2)).train()
+    model = TMTModel(tiny_config(vocab_size=vocab, n_layers=2, copy_k=8)).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     losses = []
     for _ in range(150):
@@ -122,3 +123,18 @@ def test_random_tokens_cannot_be_predicted():
     assert min(sum(losses[i : i + 10]) / 10 for i in range(0, 140)) > math.log(vocab) - 0.02
     assert losses[-1] > math.log(vocab) - 0.02
     assert losses[-1] < math.log(vocab) + 0.1  # and it did learn that they are uniform
+
+
+@pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
+def test_the_prefix_does_not_move_behind_a_memory(training):
+    """Neither does what is remembered of it."""
+    model = lively(TMTModel(tiny_config(copy_k=3, copy_memory=15))).train(training)
+    ids = torch.randint(6, (2, 18))
+    memory = model(torch.randint(6, (2, 18)), use_cache=False).memory
+
+    def run(model, ids):
+        out = model(ids, use_cache=False, memory=memory)
+        kept = out.memory.drop_last(9)
+        return {"logits": out.logits[:, :9], "index": kept.index, "token": kept.token}
+
+    assert_causal(model, run, ids, 9, VOCAB)

@@ -88,3 +88,31 @@ def test_run_leaves_what_hugging_face_loads(tmt, tokenizer, blocks, options):
 def test_model_learns(tmt, blocks, options):
     history = train_model(tmt(), None, blocks(40), blocks(8), options(steps=60, learning_rate=1e-2)).history
     assert history[-1]["eval_loss"] < history[0]["loss"] - 1
+
+
+def test_rows_read_streams_and_remember_them(tmt, blocks, options):
+    """Each row goes on where it stopped, and the copy head is handed what the row has read."""
+    model, rows, seen = tmt(copy_k=2, copy_memory=24), blocks(11), []
+
+    def look(module, args, kwargs):
+        memory = kwargs.get("memory")
+        seen.append((kwargs["input_ids"], None if memory is None else memory.token))
+
+    model.register_forward_pre_hook(look, with_kwargs=True)
+    train_model(model, None, rows, blocks(3), options(steps=7, batch_size=2, streams=True))
+    ids = torch.tensor([row["input_ids"] for row in rows])
+    read = seen[:5]  # one epoch: two streams of five blocks, the eleventh is dropped
+    for t, (batch, memory) in enumerate(read):
+        assert torch.equal(batch, ids[[t, 5 + t]])
+        before = [torch.cat([ids[s : s + t].flatten() for s in (0,)])[-36:], ids[5 : 5 + t].flatten()[-36:]]
+        assert memory is None if t == 0 else torch.equal(memory, torch.stack(before)), t
+    assert torch.equal(seen[5][0], ids[[0, 5]])  # and again
+    evaluation = [memory for _, memory in seen[7:]]
+    assert evaluation and all(memory is None for memory in evaluation)
+
+
+def test_random_order_hands_on_no_memory(tmt, blocks, options):
+    model, seen = tmt(copy_k=2), []
+    model.register_forward_pre_hook(lambda m, a, k: seen.append("memory" in k), with_kwargs=True)
+    train_model(model, None, blocks(8), None, options(steps=3, batch_size=2))
+    assert seen == [False] * 3

@@ -32,6 +32,8 @@ class TrainConfig:
         resume: Go on from the last checkpoint in ``out``.
         overwrite: Replace the run that ``out`` holds. Files that no run wrote stay.
         report_to: ``"none"`` or ``"tensorboard"`` (event files in ``out/runs``).
+        streams: Read the blocks in order, each row of a batch going on where it stopped in the batch before, in place
+            of a random order. A model with a copy head then remembers what each row has read.
         bf16: Run forward and backward under bfloat16 autocast; the weights stay in float32.
         threads: CPU threads of PyTorch, for the whole process; ``None`` leaves them as they are.
         progress: Show a progress bar.
@@ -58,6 +60,7 @@ class TrainConfig:
     resume: bool = False
     overwrite: bool = False
     report_to: str = "none"
+    streams: bool = False
     bf16: bool = False
     threads: int | None = None
     progress: bool = True

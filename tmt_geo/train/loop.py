@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.utils.data import Subset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
+from tmt_geo.data.streams import stream_order
 from tmt_geo.train.config import TrainConfig
 from tmt_geo.train.run_folder import HISTORY_FILE, OPTIONS_FILE, STATE_FILE, last_checkpoint, prepare_out
 from tmt_geo.train.trainer import LanguageModelTrainer, collate_blocks
@@ -53,7 +55,8 @@ def train_model(
     Args:
         model: A causal language model whose forward takes ``input_ids`` and ``labels`` and shifts the labels.
         tokenizer: Saved beside the model; ``None`` saves the model alone.
-        train_blocks: Data set of rows with ``input_ids``, each ``config.block_size`` token ids.
+        train_blocks: Data set of rows with ``input_ids``, each ``config.block_size`` token ids; with
+            ``config.streams`` consecutive blocks of one text.
         valid_blocks: The same for evaluation, or ``None`` for none.
         config: The options.
         callbacks: Further callbacks for the Trainer.
@@ -81,6 +84,10 @@ def train_model(
         options = dataclasses.asdict(config) | {"out": str(out)}
         (out / OPTIONS_FILE).write_text(json.dumps(options, indent=2) + "\n", encoding="utf-8")
 
+    if config.streams:
+        # Processes take batches in turns, so that together they read the rows of one large batch.
+        rows = config.batch_size * arguments.world_size
+        train_blocks = Subset(train_blocks, stream_order(len(train_blocks), rows))
     use_cache = getattr(model.config, "use_cache", None)
     trainer = LanguageModelTrainer(
         model=model,
@@ -123,6 +130,7 @@ def _training_arguments(config: TrainConfig, evaluate: bool) -> TrainingArgument
         adam_beta2=config.adam_beta2,
         max_grad_norm=config.max_grad_norm,
         seed=config.seed,
+        train_sampling_strategy="sequential" if config.streams else "random",
         bf16=config.bf16,
         # untold, the Trainer refuses bf16 on a CPU, and under torchrun lets each process train for itself
         use_cpu=not torch.accelerator.is_available(),

@@ -92,6 +92,7 @@ class TMTCache(Cache):
 
     def __init__(self, num_layers: int):
         super().__init__(layers=[TMTCacheLayer() for _ in range(num_layers)])
+        self.copied = TMTCacheLayer()  # the copy head's: features as keys, tokens as values
         self.seen: Tensor | None = None  # (B, P) bool: which columns were tokens, not padding
         self.capacity = 0
 
@@ -119,7 +120,7 @@ class TMTCache(Cache):
         if needed > self.capacity:
             # What is known at the start is held exactly; what is generated doubles it.
             self.capacity = needed if self.capacity == 0 else max(needed, 2 * self.capacity)
-        for layer in self.layers:
+        for layer in (*self.layers, self.copied):
             layer.reserve(mask.size(0), self.capacity)
             layer.length = self.seen.size(1)
         return self.capacity
@@ -133,7 +134,7 @@ class TMTCache(Cache):
         if self.seen is None:
             return
         self.seen = self.seen[indices.to(self.seen.device)]
-        for layer in self.layers:
+        for layer in (*self.layers, self.copied):
             layer.select(indices.to(self.seen.device))
 
     def reorder_cache(self, beam_idx: Tensor) -> None:

@@ -77,6 +77,10 @@ class TMTConfig(PreTrainedConfig):
         intermediate_size (int, optional): Width of the plain network. (default: ``4 * hidden_size``)
         memory_anchors (int): Anchors a layer; none at 0.
         memory_momentum (float): Momentum of the anchors.
+        copy_k (int): Votes of a copy head, which mixes the tokens that followed the nearest earlier tokens into the
+            prediction, see :class:`~tmt_geo.nn.copy_head.CopyHead`; no copy head at 0.
+        copy_dim (int): Channels in which it compares tokens.
+        copy_memory (int): Tokens from before the sequence that it hears, where it is handed a memory.
         dropout (float): Probability of dropout everywhere.
         initializer_range (float): Standard deviation of the weights; projections that end a residual branch start
             with it divided by :math:`\sqrt{2L}`.
@@ -98,7 +102,7 @@ class TMTConfig(PreTrainedConfig):
     model_type = "tmt"
     keys_to_ignore_at_inference: ClassVar[list[str]] = [
         "past_key_values", "gate_loss", "exit_masks", "confidences", "graph_edges", "memory_state", "decay_scalars",
-        "active_share", "num_edges",
+        "active_share", "num_edges", "memory", "num_votes",
     ]  # fmt: skip
     attribute_map: ClassVar[dict[str, str]] = {
         "d_model": "hidden_size",
@@ -137,6 +141,9 @@ class TMTConfig(PreTrainedConfig):
     intermediate_size: int | None = None
     memory_anchors: int = 16
     memory_momentum: float = 0.99
+    copy_k: int = 0
+    copy_dim: int = 32
+    copy_memory: int = 2048
     dropout: float = 0.1
     initializer_range: float = 0.02
     layer_norm_eps: float = 1e-5
@@ -221,6 +228,9 @@ class TMTConfig(PreTrainedConfig):
         for name in ("ffn_stream_dim", "intermediate_size"):
             if getattr(self, name) is not None:
                 _at_least(name, getattr(self, name), 1)
+        _at_least("copy_k", self.copy_k, 0)
+        _at_least("copy_dim", self.copy_dim, 1)
+        _at_least("copy_memory", self.copy_memory, 0)
         if not 0 <= self.dropout < 1:
             raise ValueError(f"'dropout' must lie in [0, 1) (got {self.dropout})")
         if not 0 <= self.memory_momentum <= 1:

@@ -7,6 +7,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import pad
 
+from tmt_geo.ops.copying import Votes
+
 IGNORED = -100
 SCORES = 2**22  # logits held at once, 16 MiB in float32
 
@@ -17,6 +19,7 @@ def next_token_loss(
     labels: Tensor | None = None,
     num_items_in_batch: Tensor | int | None = None,
     shift_labels: Tensor | None = None,
+    votes: Votes | None = None,
 ) -> Tensor:
     r"""Score states on the labels after them: the mean of :math:`-\log \mathrm{softmax}(W h_t)_{y_{t+1}}`.
 
@@ -32,6 +35,8 @@ def next_token_loss(
             scored.
         num_items_in_batch (Tensor or int, optional): What to divide the sum by. (default: the scored positions)
         shift_labels (Tensor, optional): In place of `labels`: what each position itself is scored on, shape (B, S).
+        votes (Votes, optional): What the positions copy, (B, S, k): the loss is then that of the mixture, see
+            :mod:`tmt_geo.ops.copying`.
 
     Returns:
         Tensor: The loss in nats, a scalar of at least float32; NaN if no position is scored and no number is given.
@@ -53,16 +58,26 @@ def next_token_loss(
         raise ValueError(f"'labels' must be {IGNORED} or lie in [0, {weight.size(0)}) (got others)")
     if not torch.is_grad_enabled():
         hidden, weight = hidden.detach(), weight.detach()  # spares their gradients
-    total = _SummedLoss.apply(hidden.flatten(0, -2), weight, target)
+    shares = (None, None)
+    if votes is not None:
+        shares = votes.log_shares(shift_labels.to(hidden.device).masked_fill(~scored.view_as(shift_labels), 0))
+        shares = tuple(share.flatten() for share in shares)
+    total = _SummedLoss.apply(hidden.flatten(0, -2), weight, target, *shares)
     items = scored.sum() if num_items_in_batch is None else num_items_in_batch
     return total / (items.to(total.device) if isinstance(items, Tensor) else items)
 
 
 class _SummedLoss(torch.autograd.Function):
-    """Sum of the losses of states (N, F) under a head (V, F) with targets (N)."""
+    """Sum of the losses of states (N, F) under a head (V, F) with targets (N).
+
+    With `keep` and `copied`, both (N), the target's log-probability is that of a mixture: the head's plus `keep`, and
+    `copied`, in one logarithm.
+    """
 
     @staticmethod
-    def forward(ctx, hidden: Tensor, weight: Tensor, target: Tensor) -> Tensor:
+    def forward(
+        ctx, hidden: Tensor, weight: Tensor, target: Tensor, keep: Tensor | None, copied: Tensor | None
+    ) -> Tensor:
         device = hidden.device.type
         product = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
         exact = torch.promote_types(hidden.dtype, torch.float32)  # of logits, sums and accumulated gradients
@@ -70,6 +85,7 @@ class _SummedLoss(torch.autograd.Function):
         total = hidden.new_zeros((), dtype=exact)
         grad_hidden = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
         grad_weight = torch.zeros_like(weight, dtype=exact) if ctx.needs_input_grad[1] else None
+        grad_keep, grad_copied = (None if part is None else torch.zeros_like(part) for part in (keep, copied))
         rows = max(1, SCORES // weight.size(0))
         with torch.autocast(device, enabled=False):
             for start in range(0, hidden.size(0), rows):
@@ -81,20 +97,29 @@ class _SummedLoss(torch.autograd.Function):
                 picked = score.gather(1, label)
                 highest = score.amax(1, keepdim=True)
                 norm = score.sub_(highest).exp_().sum(1, keepdim=True)
-                total += (norm.log() + highest - picked).masked_fill(~scored, 0).sum()
+                loss = norm.log() + highest - picked  # [C, 1]
+                due = None  # how much of the probability the head owes for: all without a mixture
+                if keep is not None:
+                    spoken = keep[part].unsqueeze(1) - loss
+                    loss = -torch.logaddexp(spoken, copied[part].unsqueeze(1))
+                    due = (spoken + loss).exp().masked_fill(~scored, 0)
+                    grad_keep[part] = -due.squeeze(1)
+                    grad_copied[part] = (due - scored.to(exact)).squeeze(1)
+                total += loss.masked_fill(~scored, 0).sum()
                 if grad_hidden is None and grad_weight is None:
                     continue
                 error = score.div_(norm).scatter_add_(1, label, -torch.ones_like(picked))
-                error = error.masked_fill_(~scored, 0).to(product)
+                error = error.mul_(scored if due is None else due).to(product)
                 if grad_hidden is not None:
                     grad_hidden[part] = error @ head
                 if grad_weight is not None:
                     grad_weight += error.t() @ state
-        ctx.save_for_backward(grad_hidden, None if grad_weight is None else grad_weight.to(weight.dtype))
+        grad_weight = None if grad_weight is None else grad_weight.to(weight.dtype)
+        ctx.save_for_backward(grad_hidden, grad_weight, grad_keep, grad_copied)
         return total
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
-        grads = (None if part is None else part * grad for part in ctx.saved_tensors)
-        return (*grads, None)
+    def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
+        hidden, weight, *shares = (None if part is None else part * grad for part in ctx.saved_tensors)
+        return (hidden, weight, None, *shares)

@@ -9,8 +9,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -19,86 +17,21 @@ from torch_geometric.nn.dense.linear import Linear as PyGLinear
 from transformers import GenerationMixin, PreTrainedModel
 from transformers import initialization as init
 from transformers.loss.loss_utils import ForCausalLMLoss
-from transformers.utils import ModelOutput
 
 from tmt_geo.models.encoder import EncoderOutput, TMTEncoder
 from tmt_geo.models.tmt.cache_tmt import TMTCache
 from tmt_geo.models.tmt.configuration_tmt import TMTConfig
 from tmt_geo.models.tmt.loss import next_token_loss
+from tmt_geo.models.tmt.output_tmt import TMTOutput
+from tmt_geo.models.tmt.tokens import Tokens
 from tmt_geo.nn.conv.mesh_attention import MeshAttention
+from tmt_geo.nn.copy_head import CopyHead, CopyMemory
 from tmt_geo.nn.exit_gate import ExitGate
 from tmt_geo.nn.frame import Frame
 from tmt_geo.nn.memory_anchors import MemoryAnchors
 from tmt_geo.nn.mesh_index import MeshIndex
 from tmt_geo.nn.temporal_decay import TemporalDecay
-from tmt_geo.ops.order import NodeOrder
-
-
-@dataclass
-class TMTOutput(ModelOutput):
-    """What :class:`TMTModel` returns. `B` sequences of `S` tokens, `L` layers, `H` heads, `M` anchors, `F` channels.
-
-    For a PyG batch of `N` tokens, read `N` in place of `B, S`.
-
-    Attributes:
-        loss: Cross-entropy of the next tokens, in nats; in training plus the weighted gate loss. Scalar.
-        logits: Scores of the next token, (B, S, V); zero at padding. None in training with `labels`, see `skip_logits`
-            of :meth:`TMTModel.forward`.
-        past_key_values: The cache, with `use_cache`.
-        hidden_states: With `output_hidden_states`: what enters each layer and what leaves the last, L + 1 times
-            (B, S, F).
-        exit_masks: True where a token was frozen when a layer ran, boolean, (L, B, S). Padding is never computed.
-        confidences: The confidence of the gate behind each layer but the last in each token, (L - 1, B, S); frozen
-            tokens keep the one with which they left.
-        graph_edges: Who heard whom in the last layer, (2, E), row 0 the source, row 1 the target, token `s` of
-            sequence `b` numbered `b * S + s`; self-loops left out. With `output_edges` a tuple, one a layer. None with
-            dense attention, and when a cache is continued.
-        memory_state: The anchors that were read, (L, M, F); None without.
-        decay_scalars: Rate of each head's decay, in one over `max_seq_len` tokens, (L, H); None without.
-        gate_loss: The gates' own loss, unweighted, a scalar; None without gates.
-        active_share: Share of the tokens that each layer computed, (L).
-        num_edges: Edges each layer attended over, self edges included, (L).
-    """
-
-    loss: Tensor | None = None
-    logits: Tensor | None = None
-    past_key_values: TMTCache | None = None
-    hidden_states: tuple[Tensor, ...] | None = None
-    exit_masks: Tensor | None = None
-    confidences: Tensor | None = None
-    graph_edges: Tensor | tuple[Tensor, ...] | None = None
-    memory_state: Tensor | None = None
-    decay_scalars: Tensor | None = None
-    gate_loss: Tensor | None = None
-    active_share: Tensor | None = None
-    num_edges: Tensor | None = None
-
-
-class Tokens(NamedTuple):
-    """The real tokens of an input as nodes.
-
-    Attributes:
-        shape: Shape of the input, (B, S) or (N,).
-        order: Where the nodes stand.
-        place: Where each node stands in the flattened input (N); None if everywhere, in order.
-        slot_time: Time of each slot, in positions.
-    """
-
-    shape: torch.Size
-    order: NodeOrder
-    place: Tensor | None
-    slot_time: Tensor
-
-    def pick(self, x: Tensor) -> Tensor:
-        """The nodes' rows of an input (*shape, ...)."""
-        x = x.flatten(0, len(self.shape) - 1)
-        return x if self.place is None else x[self.place]
-
-    def lay_out(self, x: Tensor, fill=0) -> Tensor:
-        """Rows of nodes (N, ...) in the shape of the input, `fill` at padding."""
-        if self.place is not None:
-            x = x.new_full((self.shape.numel(), *x.shape[1:]), fill).index_copy(0, self.place, x)
-        return x.view(*self.shape, *x.shape[1:])
+from tmt_geo.ops.copying import Sources, Votes
 
 
 class TMTModel(PreTrainedModel, GenerationMixin):
@@ -156,6 +89,7 @@ class TMTModel(PreTrainedModel, GenerationMixin):
             dropout=config.dropout,
         )
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.copy_head = CopyHead(config.hidden_size, config.copy_k, config.copy_dim) if config.copy_k else None
         self.post_init()
 
     @property
@@ -180,6 +114,9 @@ class TMTModel(PreTrainedModel, GenerationMixin):
             init.copy_(module.weight, module.initial_weight())
         elif isinstance(module, MeshAttention) and module.shift is not None:
             init.zeros_(module.shift)
+        elif isinstance(module, CopyHead):
+            init.constant_(module.lin_gate.bias, -2.0)
+            init.constant_(module.log_scale, math.log(module.initial_scale))
         elif isinstance(module, MeshIndex):
             init.orthogonal_(module.weight)
         elif isinstance(module, ExitGate):
@@ -216,6 +153,7 @@ class TMTModel(PreTrainedModel, GenerationMixin):
         batch: Tensor | None = None,
         time: Tensor | None = None,
         skip_logits: bool | None = None,
+        memory: CopyMemory | None = None,
         **kwargs,
     ) -> TMTOutput | tuple:
         """Predict the next token after each token.
@@ -239,12 +177,15 @@ class TMTModel(PreTrainedModel, GenerationMixin):
             skip_logits (bool, optional): Take the loss without the logits, which never exist then and are not
                 returned: equal in value and gradients, and much smaller. (default: in training with `labels`, unless
                 head or loss function have been replaced)
+            memory (CopyMemory, optional): What the copy head remembers of the text before these (B, S) tokens, as the
+                forward over it has returned it; the latest `copy_memory` tokens are heard.
             **kwargs: ``num_items_in_batch``: what to divide the summed losses by, in place of the number of scored
                 tokens (gradient accumulation).
 
         Raises:
-            ValueError: If ids are out of range, a sequence is longer than `max_seq_len`, shapes do not fit, or logits
-                are to be skipped without `labels`.
+            ValueError: If ids are out of range, a sequence is longer than `max_seq_len`, shapes do not fit, logits
+                are to be skipped without `labels`, or there is a copy head and no `input_ids`, or a `memory` and no
+                copy head, or padding or a cache.
         """
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("exactly one of 'input_ids' and 'inputs_embeds' is needed (got both or neither)")
@@ -257,8 +198,9 @@ class TMTModel(PreTrainedModel, GenerationMixin):
         use_cache = self.config.use_cache and not self.training if use_cache is None else use_cache
         if use_cache and past_key_values is None and not flat:
             past_key_values = TMTCache(self.config.num_hidden_layers)
+        self._check_memory(memory, input_ids, use_cache)
         continued = past_key_values is not None and past_key_values.get_seq_length() > 0
-        tokens = self._graphs(x, batch, time) if flat else self._sequences(x, attention_mask, past_key_values)
+        tokens = self._tokens(x, attention_mask, past_key_values, batch, time)
 
         out = self.encoder.run(
             self.dropout(tokens.pick(x)),
@@ -267,13 +209,18 @@ class TMTModel(PreTrainedModel, GenerationMixin):
             bool(self.config.output_hidden_states if output_hidden_states is None else output_hidden_states),
         )
         hidden = tokens.lay_out(out.x)
+        votes = num_votes = None
+        if self.copy_head is not None:
+            votes, memory = self._copy(out.x, tokens, input_ids, memory, past_key_values)
+            num_votes = (votes.weight > 0).sum()
         if not flat and not (isinstance(logits_to_keep, int) and logits_to_keep == 0):
             keep = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
             hidden = hidden[:, keep]
+            votes = None if votes is None else Votes(*(part[:, keep] for part in votes))
         num_items = kwargs.get("num_items_in_batch")
         gate_loss = self._mean_over_items(out.gate_loss(), out, num_items, len(out.records) - 1)
         index_loss = self._mean_over_items(out.index_loss(), out, num_items, len(out.records))
-        loss, logits = self._loss_and_logits(hidden, labels, skip_logits, **kwargs)
+        loss, logits = self._loss_and_logits(hidden, labels, skip_logits, votes, **kwargs)
         if loss is not None and self.training and gate_loss is not None:
             loss = loss + self.config.exit_loss_coef * gate_loss
         if loss is not None and index_loss is not None:
@@ -292,6 +239,8 @@ class TMTModel(PreTrainedModel, GenerationMixin):
             gate_loss=gate_loss,
             active_share=1 - exit_masks.float().mean(dim=1),
             num_edges=out.num_edges(),
+            memory=memory,
+            num_votes=num_votes,
         )
         return output if return_dict in (None, True) else output.to_tuple()
 
@@ -318,10 +267,9 @@ class TMTModel(PreTrainedModel, GenerationMixin):
             ValueError: As :meth:`forward`, or if the model has no mesh.
         """
         x = self._embed(input_ids)
-        flat = x.dim() == 2
-        if flat and attention_mask is not None:
+        if x.dim() == 2 and attention_mask is not None:
             raise ValueError("'attention_mask' needs (B, S) inputs (got one axis)")
-        tokens = self._graphs(x, batch, time) if flat else self._sequences(x, attention_mask, None)
+        tokens = self._tokens(x, attention_mask, None, batch, time)
         fields = {"batch": tokens.order.row, "input_ids": tokens.pick(input_ids)}
         return self.encoder.trace(self.dropout(tokens.pick(x)), self._frame(tokens), **fields)
 
@@ -335,56 +283,40 @@ class TMTModel(PreTrainedModel, GenerationMixin):
             )
         return self.embed_tokens(input_ids)
 
-    def _graphs(self, x: Tensor, batch: Tensor | None, time: Tensor | None) -> Tokens:
-        """The tokens of a PyG batch."""
-        order = NodeOrder.from_batch(x.size(0), batch, time, device=x.device)
-        self._check_length(order.capacity)
-        return Tokens(x.shape[:1], order, None, Frame.of(order, time).slot_time.double())
-
-    def _sequences(self, x: Tensor, attention_mask: Tensor | None, cache: TMTCache | None) -> Tokens:
-        """The tokens of (B, S) sequences, padding left out, behind those in the cache."""
-        rows, columns = x.shape[:2]
-        past = 0 if cache is None else cache.get_seq_length()
-        if attention_mask is not None and attention_mask.shape != (rows, past + columns):
-            raise ValueError(
-                f"'attention_mask' must have shape ({rows}, {past + columns}) (got {tuple(attention_mask.shape)})"
-            )
-        mask = None if attention_mask is None else attention_mask[:, past:].bool()
-        if mask is not None and bool(mask.all()):
-            mask = None
-        if cache is None and mask is None:
-            self._check_length(columns)
-            order = NodeOrder.uniform(rows, columns, x.device)
-            return Tokens(x.shape[:2], order, None, order.rank.double())
-
-        full = torch.ones(rows, columns, dtype=torch.bool, device=x.device) if mask is None else mask
-        if not bool(full.any()):
-            raise ValueError("'attention_mask' must leave at least one token (got none)")
-        before = full.new_zeros(rows, dtype=torch.long) if cache is None else cache.lengths(rows, x.device)
-        row = full.nonzero()[:, 0]
-        rank = (before.unsqueeze(1) + full.cumsum(1) - 1)[full]
-        sizes = before + full.sum(1)
-        longest = int(sizes.max())
-        self._check_length(longest)  # before the cache is touched: a refused step leaves it as it was
-        capacity = longest if cache is None else cache.admit(full, longest)
-        order = NodeOrder(row, rank, sizes, capacity, packed=False)
-        place = None if mask is None else full.flatten().nonzero().squeeze(1)
-        slot_time = torch.arange(capacity, device=x.device, dtype=torch.double).repeat(rows)
-        return Tokens(x.shape[:2], order, place, slot_time)
+    def _tokens(self, x: Tensor, attention_mask, cache, batch, time) -> Tokens:
+        longest = self.config.max_position_embeddings
+        if x.dim() == 2:
+            return Tokens.from_graphs(x, batch, time, longest)
+        return Tokens.from_sequences(x, attention_mask, cache, longest)
 
     def _frame(self, tokens: Tokens) -> Frame:
         """Where the tokens stand, in units of the longest sequence."""
         return Frame(tokens.order, tokens.slot_time / self.config.max_position_embeddings)
 
-    def _check_length(self, length: int) -> None:
-        if length > self.config.max_position_embeddings:
-            raise ValueError(
-                f"'input_ids' must hold at most max_seq_len = {self.config.max_position_embeddings} tokens a sequence "
-                f"(got {length})"
-            )
+    def _check_memory(self, memory: CopyMemory | None, input_ids: Tensor | None, use_cache: bool) -> None:
+        if self.copy_head is None and memory is not None:
+            raise ValueError("'memory' needs a copy head (got copy_k=0)")
+        if self.copy_head is not None and input_ids is None:
+            raise ValueError("'input_ids' are what the copy head copies (got inputs_embeds alone)")
+        if memory is not None and use_cache:
+            raise ValueError("'memory' and a cache exclude each other: pass use_cache=False (got both)")
+
+    def _copy(self, x: Tensor, tokens: Tokens, input_ids: Tensor, memory: CopyMemory | None, cache: TMTCache | None):
+        """What the positions copy, (B, S, k) or (N, k), and the memory to hand on."""
+        order, token = tokens.order, tokens.pick(input_ids)
+        if cache is None:
+            memory = None if memory is None else memory.last(self.config.copy_memory)
+            votes, memory = self.copy_head(x, token, order, memory)
+        else:
+            z = self.copy_head.features(x)
+            index, seen, _ = cache.copied.write(order.slot, z, token, z[:, :0])
+            grid = (order.num_graphs, order.capacity)
+            sources = Sources(index.view(*grid, -1), seen.view(grid), order.row, order.rank, order.sizes)
+            votes = self.copy_head.vote(x, z, sources)
+        return Votes(*(tokens.lay_out(part) for part in votes)), memory
 
     def _loss_and_logits(
-        self, hidden: Tensor, labels: Tensor | None, skip_logits: bool | None, **kwargs
+        self, hidden: Tensor, labels: Tensor | None, skip_logits: bool | None, votes: Votes | None, **kwargs
     ) -> tuple[Tensor | None, Tensor | None]:
         if skip_logits and labels is None:
             raise ValueError("'skip_logits' needs 'labels' (got none)")
@@ -395,8 +327,10 @@ class TMTModel(PreTrainedModel, GenerationMixin):
             skip_logits = self.training and labels is not None and plain
         if skip_logits:
             known = {name: kwargs.get(name) for name in ("num_items_in_batch", "shift_labels")}
-            return next_token_loss(hidden, self.lm_head.weight, labels, **known), None
+            return next_token_loss(hidden, self.lm_head.weight, labels, **known, votes=votes), None
         logits = self.lm_head(hidden)
+        if votes is not None:
+            logits = votes.mix(logits)
         if labels is None:
             return None, logits
         return self.loss_function(logits=logits, labels=labels, vocab_size=self.config.vocab_size, **kwargs), logits

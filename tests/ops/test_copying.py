@@ -1,0 +1,86 @@
+"""The copy head's op against its definition."""
+
+import math
+
+import pytest
+import torch
+
+from tmt_geo.ops.copying import Sources, Votes, copy_votes
+from tmt_geo.ops.naive.copying import copy_mixture
+from tmt_geo.ops.order import NodeOrder
+from tmt_geo.testing import assert_grads_close
+
+VOCAB = 7
+
+
+def sample(length, dim=3, vocab=VOCAB, dtype=torch.float64):
+    raw = torch.randn(length, dim, dtype=dtype)
+    inputs = {
+        "index": (raw / raw.norm(dim=1, keepdim=True)).requires_grad_(),
+        "logits": torch.randn(length, vocab, dtype=dtype, requires_grad=True),
+        "scale": torch.tensor(5.0, dtype=dtype, requires_grad=True),
+        "gate": torch.randn(length, dtype=dtype, requires_grad=True),
+    }
+    return inputs, torch.randint(vocab, (length,))
+
+
+def votes_of(inputs, token, k):
+    order = NodeOrder.uniform(1, token.numel())
+    sources = Sources(inputs["index"].unsqueeze(0), token.unsqueeze(0), order.row, order.rank, order.sizes)
+    return copy_votes(inputs["index"], sources, inputs["scale"], inputs["gate"], k)
+
+
+@pytest.mark.parametrize("k", [1, 3, 20])
+@pytest.mark.parametrize("length", [1, 2, 5, 13])
+def test_mixture_is_the_definition_in_value_and_every_gradient(length, k):
+    inputs, token = sample(length)
+    out = votes_of(inputs, token, k).mix(inputs["logits"])
+    expected = copy_mixture(inputs["logits"], inputs["index"], token, inputs["scale"], inputs["gate"], k)
+    torch.testing.assert_close(out, expected, rtol=0, atol=1e-12)
+    torch.testing.assert_close(out.exp().sum(1), torch.ones(length, dtype=out.dtype))
+    if length > 1:
+        weight = torch.randn_like(out)
+        assert_grads_close((out * weight).sum(), (expected * weight).sum(), inputs, atol=1e-11)
+
+
+def test_shares_are_the_mixture_of_one_target():
+    inputs, token = sample(9)
+    votes, target = votes_of(inputs, token, 4), torch.randint(VOCAB, (9,))
+    keep, copied = votes.log_shares(target)
+    spoken = inputs["logits"].log_softmax(1).gather(1, target.unsqueeze(1)).squeeze(1)
+    expected = votes.mix(inputs["logits"]).gather(1, target.unsqueeze(1)).squeeze(1)
+    torch.testing.assert_close(torch.logaddexp(keep + spoken, copied), expected, rtol=0, atol=1e-12)
+
+
+def test_twins_copy_what_followed():
+    """Nodes of one token have one feature: `a b c a` says `b` next, with all its share."""
+    index = torch.eye(3, dtype=torch.float64)[[0, 1, 2, 0]]
+    inputs = {"index": index, "scale": torch.tensor(50.0), "gate": torch.full((4,), 30.0, dtype=torch.float64)}
+    votes = votes_of(inputs, torch.tensor([4, 5, 6, 4]), 1)
+    out = votes.mix(torch.zeros(4, VOCAB, dtype=torch.float64)).exp()
+    torch.testing.assert_close(out[3], torch.eye(VOCAB, dtype=torch.float64)[5], rtol=0, atol=1e-9)
+    torch.testing.assert_close(out[0], torch.full_like(out[0], 1 / VOCAB))  # nobody to copy from, whatever its gate
+
+
+def test_nothing_overflows_where_copying_is_sure_or_impossible():
+    votes = Votes(torch.tensor([[1, 1], [2, 0]]), torch.tensor([[0.5, 0.5], [0.0, 0.0]]), torch.tensor([200.0, 200.0]))
+    logits = torch.tensor([[0.0, -300.0, 300.0], [0.0, 0.0, 0.0]], requires_grad=True)
+    out = votes.mix(logits)
+    assert out.isfinite().all() and out[0].argmax() == 1
+    assert math.isclose(out[1, 0].item(), -math.log(3), rel_tol=1e-6)
+    out.sum().backward()
+    assert logits.grad.isfinite().all()
+
+
+def test_sequences_do_not_copy_from_each_other():
+    (one, first), (two, second) = sample(6), sample(4)
+    order = NodeOrder.from_batch(10, torch.tensor([0] * 6 + [1] * 4), None)
+    index = torch.cat([one["index"], two["index"]])
+    grid = order.to_slots(index).view(2, 6, -1)
+    token = order.to_slots(torch.cat([first, second])).view(2, 6)
+    gate = torch.cat([one["gate"], two["gate"]])
+    together = copy_votes(index, Sources(grid, token, order.row, order.rank, order.sizes), one["scale"], gate, 3)
+    logits = torch.cat([one["logits"], two["logits"]])
+    out = together.mix(logits)
+    for part, inputs, tokens in ((slice(0, 6), one, first), (slice(6, 10), two, second)):
+        torch.testing.assert_close(out[part], votes_of(inputs, tokens, 3).mix(inputs["logits"]), rtol=0, atol=1e-12)

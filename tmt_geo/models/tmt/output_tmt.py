@@ -1,0 +1,56 @@
+"""What the TemporalMesh language model returns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+from transformers.utils import ModelOutput
+
+from tmt_geo.models.tmt.cache_tmt import TMTCache
+from tmt_geo.nn.copy_head import CopyMemory
+
+
+@dataclass
+class TMTOutput(ModelOutput):
+    """What :class:`TMTModel` returns. `B` sequences of `S` tokens, `L` layers, `H` heads, `M` anchors, `F` channels.
+
+    For a PyG batch of `N` tokens, read `N` in place of `B, S`.
+
+    Attributes:
+        loss: Cross-entropy of the next tokens, in nats; in training plus the weighted gate loss. Scalar.
+        logits: Scores of the next token, (B, S, V); zero at padding. None in training with `labels`, see `skip_logits`
+            of :meth:`TMTModel.forward`.
+        past_key_values: The cache, with `use_cache`.
+        hidden_states: With `output_hidden_states`: what enters each layer and what leaves the last, L + 1 times
+            (B, S, F).
+        exit_masks: True where a token was frozen when a layer ran, boolean, (L, B, S). Padding is never computed.
+        confidences: The confidence of the gate behind each layer but the last in each token, (L - 1, B, S); frozen
+            tokens keep the one with which they left.
+        graph_edges: Who heard whom in the last layer, (2, E), row 0 the source, row 1 the target, token `s` of
+            sequence `b` numbered `b * S + s`; self-loops left out. With `output_edges` a tuple, one a layer. None with
+            dense attention, and when a cache is continued.
+        memory_state: The anchors that were read, (L, M, F); None without.
+        decay_scalars: Rate of each head's decay, in one over `max_seq_len` tokens, (L, H); None without.
+        gate_loss: The gates' own loss, unweighted, a scalar; None without gates.
+        active_share: Share of the tokens that each layer computed, (L).
+        num_edges: Edges each layer attended over, self edges included, (L).
+        memory: What the copy head remembers, these tokens included: to be handed to the forward that goes on from
+            here. None without a copy head, with a cache, or where sequences differ in length.
+        num_votes: Votes in the copy head, a scalar; None without.
+    """
+
+    loss: Tensor | None = None
+    logits: Tensor | None = None
+    past_key_values: TMTCache | None = None
+    hidden_states: tuple[Tensor, ...] | None = None
+    exit_masks: Tensor | None = None
+    confidences: Tensor | None = None
+    graph_edges: Tensor | tuple[Tensor, ...] | None = None
+    memory_state: Tensor | None = None
+    decay_scalars: Tensor | None = None
+    gate_loss: Tensor | None = None
+    active_share: Tensor | None = None
+    num_edges: Tensor | None = None
+    memory: CopyMemory | None = None
+    num_votes: Tensor | None = None

@@ -1,0 +1,91 @@
+"""Tokens as nodes: of a PyG batch, or of sequences with padding and a cache."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from tmt_geo.models.tmt.cache_tmt import TMTCache
+from tmt_geo.nn.frame import Frame
+from tmt_geo.ops.order import NodeOrder
+
+
+class Tokens(NamedTuple):
+    """The real tokens of an input as nodes.
+
+    Attributes:
+        shape: Shape of the input, (B, S) or (N,).
+        order: Where the nodes stand.
+        place: Where each node stands in the flattened input (N); None if everywhere, in order.
+        slot_time: Time of each slot, in positions.
+    """
+
+    shape: torch.Size
+    order: NodeOrder
+    place: Tensor | None
+    slot_time: Tensor
+
+    def pick(self, x: Tensor) -> Tensor:
+        """The nodes' rows of an input (*shape, ...)."""
+        x = x.flatten(0, len(self.shape) - 1)
+        return x if self.place is None else x[self.place]
+
+    def lay_out(self, x: Tensor, fill=0) -> Tensor:
+        """Rows of nodes (N, ...) in the shape of the input, `fill` at padding."""
+        if self.place is not None:
+            x = x.new_full((self.shape.numel(), *x.shape[1:]), fill).index_copy(0, self.place, x)
+        return x.view(*self.shape, *x.shape[1:])
+
+    @classmethod
+    def from_graphs(cls, x: Tensor, batch: Tensor | None, time: Tensor | None, longest: int) -> Tokens:
+        """Those of a PyG batch, states (N, F).
+
+        Raises:
+            ValueError: If a graph has more than `longest` tokens, or `batch` or `time` does not fit.
+        """
+        order = NodeOrder.from_batch(x.size(0), batch, time, device=x.device)
+        _check_length(order.capacity, longest)
+        return cls(x.shape[:1], order, None, Frame.of(order, time).slot_time.double())
+
+    @classmethod
+    def from_sequences(cls, x: Tensor, attention_mask: Tensor | None, cache: TMTCache | None, longest: int) -> Tokens:
+        """Those of sequences of states (B, S, F), padding left out, behind those in the cache.
+
+        Raises:
+            ValueError: If a sequence has more than `longest` tokens, or the mask does not fit or leaves none.
+        """
+        rows, columns = x.shape[:2]
+        past = 0 if cache is None else cache.get_seq_length()
+        if attention_mask is not None and attention_mask.shape != (rows, past + columns):
+            raise ValueError(
+                f"'attention_mask' must have shape ({rows}, {past + columns}) (got {tuple(attention_mask.shape)})"
+            )
+        mask = None if attention_mask is None else attention_mask[:, past:].bool()
+        if mask is not None and bool(mask.all()):
+            mask = None
+        if cache is None and mask is None:
+            _check_length(columns, longest)
+            order = NodeOrder.uniform(rows, columns, x.device)
+            return cls(x.shape[:2], order, None, order.rank.double())
+
+        full = torch.ones(rows, columns, dtype=torch.bool, device=x.device) if mask is None else mask
+        if not bool(full.any()):
+            raise ValueError("'attention_mask' must leave at least one token (got none)")
+        before = full.new_zeros(rows, dtype=torch.long) if cache is None else cache.lengths(rows, x.device)
+        row = full.nonzero()[:, 0]
+        rank = (before.unsqueeze(1) + full.cumsum(1) - 1)[full]
+        sizes = before + full.sum(1)
+        needed = int(sizes.max())
+        _check_length(needed, longest)  # before the cache is touched: a refused step leaves it as it was
+        capacity = needed if cache is None else cache.admit(full, needed)
+        order = NodeOrder(row, rank, sizes, capacity, packed=False)
+        place = None if mask is None else full.flatten().nonzero().squeeze(1)
+        slot_time = torch.arange(capacity, device=x.device, dtype=torch.double).repeat(rows)
+        return cls(x.shape[:2], order, place, slot_time)
+
+
+def _check_length(length: int, longest: int) -> None:
+    if length > longest:
+        raise ValueError(f"'input_ids' must hold at most max_seq_len = {longest} tokens a sequence (got {length})")

@@ -1,0 +1,125 @@
+"""The copy head: nodes find earlier nodes in the same situation, and copy what followed them."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tmt_geo.ops.copying import Sources, Votes, copy_votes
+from tmt_geo.ops.order import NodeOrder
+
+
+class CopyMemory(NamedTuple):
+    """What a copy head remembers of tokens that came before, the same number for each sequence.
+
+    Attributes:
+        index: Features, detached, shape (B, P, F).
+        token: Tokens, shape (B, P).
+    """
+
+    index: Tensor
+    token: Tensor
+
+    def last(self, length: int) -> CopyMemory:
+        """The latest tokens, at most so many."""
+        start = max(self.token.size(1) - length, 0)
+        return CopyMemory(self.index[:, start:], self.token[:, start:])
+
+    def drop_last(self, count: int) -> CopyMemory:
+        """Forget the latest `count` tokens."""
+        end = max(self.token.size(1) - count, 0)
+        return CopyMemory(self.index[:, :end], self.token[:, :end])
+
+
+class CopyHead(nn.Module):
+    r"""Votes for the next token of each node with the tokens that followed its nearest earlier nodes.
+
+    A neural cache (Grave et al., arXiv:1612.04426) whose index is learned and whose search is that of the mesh; see
+    :mod:`tmt_geo.ops.copying` for the formula. :math:`O(k)` votes a node.
+
+    Args:
+        channels (int): Channels of the final states :math:`F`.
+        k (int, optional): Votes a node. (default: :obj:`32`)
+        index_dim (int, optional): Channels in which nodes are compared. (default: :obj:`32`)
+        scale (float, optional): Factor of the cosines at the start; learned. (default: :obj:`16.`)
+
+    Shapes:
+        - **input:** states :math:`(N, F)`, tokens :math:`(N)`
+        - **output:** :class:`~tmt_geo.ops.copying.Votes` of the nodes, :math:`(N, k)`
+
+    Raises:
+        ValueError: If `k` or `index_dim` is below 1, or `scale` is not positive.
+    """
+
+    def __init__(self, channels: int, k: int = 32, index_dim: int = 32, scale: float = 16.0):
+        super().__init__()
+        if k < 1:
+            raise ValueError(f"'k' must be at least 1 (got {k})")
+        if index_dim < 1:
+            raise ValueError(f"'index_dim' must be at least 1 (got {index_dim})")
+        if not scale > 0:
+            raise ValueError(f"'scale' must be positive (got {scale})")
+        self.channels = channels
+        self.k = k
+        self.initial_scale = scale
+        self.lin_index = nn.Linear(channels, index_dim, bias=False)
+        self.lin_gate = nn.Linear(channels, 1)
+        self.log_scale = nn.Parameter(torch.empty(()))
+        self.reset_parameters()
+
+    def reset_parameters(self):
+        """Draw the weights anew; copying starts with a share of 0.12."""
+        self.lin_index.reset_parameters()
+        self.lin_gate.reset_parameters()
+        nn.init.constant_(self.lin_gate.bias, -2.0)
+        nn.init.constant_(self.log_scale, math.log(self.initial_scale))
+
+    def features(self, x: Tensor) -> Tensor:
+        """In what nodes are compared, of unit length and at least float32: states (N, F) to (N, index_dim)."""
+        z = self.lin_index(x)
+        return F.normalize(z.to(torch.promote_types(z.dtype, torch.float32)), dim=-1, eps=1e-12)
+
+    def forward(
+        self, x: Tensor, token: Tensor, order: NodeOrder, memory: CopyMemory | None = None
+    ) -> tuple[Votes, CopyMemory | None]:
+        """Let earlier nodes vote.
+
+        Args:
+            x (Tensor): Final states, (N, F).
+            token (Tensor): Tokens, (N).
+            order (NodeOrder): Where the nodes stand.
+            memory (CopyMemory, optional): What came before, heard too.
+
+        Returns:
+            tuple[Votes, CopyMemory | None]: The votes, and what to hand on as memory: this memory with these nodes
+            behind it, or None where the sequences differ in length.
+
+        Raises:
+            ValueError: If there is a memory of another number of sequences, or one for sequences of different length.
+        """
+        z = self.features(x)
+        grid = (order.num_graphs, order.capacity)
+        index, tokens = (order.to_slots(part).view(*grid, *part.shape[1:]) for part in (z, token))
+        rank, sizes = order.rank, order.sizes
+        if memory is not None:
+            if not order.packed or memory.token.size(0) != order.num_graphs:
+                raise ValueError(
+                    f"'memory' of {memory.token.size(0)} sequences needs as many of one length, without padding "
+                    f"(got {order.num_graphs} sequences{'' if order.packed else ' of different length'})"
+                )
+            index = torch.cat([memory.index.to(index.dtype), index], dim=1)
+            tokens = torch.cat([memory.token, tokens], dim=1)
+            rank, sizes = rank + memory.token.size(1), sizes + memory.token.size(1)
+        votes = self.vote(x, z, Sources(index, tokens, order.row, rank, sizes))
+        return votes, CopyMemory(index.detach(), tokens) if order.packed else None
+
+    def vote(self, x: Tensor, z: Tensor, sources: Sources) -> Votes:
+        """The votes of the sources for states (N, F) with features (N, index_dim)."""
+        return copy_votes(z, sources, self.log_scale.exp(), self.lin_gate(x).squeeze(-1), self.k)
+
+    def __repr__(self) -> str:
+        return f"{self.__class__.__name__}({self.channels}, k={self.k}, index_dim={self.lin_index.out_features})"

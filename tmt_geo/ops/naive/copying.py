@@ -1,0 +1,39 @@
+"""Copying what followed similar nodes, one node at a time."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from tmt_geo.ops.knn.scores import RECENCY
+
+
+def copy_mixture(logits: Tensor, index: Tensor, token: Tensor, scale: Tensor, gate: Tensor, k: int) -> Tensor:
+    """The definition, for one sequence. Read this to learn the op.
+
+    Args:
+        logits (Tensor): Scores of the next token, shape (S, V).
+        index (Tensor): Features of unit length, shape (S, F).
+        token (Tensor): The tokens, shape (S).
+        scale (Tensor): Factor of the cosines, a scalar.
+        gate (Tensor): Logit of copying, shape (S).
+        k (int): Neighbours that vote.
+
+    Returns:
+        Tensor: Log-probabilities of the next token, shape (S, V).
+    """
+    rows = []
+    for i in range(token.numel()):
+        spoken = logits[i].softmax(0)
+        if i == 0:  # nobody to copy from
+            rows.append(spoken.log())
+            continue
+        likeness = index[:i] @ index[i]
+        near = (likeness.detach() + RECENCY * torch.arange(i)).argsort(descending=True)[:k]
+        vote = (scale * likeness[near]).softmax(0)
+        copied = torch.zeros_like(spoken)
+        for weight, j in zip(vote, near.tolist(), strict=True):
+            copied = copied + weight * torch.eye(spoken.numel(), dtype=spoken.dtype)[token[j + 1]]
+        share = gate[i].sigmoid()
+        rows.append(((1 - share) * spoken + share * copied).log())
+    return torch.stack(rows)
