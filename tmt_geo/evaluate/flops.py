@@ -11,6 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import PreTrainedModel
 
 from tmt_geo.evaluate.forward import measuring, plain_forward
+from tmt_geo.nn.copy_head import CopyMemory
 from tmt_geo.ops.knn import descent, windows
 
 aten = torch.ops.aten
@@ -24,7 +25,8 @@ class FlopReport:
         layers: Matrix products and dense attention outside the vocabulary head, those of a mesh search included.
         head: The product with the vocabulary.
         search: Comparisons of top-k, and of the maxima it is led by: one for each score they were given.
-        edge_attention: Attention over a neighbour table: scores and weighted sums, ``4 * heads * channels`` an edge.
+        edge_attention: Attention over a neighbour table: scores and weighted sums, ``4 * heads * channels`` an edge;
+            and the votes of a copy head, ``2 * copy_dim + 2`` each.
     """
 
     layers: float
@@ -38,7 +40,7 @@ class FlopReport:
         return self.layers + self.head + self.search + self.edge_attention
 
 
-def count_flops(model: PreTrainedModel, input_ids: Tensor) -> FlopReport:
+def count_flops(model: PreTrainedModel, input_ids: Tensor, memory: CopyMemory | None = None) -> FlopReport:
     """Count what one forward pass over ``input_ids`` executes, with ``torch.utils.flop_counter``.
 
     The counter sees matrix products. It is taught here what it does not see or sees too largely:
@@ -49,13 +51,15 @@ def count_flops(model: PreTrainedModel, input_ids: Tensor) -> FlopReport:
     - top-k and maxima, one comparison a score, whether or not the score had been masked;
     - the scores of an approximate search, which are gathered: by formula, for each target all candidates it can have;
     - attention as gather, multiply and sum over a mesh, by formula (for a model that reports ``num_edges`` and whose
-      configuration does not say ``mesh=False``).
+      configuration does not say ``mesh=False``);
+    - the votes of a copy head, by formula: a product of ``copy_dim`` channels and a weighted sum for each.
 
     Element-wise work (norms, activations, softmax, rotary, dropout) is left out for every model alike.
 
     Args:
         model: Any causal language model with an output embedding.
         input_ids: Full rows of tokens (B, S). With early exits the count depends on them, so give real text.
+        memory: What a model with a copy head remembers of the text before; it costs a search.
 
     Raises:
         ValueError: ``input_ids`` is not a matrix, or empty, or the model has no output embedding.
@@ -66,7 +70,7 @@ def count_flops(model: PreTrainedModel, input_ids: Tensor) -> FlopReport:
     if head is None:
         raise ValueError(f"'model' must have an output embedding (got {type(model).__name__})")
     with measuring(model), FlopCounterMode(display=False, custom_mapping=FORMULAS) as counter:
-        out = plain_forward(model, input_ids)
+        out = plain_forward(model, input_ids, memory)
     counts = counter.get_flop_counts()
     head_flops = sum(counts.get(f"{type(model).__name__}.{head}", {}).values())
     search = sum(counts.get("Global", {}).get(operator, 0) for operator in (aten.topk, aten.amax))
@@ -76,7 +80,7 @@ def count_flops(model: PreTrainedModel, input_ids: Tensor) -> FlopReport:
         layers=(matmuls - head_flops) / tokens + _gathered_scores(model, out),
         head=head_flops / tokens,
         search=search / tokens,
-        edge_attention=4 * model.config.hidden_size * _mesh_edges(model, out) / tokens,
+        edge_attention=(4 * model.config.hidden_size * _mesh_edges(model, out) + _votes(model, out)) / tokens,
     )
 
 
@@ -84,6 +88,12 @@ def _mesh_edges(model: PreTrainedModel, out) -> int:
     """Edges attended over by gathering; without a mesh attention is dense, and the counter has seen it."""
     edges = getattr(out, "num_edges", None)
     return int(edges.sum()) if edges is not None and getattr(model.config, "mesh", True) else 0
+
+
+def _votes(model: PreTrainedModel, out) -> int:
+    """Operations of the votes of a copy head."""
+    votes = getattr(out, "num_votes", None)
+    return 0 if votes is None else int(votes) * (2 * model.config.copy_dim + 2)
 
 
 def _gathered_scores(model: PreTrainedModel, out) -> float:

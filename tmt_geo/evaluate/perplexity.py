@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -13,7 +15,8 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
 from tmt_geo.evaluate.flops import count_flops
-from tmt_geo.evaluate.forward import measuring, plain_forward
+from tmt_geo.evaluate.forward import measuring, plain_forward, remembers
+from tmt_geo.nn.copy_head import CopyMemory
 
 FLOP_WINDOWS = 4  # windows of the stream over which operations are counted: exits make them depend on the text
 
@@ -72,6 +75,9 @@ def evaluate_model(
     The first token has nothing before it. It is predicted from ``start_token``, which is put before the stream and not
     scored itself; without one (nor in the model's configuration) it costs ``ln V``, as if drawn uniformly.
 
+    A model that remembers what it has read (a copy head with a memory) reads one window after the other, and hears in
+    each what it remembers of the text before it.
+
     Args:
         model: Any causal language model: ``input_ids`` (B, S) to ``logits`` (B, S, V). Runs on its own device.
         stream: Token ids (N,) of the whole split.
@@ -79,7 +85,7 @@ def evaluate_model(
         bytes: UTF-8 bytes of the split, for ``bits_per_byte``.
         context: Input tokens a window.
         stride: Tokens between windows (default: half of ``context``). At 1 every target has the full context.
-        batch_size: Windows in one forward pass; has no influence on the result.
+        batch_size: Windows in one forward pass; has no influence on the result. One for a model that remembers.
         progress: Show a bar.
         start_token: Default: the configuration's ``bos_token_id``, else its ``eos_token_id``.
 
@@ -101,24 +107,17 @@ def evaluate_model(
     num_targets = tokens.numel() - 1
     context_used = min(context, num_targets)
     scorer = _Scorer(num_layers=getattr(model.config, "num_hidden_layers", 0))
+    sampled = []
     begin = time.perf_counter()
     if num_targets:
-        starts, first = window_starts(num_targets, context_used, stride)
-        offsets = torch.arange(context_used)
-        batches = range(0, starts.numel(), batch_size)
+        windows = window_starts(num_targets, context_used, stride)
+        bar = partial(tqdm, disable=not progress, desc="evaluating", unit="batch")
         with measuring(model):
-            for at in tqdm(batches, disable=not progress, desc="evaluating", unit="batch"):
-                place = starts[at : at + batch_size].unsqueeze(1) + offsets  # [B, S], input places in tokens
-                scored = offsets >= first[at : at + batch_size].unsqueeze(1)  # [B, S]
-                scorer.add(plain_forward(model, tokens[place]), tokens[place + 1], scored)
+            sampled = _score(model, tokens, windows, context_used, batch_size, scorer, bar)
     seconds = time.perf_counter() - begin
     nll += scorer.nll
+    flops = [count_flops(model, *sample) for sample in sampled]
 
-    layers = head = 0.0
-    if num_targets:
-        sample = starts[torch.linspace(0, starts.numel() - 1, min(FLOP_WINDOWS, starts.numel())).long()]
-        flops = count_flops(model, tokens[sample.unsqueeze(1) + offsets])
-        layers, head = flops.total - flops.head, flops.head
     return EvalReport(
         nll=nll,
         tokens_scored=scorer.count + (start_token is None),
@@ -126,8 +125,8 @@ def evaluate_model(
         word_ppl=_exp(nll / words),
         bits_per_byte=nll / (bytes * math.log(2)),
         active_share=scorer.active_share(),
-        flops_per_token=layers,
-        flops_per_token_head=head,
+        flops_per_token=_mean(report.total - report.head for report in flops),
+        flops_per_token_head=_mean(report.head for report in flops),
         context=context,
         stride=stride,
         tokens_per_second=stream.numel() / seconds,
@@ -149,6 +148,28 @@ def window_starts(num_targets: int, context: int, stride: int) -> tuple[Tensor, 
     scored_before = torch.cat([ends.new_zeros(1), ends[:-1]])
     starts = ends - context
     return starts, scored_before - starts
+
+
+def _score(
+    model: PreTrainedModel, tokens: Tensor, windows: tuple[Tensor, Tensor], context: int, batch_size: int,
+    scorer: _Scorer, bar: Callable,
+) -> list[tuple[Tensor, CopyMemory | None]]:  # fmt: skip
+    """Score all windows; return some of them, spread over the stream, with what was remembered before each."""
+    starts, first = windows
+    offsets = torch.arange(context)
+    remembering = remembers(model)
+    samples = set(torch.linspace(0, starts.numel() - 1, min(FLOP_WINDOWS, starts.numel())).long().tolist())
+    memory, sampled = None, []
+    for at in bar(range(0, starts.numel(), 1 if remembering else batch_size)):
+        rows = slice(at, at + (1 if remembering else batch_size))
+        place = starts[rows].unsqueeze(1) + offsets  # [B, S], input places in tokens
+        sampled += [(tokens[place[row : row + 1]], memory) for row in range(place.size(0)) if at + row in samples]
+        out = plain_forward(model, tokens[place], memory)
+        scorer.add(out, tokens[place + 1], offsets >= first[rows].unsqueeze(1))
+        if remembering and at + 1 < starts.numel():
+            overlap = int(starts[at]) + context - int(starts[at + 1])
+            memory = out.memory.drop_last(overlap)
+    return sampled
 
 
 class _Scorer:
@@ -184,6 +205,11 @@ def _start_token(model: PreTrainedModel) -> int | None:
         if token is not None:
             return token[0] if isinstance(token, list) else token
     return None
+
+
+def _mean(values: Iterable[float]) -> float:
+    values = list(values)
+    return sum(values) / len(values) if values else 0.0
 
 
 def _exp(x: float) -> float:
