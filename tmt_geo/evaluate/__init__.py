@@ -1,7 +1,19 @@
-"""Measuring language models: perplexity over a whole split, compute a token, and a peer of the same size."""
+"""Measuring language models: perplexity over a whole split, compute a token, exits by token, and peers of one size."""
 
+from tmt_geo.evaluate.exit_profile import ExitProfile, ExitRow, exit_profile
 from tmt_geo.evaluate.flops import FlopReport, count_flops
-from tmt_geo.evaluate.peers import match_llama
+from tmt_geo.evaluate.peers import PEERS, build_peer, match_llama
 from tmt_geo.evaluate.perplexity import EvalReport, evaluate_model
 
-__all__ = ["EvalReport", "FlopReport", "count_flops", "evaluate_model", "match_llama"]
+__all__ = [
+    "PEERS",
+    "EvalReport",
+    "ExitProfile",
+    "ExitRow",
+    "FlopReport",
+    "build_peer",
+    "count_flops",
+    "evaluate_model",
+    "exit_profile",
+    "match_llama",
+]

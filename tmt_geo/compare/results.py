@@ -1,0 +1,42 @@
+"""Where results are kept: one file a run."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from tmt_geo.compare.suite import Row, Suite
+
+
+def result_file(folder: Path, suite: Suite, row: Row, seed: int) -> Path:
+    """Where the result of a run is kept: ``<folder>/<suite>/<row>-<seed>.json``."""
+    return folder / suite.name / f"{slug(row.name)}-{seed}.json"
+
+
+def slug(name: str) -> str:
+    """A name as part of a file name: small letters, digits and dots, one hyphen between words."""
+    return re.sub(r"[^a-z0-9.]+", "-", name.lower().replace("without", "no")).strip("-")
+
+
+def load(folder: Path, suite: Suite, row: Row, seed: int) -> dict[str, Any] | None:
+    """The result of a run; None if there is none, or one of another plan."""
+    path = result_file(folder, suite, row, seed)
+    result = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+    return result if result is not None and result["plan"] == suite.plan_hash(row) else None
+
+
+def load_results(folder: Path, suite: Suite) -> dict[str, list[dict[str, Any]]]:
+    """The results of all rows that have any, by the name of the row and in the order of the seeds."""
+    found = {row.name: [load(folder, suite, row, seed) for seed in suite.seeds] for row in suite.rows}
+    found = {name: [result for result in runs if result is not None] for name, runs in found.items()}
+    return {name: runs for name, runs in found.items() if runs}
+
+
+def store(path: Path, result: dict[str, Any]) -> None:
+    """Write all or nothing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.part")
+    part.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    part.replace(path)

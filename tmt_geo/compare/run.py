@@ -1,0 +1,257 @@
+"""Run what has no result yet: train, measure, keep."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors.torch import load_model
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from tmt_geo.compare.models import build_model
+from tmt_geo.compare.results import load, result_file, store
+from tmt_geo.compare.suite import Recipe, Row, Suite
+from tmt_geo.data import byte_count, load_text, token_stream, tokenize_blocks, train_tokenizer, word_count
+from tmt_geo.evaluate import evaluate_model
+from tmt_geo.train import TrainConfig, train_model
+from tmt_geo.train.run_folder import HISTORY_FILE, OPTIONS_FILE, checkpoint_folders
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers import TrainerCallback
+
+SPLITS = ("valid", "test")
+LOOK = 160  # blocks of the validation split that the loss curve looks at
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A text as all rows of a suite read it.
+
+    Attributes:
+        name: Its source.
+        blocks: The training split in blocks, in order.
+        look: The first blocks of the validation split.
+        streams: Tokens of the validation and the test split.
+        words: Words of each.
+        bytes: Bytes of each.
+        digest: Of all tokens, twelve hexadecimal digits.
+        start_token: Stands before each split, and is not scored.
+    """
+
+    name: str
+    blocks: Dataset
+    look: Dataset
+    streams: dict[str, Tensor]
+    words: dict[str, int]
+    bytes: dict[str, int]
+    digest: str
+    start_token: int
+
+
+def load_corpus(source: str, recipe: Recipe, **options: Any) -> Corpus:
+    """Read a text and tokenize it with a vocabulary of its training split.
+
+    Args:
+        source: As ``load_text`` takes it: a folder with train.txt, valid.txt and test.txt, or a name of the hub.
+        recipe: Whose vocabulary and blocks these are.
+        **options: Of ``load_text``.
+    """
+    splits = load_text(source, **options)
+    tokenizer = train_tokenizer(splits.train, vocab_size=recipe.vocab_size)
+    blocks = tokenize_blocks(splits.train, tokenizer, recipe.block_size)
+    look = tokenize_blocks(splits.valid, tokenizer, recipe.block_size)
+    streams = {name: token_stream(getattr(splits, name), tokenizer) for name in SPLITS}
+    digest = hashlib.sha256(blocks.with_format("numpy")[:]["input_ids"].tobytes())
+    for stream in streams.values():
+        digest.update(stream.numpy().tobytes())
+    return Corpus(
+        name=Path(source).name,
+        blocks=blocks,
+        look=look.select(range(min(LOOK, len(look)))),
+        streams=streams,
+        words={name: word_count(getattr(splits, name)) for name in SPLITS},
+        bytes={name: byte_count(getattr(splits, name)) for name in SPLITS},
+        digest=digest.hexdigest()[:12],
+        start_token=tokenizer.eos_token_id,
+    )
+
+
+def run_suite(
+    suite: Suite,
+    corpus: Callable[[Recipe], Corpus],
+    out: Path,
+    work: Path,
+    *,
+    rows: Sequence[str] | None = None,
+    seeds: Sequence[int] | None = None,
+    threads: int | None = None,
+    say: Callable[[str], None] = print,
+    callbacks: Callable[[str], Sequence[TrainerCallback]] = lambda name: (),
+) -> int:
+    """Run every row and seed that has no result of the present plan, all rows of a seed before the next seed.
+
+    A run that is cut off goes on from its last checkpoint when it is asked for again. A run that fails is reported on
+    standard error, and the others go on.
+
+    Args:
+        suite: The suite.
+        corpus: Gives the text for a recipe; asked again only where vocabulary or blocks change.
+        out: Folder of the results, see :func:`~tmt_geo.compare.results.result_file`.
+        work: Folder of the runs in flight: checkpoints, which are removed once a result is kept.
+        rows: Names of the rows wanted; all by default.
+        seeds: Seeds wanted; all by default.
+        threads: CPU threads of PyTorch; None leaves them as they are.
+        say: Takes a line for each finished run.
+        callbacks: Gives further callbacks of the Trainer for a run of this name.
+
+    Returns:
+        int: How many runs failed.
+
+    Raises:
+        ValueError: If a row is wanted that the suite does not have.
+    """
+    known = [row.name for row in suite.rows]
+    if strangers := [name for name in rows or () if name not in known]:
+        raise ValueError(f"'rows' must be among {', '.join(known)} (got {strangers[0]!r})")
+    failed, texts = 0, {}
+    for seed in suite.seeds if seeds is None else seeds:
+        for row in suite.rows:
+            if (rows and row.name not in rows) or load(out, suite, row, seed) is not None:
+                continue
+            recipe = suite.recipe_of(row)
+            kind = (recipe.vocab_size, recipe.block_size)
+            try:
+                if kind not in texts:
+                    texts[kind] = corpus(recipe)
+                folder = work / suite.name / result_file(out, suite, row, seed).stem
+                name = f"{suite.name}, {row.name}, seed {seed}"
+                result = run_row(suite, row, seed, texts[kind], folder, threads, callbacks(name))
+            except Exception as error:  # the other rows do not hang on this one
+                print(f"{name}: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+                failed += 1
+                continue
+            store(result_file(out, suite, row, seed), result)
+            shutil.rmtree(folder)
+            plan_file(folder).unlink()
+            say(f"{name}: test word perplexity {result['test_word_ppl']:.1f}")
+    return failed
+
+
+def run_row(
+    suite: Suite,
+    row: Row,
+    seed: int,
+    corpus: Corpus,
+    folder: Path,
+    threads: int | None = None,
+    callbacks: Sequence[TrainerCallback] = (),
+) -> dict[str, Any]:
+    """Train one row with one seed and measure it on both splits, the test split once and last."""
+    begin = time.perf_counter()
+    recipe = suite.recipe_of(row)
+    model = build_model(suite, row, seed)
+    history = _train(model, recipe, seed, corpus, folder, suite.plan_hash(row), threads, callbacks)
+    measured = {}
+    for split in SPLITS:
+        counts = {"words": corpus.words[split], "bytes": corpus.bytes[split], "start_token": corpus.start_token}
+        context = {"context": recipe.block_size, "stride": recipe.stride, "batch_size": recipe.batch_size}
+        measured[split] = evaluate_model(model, corpus.streams[split], **counts, **context)
+    params = model.num_parameters()
+    embeddings = {id(part.weight): part.weight.numel() for part in _embeddings(model)}
+    result: dict[str, Any] = {"suite": suite.name, "row": row.name, "seed": seed, "plan": suite.plan_hash(row)}
+    result |= {"params": params, "params_without_embeddings": params - sum(embeddings.values())}
+    for split, report in measured.items():
+        result |= {f"{split}_word_ppl": report.word_ppl, f"{split}_token_ppl": report.token_ppl}
+        result |= {f"{split}_bits_per_byte": report.bits_per_byte}
+    test = measured["test"]
+    result |= {"flops_per_token": test.flops_per_token, "flops_per_token_head": test.flops_per_token_head}
+    result |= {"active_share": test.active_share, "device": str(model.device), "threads": torch.get_num_threads()}
+    result |= {"steps": recipe.steps, "tokens": recipe.steps * recipe.batch_size * recipe.block_size}
+    result |= {"tokens_scored": {split: report.tokens_scored for split, report in measured.items()}}
+    result |= {"wall_seconds": time.perf_counter() - begin, "peak_memory_mib": peak_memory(model) / 2**20}
+    result |= {"code": code_revision(), "torch": torch.__version__, "data": corpus.name, "data_hash": corpus.digest}
+    result |= {"configuration": asdict(row), "recipe": asdict(recipe), "history": history}
+    return result
+
+
+def plan_file(folder: Path) -> Path:
+    """Where the plan of a run in flight is written down, beside its folder."""
+    return folder.with_name(f"{folder.name}.plan")
+
+
+def _train(
+    model: PreTrainedModel, recipe: Recipe, seed: int, corpus: Corpus, folder: Path, plan: str, threads: int | None,
+    callbacks: Sequence[TrainerCallback],
+) -> list[dict[str, Any]]:  # fmt: skip
+    """Train the model, from its last checkpoint if there is one of this plan, and return the loss curve."""
+    mark = plan_file(folder)
+    if folder.exists() and (not mark.exists() or mark.read_text() != plan):
+        shutil.rmtree(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    mark.write_text(plan)
+    weights = folder / "model.safetensors"
+    if weights.exists() and (folder / HISTORY_FILE).exists():  # trained, but not measured
+        load_model(model, weights, strict=False)
+        return json.loads((folder / HISTORY_FILE).read_text(encoding="utf-8"))
+    resume = bool(checkpoint_folders(folder)) if folder.exists() else False
+    config = TrainConfig(
+        out=folder,
+        steps=recipe.steps,
+        batch_size=recipe.batch_size,
+        block_size=recipe.block_size,
+        learning_rate=recipe.learning_rate,
+        weight_decay=recipe.weight_decay,
+        warmup=recipe.warmup,
+        seed=seed,
+        log_every=max(1, recipe.steps // 40),
+        eval_every=recipe.eval_every,
+        save_every=recipe.save_every if recipe.save_every < recipe.steps else None,
+        keep_checkpoints=1,
+        resume=resume,
+        overwrite=not resume and (folder / OPTIONS_FILE).exists(),
+        streams=True,
+        threads=threads,
+        progress=False,
+    )
+    look = corpus.look if recipe.eval_every else None
+    return train_model(model, None, corpus.blocks, look, config, callbacks=callbacks).history
+
+
+def _embeddings(model: PreTrainedModel) -> list[torch.nn.Module]:
+    parts = (model.get_input_embeddings(), model.get_output_embeddings())
+    return [part for part in parts if part is not None]
+
+
+def peak_memory(model: PreTrainedModel) -> int:
+    """Bytes: the most that the device has allocated, or on a CPU the most that the process has held so far."""
+    if model.device.type == "cuda":
+        return torch.cuda.max_memory_allocated(model.device)
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return 0
+    line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
+    return int(line.split()[1]) * 1024
+
+
+def code_revision() -> str:
+    """The commit of the checkout that the package is in, or the version of the package."""
+    here = Path(__file__).parent
+    done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=False)
+    if done.returncode == 0:
+        return done.stdout.strip()
+    try:
+        return version("tmt_geo")
+    except PackageNotFoundError:
+        return "unknown"

@@ -1,0 +1,122 @@
+"""The suites. Published figures stand in ``claimed`` alone: perplexity, and compute relative to the vanilla row."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from tmt_geo.compare.suite import Recipe, Row, Suite
+
+# About a million parameters outside the embeddings: an ablation takes hours on two CPU cores.
+TINY = Recipe()
+# The published size and length of training, for a CUDA device. (Published: the GPT-2 tokenizer.)
+BASE = Recipe(
+    d_model=512, n_layers=12, n_heads=8, vocab_size=16384, batch_size=16, steps=10_000, learning_rate=3e-4,
+    dropout=0.1, eval_every=1000, save_every=1000,
+)  # fmt: skip
+RECIPES = {"tiny": TINY, "base": BASE}
+
+PLAIN = {"mesh": False, "decay": None, "exit": False, "dual_stream": False, "memory_anchors": 0}
+COPY = {"copy_k": 32, "copy_dim": 32, "copy_memory": 2048}
+FULL = dict(COPY)  # the defaults of TMTConfig, and a copy head
+
+
+def _taken(**change) -> dict:
+    """The full model with something taken away."""
+    return {**FULL, **change}
+
+
+def _mechanisms(mesh: bool = False, decay: bool = False, exit: bool = False) -> dict:
+    """A plain transformer with some of the three mechanisms."""
+    return {**PLAIN, "mesh": mesh, "decay": "log" if decay else None, "exit": exit}
+
+
+ABLATION = Suite(
+    name="ablation",
+    about="What each mechanism does: mesh x decay x exits in a plain transformer, then the full model with one part "
+    "taken away.",
+    rows=(
+        Row("vanilla", options=_mechanisms(), claimed=(42.1, 1.00)),
+        Row("full", options=FULL),
+        Row("mesh", options=_mechanisms(mesh=True), claimed=(37.8, 0.62)),
+        Row("decay", options=_mechanisms(decay=True), claimed=(40.3, 0.98)),
+        Row("exit", options=_mechanisms(exit=True), claimed=(39.6, 0.51)),
+        Row("mesh + decay", options=_mechanisms(mesh=True, decay=True), claimed=(34.2, 0.61)),
+        Row("mesh + exit", options=_mechanisms(mesh=True, exit=True), claimed=(35.1, 0.50)),
+        Row("decay + exit", options=_mechanisms(decay=True, exit=True), claimed=(37.0, 0.50)),
+        Row("mesh + decay + exit", options=_mechanisms(True, True, True), claimed=(29.4, 0.48)),
+        Row("full without copy head", options=_taken(copy_k=0)),
+        Row("full without memory", options=_taken(copy_memory=0)),
+        Row("full without mesh", options=_taken(mesh=False)),
+        Row("full without exits", options=_taken(exit=False)),
+        Row("full without decay", options=_taken(decay=None)),
+        Row("full without dual stream", options=_taken(dual_stream=False)),
+        Row("full without anchors", options=_taken(memory_anchors=0)),
+        Row("full without temporal edges", options=_taken(window=0)),
+        Row("full without shift", options=_taken(shift=False)),
+    ),
+    recipe=TINY,
+    full=FULL,
+)
+
+PEERS = Suite(
+    name="peers",
+    about="Models of the transformers library beside the full model, and vanilla with the same copy head.",
+    rows=(
+        Row("llama", family="llama"),
+        Row("full", options=FULL),
+        Row("llama with copy head", family="llama", options=COPY),
+        Row("depth-adaptive without mesh", options=_mechanisms(exit=True)),
+        Row("gpt2", family="gpt2"),
+        Row("mistral, window of 16", family="mistral", options={"keys": 16}),
+        Row("mixtral", family="mixtral"),
+        Row("mamba2", family="mamba2"),
+        Row("mamba", family="mamba"),
+        Row("rwkv", family="rwkv"),
+        Row("deepseek, 16 keys", family="deepseek", options={"keys": 16}),
+        Row("bigbird, original_full", family="bigbird"),
+    ),
+    recipe=TINY,
+    full=FULL,
+    baseline="llama",
+    seeds=(42,),
+)
+
+TUNING = Suite(
+    name="tuning",
+    about="Vanilla's recipe, chosen on the validation split before anything is compared: the learning rate, and "
+    "whether more layers help. The same rates for the full model.",
+    rows=(
+        *(
+            Row(f"llama, {layers} layers, rate {rate:g}", family="llama", options={"params": params},
+                recipe={"n_layers": layers, "learning_rate": rate}, matched=False)
+            for layers, params in ((4, 2_046_354), (2, 1_548_000))
+            for rate in (2e-3, 4e-3, 8e-3)
+        ),
+        *(Row(f"full, rate {rate:g}", options=FULL, recipe={"learning_rate": rate}) for rate in (2e-3, 4e-3, 8e-3)),
+    ),
+    recipe=TINY,
+    full=FULL,
+    baseline="llama, 4 layers, rate 0.002",
+    seeds=(42,),
+)  # fmt: skip
+
+# Long enough for vanilla's validation loss to stop falling, as its curve must show.
+TO_THE_END = replace(TINY, steps=6000, dropout=0.1, eval_every=500, save_every=500)
+
+PUSH = Suite(
+    name="push",
+    about="Trained until vanilla's validation loss has stopped falling: the full model, vanilla, vanilla with the "
+    "same copy head, and a vanilla cut down to the full model's operations.",
+    rows=(
+        Row("llama", family="llama"),
+        Row("full", options=FULL),
+        Row("llama with copy head", family="llama", options=COPY),
+        Row("llama of the full model's operations", family="llama", options={"params": 1_580_000}, matched=False,
+            recipe={"n_layers": 2}),
+    ),
+    recipe=TO_THE_END,
+    full=FULL,
+    baseline="llama",
+)  # fmt: skip
+
+SUITES = {suite.name: suite for suite in (ABLATION, PEERS, TUNING, PUSH)}

@@ -1,0 +1,189 @@
+"""Peers of a given size: the width that meets the parameters, initialisation and dropout."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from operator import attrgetter
+
+import torch
+import torch.nn.functional as F
+import transformers
+from torch import Tensor, nn
+from transformers import LlamaForCausalLM, PreTrainedModel
+
+from tmt_geo.evaluate.peers.families import FAMILIES, Family, Sizes
+
+TOLERANCE = 0.01
+
+
+def build_peer(
+    name: str,
+    params: int,
+    *,
+    vocab_size: int,
+    d_model: int,
+    n_layers: int,
+    n_heads: int,
+    max_seq_len: int,
+    dropout: float = 0.0,
+    tie: bool = True,
+    keys: int = 16,
+    scale_init: bool = True,
+) -> PreTrainedModel:
+    """Build a causal language model of the library with as many parameters as asked for.
+
+    ============  ==================================================================  ==============================
+    name          what it is                                                          parameters are met by
+    ============  ==================================================================  ==============================
+    ``llama``     rotary positions, gated feed-forward networks                       their width
+    ``qwen3``     the same with normalised queries and keys                           the same
+    ``gpt2``      learned positions, LayerNorm, biases                                the same
+    ``mistral``   a Llama that attends to the last ``keys`` tokens alone              the same
+    ``mixtral``   a Llama with 8 experts, 2 of them a token                           the width of the experts
+    ``deepseek``  latent attention (V3.2) to the ``keys`` tokens that an index finds  the width as above, no experts
+    ``bigbird``   BERT as a decoder: dense attention, normalised after each addition  the same
+    ``mamba``     selective state spaces, scanned token by token                      expansion, then size of the state
+    ``mamba2``    state spaces by matrix products, ``n_heads`` a unit of expansion    the same
+    ``rwkv``      RWKV-4, recurrent; no heads                                         the width of its channel mixing
+    ============  ==================================================================  ==============================
+
+    All are causal. Positions are limited to ``max_seq_len`` where the family has any. The index of ``deepseek`` stays
+    as it was drawn: the library's class runs it without gradients and has no loss for it, so what is selected is a
+    random projection's choice. The loss of ``mixtral`` contains a thousandth of the loss that balances its experts.
+    ``mistral`` and ``deepseek`` compute all pairs and mask, on a CPU at least, and ``count_flops`` charges what they
+    compute; it does not see the recurrences of ``mamba`` (see :func:`scan_flops`) and ``rwkv``.
+
+    The initialisation is the library's own, but for the weights that make what a layer adds to the residual stream:
+    these are divided by the square root of the number of such additions, so that its variance does not grow with
+    depth (GPT-2 does so itself, BigBird normalises it). Seed before the call.
+
+    Args:
+        name: The family, one of ``PEERS``.
+        params: Parameters wanted, shared weights counted once (``model.num_parameters()``).
+        vocab_size: Tokens.
+        d_model: Channels.
+        n_layers: Layers.
+        n_heads: Heads; each needs an even number of channels, which rotary positions turn in pairs.
+        max_seq_len: Positions.
+        dropout: Probability of dropout in training, at the same places in every family: the embedding, and what each
+            attention, feed-forward network or mixer adds to the residual stream. Attention weights and hidden units
+            are never dropped. Where the library has no such option hooks do it, which are not saved.
+        tie: Whether the vocabulary head shares the embedding.
+        keys: Tokens that a token attends to in ``mistral`` and ``deepseek``, itself included.
+        scale_init: Whether to draw the ends of the branches smaller with depth; False leaves the library's own.
+
+    Returns:
+        The model, within 1 % of ``params``.
+
+    Raises:
+        ValueError: The name is unknown, a size is below one, ``n_heads`` does not fit ``d_model``, ``dropout`` is no
+            probability, no width comes within 1 %, or ``rwkv`` is to have a single layer.
+    """
+    if name not in FAMILIES:
+        raise ValueError(f"'name' must be one of {', '.join(FAMILIES)} (got {name!r})")
+    family = FAMILIES[name]
+    sizes = Sizes(vocab_size, d_model, n_layers, n_heads, max_seq_len, keys)
+    _check(name, family, sizes, dropout)
+    width, expand = _match(family, sizes, params, tie)
+    model = _new(family, sizes, width, expand, tie, dropout)
+    if scale_init:
+        _shrink_branch_ends(model, family)
+    if dropout > 0 and not family.dropout:
+        model.get_input_embeddings().register_forward_hook(partial(_drop_output, dropout))
+        for branch in _of_layers(model, family, family.branches):
+            branch.register_forward_hook(partial(_drop_output, dropout))
+    return model
+
+
+def match_llama(
+    params: int,
+    *,
+    vocab_size: int,
+    d_model: int,
+    n_layers: int,
+    n_heads: int,
+    max_seq_len: int,
+    tie: bool = True,
+    dropout: float = 0.0,
+) -> LlamaForCausalLM:
+    """Build the library's Llama with as many parameters as asked for: :func:`build_peer` of ``"llama"``."""
+    return build_peer(
+        "llama",
+        params,
+        vocab_size=vocab_size,
+        d_model=d_model,
+        n_layers=n_layers,
+        n_heads=n_heads,
+        max_seq_len=max_seq_len,
+        tie=tie,
+        dropout=dropout,
+    )
+
+
+def _check(name: str, family: Family, sizes: Sizes, dropout: float) -> None:
+    for field, size in vars(sizes).items():
+        if size < 1:
+            raise ValueError(f"'{field}' must be at least 1 (got {size})")
+    if sizes.n_layers < family.least_layers:
+        raise ValueError(f"'n_layers' must be at least {family.least_layers} for {name} (got {sizes.n_layers})")
+    if sizes.d_model % (2 * sizes.n_heads):
+        raise ValueError(f"'n_heads' must split d_model={sizes.d_model} into even heads (got {sizes.n_heads})")
+    if not 0 <= dropout < 1:
+        raise ValueError(f"'dropout' must lie in [0, 1) (got {dropout})")
+
+
+def _match(family: Family, sizes: Sizes, params: int, tie: bool) -> tuple[int, int]:
+    """Width and expansion that come nearest to ``params``."""
+    expand = 1
+    width, reached, narrow, step = _nearest(family, sizes, params, expand, tie)
+    if family.least_width:
+        while (wider := _nearest(family, sizes, params, expand + 1, tie))[0] >= family.least_width:
+            expand += 1
+            width, reached, _, step = wider
+    if width < 1 or abs(reached - params) > TOLERANCE * params:
+        raise ValueError(
+            f"'params' cannot be met within 1 % at d_model={sizes.d_model}, n_layers={sizes.n_layers}, "
+            f"vocab_size={sizes.vocab_size}: the smallest {family.model} has {narrow} and each step of "
+            f"{family.width} adds {step} (got {params})"
+        )
+    return width, expand
+
+
+def _nearest(family: Family, sizes: Sizes, params: int, expand: int, tie: bool) -> tuple[int, int, int, int]:
+    """The width that comes nearest, the parameters it has, those of the narrowest, and those that a step adds."""
+    with torch.device("meta"):
+        narrow, wider = (_new(family, sizes, width, expand, tie, 0.0).num_parameters() for width in (1, 2))
+    step = wider - narrow
+    steps = round((params - narrow) / step)
+    return 1 + steps, narrow + steps * step, narrow, step
+
+
+def _new(family: Family, sizes: Sizes, width: int, expand: int, tie: bool, dropout: float) -> PreTrainedModel:
+    cls = getattr(transformers, family.model)
+    options = family.settings(sizes, width, expand) | dict.fromkeys(family.dropout, dropout)
+    # The classes assume special tokens of another vocabulary.
+    special = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"))
+    model = cls(cls.config_class(vocab_size=sizes.vocab_size, tie_word_embeddings=tie, **special, **options))
+    if family.finish is not None:
+        family.finish(model)
+    return model
+
+
+def _of_layers(model: PreTrainedModel, family: Family, paths: tuple[str, ...]) -> Iterator[nn.Module | Tensor]:
+    """What lies at the paths in each of the layers."""
+    for layer in attrgetter(family.layers)(model):
+        for path in paths:
+            yield attrgetter(path)(layer)
+
+
+@torch.no_grad()
+def _shrink_branch_ends(model: PreTrainedModel, family: Family) -> None:
+    ends = list(_of_layers(model, family, family.ends))
+    for weight in ends:
+        weight.mul_(len(ends) ** -0.5)
+
+
+# A function of the module, not a closure: a model that carries it can be copied and pickled.
+def _drop_output(probability: float, module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> Tensor:
+    return F.dropout(output, probability, module.training)
