@@ -7,9 +7,13 @@ import pytest
 from benchmarks import levers
 from benchmarks.graphs import results as graphs
 from benchmarks.graphs.__main__ import SUITES
+from benchmarks.quality import readme as quality
 from benchmarks.readme import shown
 from benchmarks.speed import results as speed
 from benchmarks.speed.__main__ import ROWS
+from tmt_geo.compare import SUITES as SUITES_OF_MODELS
+from tmt_geo.compare import result_file
+from tmt_geo.compare.suites import RECIPES, at_size
 
 
 def test_the_table_of_levers_is_that_of_the_results():
@@ -74,3 +78,24 @@ def test_results_of_graphs_are_rows_of_the_benchmark_in_its_present_protocol():
         else:
             for fold, run in enumerate(done["runs"]):
                 assert run["valid"] == max(trial["valid"][fold] for trial in done["trials"])
+
+
+def test_the_tables_of_quality_are_those_of_the_results():
+    assert shown(quality.MARKS) == quality.sections(quality.RESULTS)
+
+
+def test_results_of_quality_are_runs_of_the_suites_in_their_present_plan():
+    sized = [at_size(suite, size) for suite in SUITES_OF_MODELS.values() for size in RECIPES]
+    known = {
+        result_file(quality.RESULTS, suite, row, seed): (suite, row, seed)
+        for suite in sized
+        for row in suite.rows
+        for seed in suite.seeds
+    }
+    for path in quality.RESULTS.rglob("*.json"):
+        suite, row, seed = known[path]
+        done = json.loads(path.read_text(encoding="utf-8"))
+        assert done["plan"] == suite.plan_hash(row), f"{path.name} is of another plan: run the row anew"
+        assert (done["suite"], done["row"], done["seed"]) == (suite.name, row.name, seed)
+        assert done["data"] == "wikitext-2" and done["steps"] == suite.recipe_of(row).steps
+        assert all(step["loss"] == step["loss"] for step in done["history"] if "loss" in step), f"{path.name}: NaN"

@@ -9,7 +9,7 @@ def test_help_needs_no_heavy_library():
         "import sys\n"
         "from typer.testing import CliRunner\n"
         "from tmt_geo.cli import app\n"
-        "for command in ([], ['train'], ['evaluate'], ['generate'], ['demo']):\n"
+        "for command in ([], ['train'], ['evaluate'], ['generate'], ['demo'], ['compare']):\n"
         "    assert CliRunner().invoke(app, [*command, '--help']).exit_code == 0, command\n"
         "heavy = {'torch', 'transformers', 'datasets', 'plotly', 'torch_geometric'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
@@ -24,7 +24,7 @@ def test_python_dash_m_is_the_command():
     assert result.stderr.startswith("tmt-geo: error: ") and "--graph-q" in result.stderr
 
 
-@pytest.mark.parametrize("command", ["train", "evaluate", "generate", "demo"])
+@pytest.mark.parametrize("command", ["train", "evaluate", "generate", "demo", "compare"])
 def test_every_command_is_listed(tmt, command):
     assert command in tmt("--help").stdout
 

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from tmt_geo.cli.compare import compare
 from tmt_geo.cli.demo import demo
 from tmt_geo.cli.errors import OneLineErrors
 from tmt_geo.cli.evaluate import evaluate
@@ -26,6 +27,7 @@ app.command(name="demo")(demo)
 app.command(name="train")(train)
 app.command(name="evaluate")(evaluate)
 app.command(name="generate")(generate)
+app.command(name="compare")(compare)
 
 
 def _print_version(wanted: bool) -> None:

@@ -40,3 +40,19 @@ def store(path: Path, result: dict[str, Any]) -> None:
     part = path.with_name(f"{path.name}.part")
     part.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     part.replace(path)
+
+
+def check_data(folder: Path, suite: Suite, data: str) -> None:
+    """Refuse to put results on one text beside those on another.
+
+    Args:
+        folder: Of the results.
+        suite: The suite.
+        data: The source of the text, whose last part is its name.
+
+    Raises:
+        ValueError: If the folder holds results of the suite on another text.
+    """
+    for runs in load_results(folder, suite).values():
+        if runs[0]["data"] != Path(data).name:
+            raise ValueError(f"'out' holds results on {runs[0]['data']!r}; choose another folder (got {data!r})")

@@ -120,3 +120,14 @@ PUSH = Suite(
 )  # fmt: skip
 
 SUITES = {suite.name: suite for suite in (ABLATION, PEERS, TUNING, PUSH)}
+
+
+def at_size(suite: Suite, size: str) -> Suite:
+    """A suite as it stands (``"tiny"``), or with the base recipe and a name of its own.
+
+    Raises:
+        ValueError: If there is no such size.
+    """
+    if size not in RECIPES:
+        raise ValueError(f"'size' must be one of {', '.join(RECIPES)} (got {size!r})")
+    return suite if size == "tiny" else replace(suite, name=f"{suite.name}-{size}", recipe=RECIPES[size])

@@ -1,0 +1,44 @@
+import json
+
+import pytest
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Enough for one batch of eight blocks of 256 tokens."""
+    out = tmp_path_factory.mktemp("corpus")
+    for name, lines in (("train", 400), ("valid", 30), ("test", 30)):
+        text = "".join(f"{name} {i} of {i * i} jumps over {7 * i % 11} lazy dogs .\n" for i in range(lines))
+        (out / f"{name}.txt").write_text(text, encoding="utf-8")
+    return out
+
+
+def test_a_row_is_run_and_told_of(tmt, folder, tmp_path):
+    arguments = ["compare", "ablation", "--data", folder, "--row", "vanilla", "--seed", 42, "--steps", 1]
+    arguments += ["--out", tmp_path / "out", "--work", tmp_path / "work", "--threads", 1]
+    result = tmt(*arguments)
+    assert result.exit_code == 0, result.output
+    assert "ablation-1-steps, vanilla, seed 42: test word perplexity" in result.stdout
+    done = json.loads((tmp_path / "out" / "ablation-1-steps" / "vanilla-42.json").read_text())
+    assert f"| vanilla | {done['params']:,} |" in result.stdout and "| full | not run |" in result.stdout
+    page = (tmp_path / "out" / "ablation-1-steps" / "figure.html").read_text()
+    assert "word perplexity, test split" in page
+    again = tmt(*arguments, "--report")
+    assert again.exit_code == 0 and "seed 42" not in again.stdout and "| vanilla |" in again.stdout
+
+
+def test_nothing_to_report_is_said(tmt, tmp_path):
+    result = tmt("compare", "peers", "--report", "--out", tmp_path)
+    assert result.exit_code == 1 and "no results in" in result.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["ablatoin"], "must be one of ablation, peers, tuning, push"),
+        (["ablation", "--size", "huge"], "must be one of tiny, base"),
+        (["ablation", "--row", "vanila", "--data", "embedded"], "must be among vanilla"),
+    ],
+)
+def test_what_does_not_exist_is_named(refused, tmp_path, arguments, message):
+    assert message in refused("compare", *arguments, "--out", tmp_path / "out", "--work", tmp_path / "work")

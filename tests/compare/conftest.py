@@ -1,0 +1,28 @@
+"""A suite so small that a run takes a second, and a text to train it on."""
+
+from dataclasses import replace
+
+import pytest
+
+from tmt_geo.compare import Recipe, load_corpus
+from tmt_geo.compare.suites import ABLATION
+
+MICRO = Recipe(
+    d_model=16, n_layers=2, n_heads=2, vocab_size=300, block_size=16, batch_size=2, steps=6, stride=16, save_every=2
+)
+
+
+@pytest.fixture
+def suite():
+    wanted = ("vanilla", "full", "mesh", "decay", "exit", "mesh + decay + exit")
+    rows = tuple(row for row in ABLATION.rows if row.name in wanted)
+    return replace(ABLATION, rows=rows, recipe=MICRO, seeds=(1, 2))
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("text")
+    for name, lines in (("train", 120), ("valid", 12), ("test", 15)):
+        text = "\n".join(f"{name} line {n % 13} says word{n % 7} and word{n % 5}" for n in range(lines))
+        (folder / f"{name}.txt").write_text(text)
+    return load_corpus(str(folder), MICRO)

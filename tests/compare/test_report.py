@@ -1,0 +1,79 @@
+"""Tables, figure and superadditivity, from results made by hand."""
+
+import json
+import math
+
+import pytest
+
+from tmt_geo.compare.report import Mean, figure, section, superadditivity, table
+from tmt_geo.compare.results import result_file
+
+PPL = {"vanilla": 100.0, "full": 60.0, "mesh": 96.0, "decay": 99.0, "exit": 103.0, "mesh + decay + exit": 95.0}
+
+
+@pytest.fixture
+def folder(suite, tmp_path):
+    def put(names=tuple(PPL), seeds=(1, 2), **change):
+        for row in suite.rows:
+            for seed in seeds if row.name in names else ():
+                ppl = PPL[row.name] + 2 * (seed - 1) * (row.name != "vanilla")
+                result = {"plan": suite.plan_hash(row), "seed": seed, "params": 1000, "data": "x"}
+                result |= {"params_without_embeddings": 600, "valid_word_ppl": ppl + 1, "test_word_ppl": ppl}
+                result |= {"test_bits_per_byte": 1.5, "flops_per_token": 2e6, "flops_per_token_head": 1e6}
+                result |= {"active_share": [1.0, 0.5]} | change.get(row.name, {})
+                path = result_file(tmp_path, suite, row, seed)
+                path.parent.mkdir(exist_ok=True)
+                path.write_text(json.dumps(result))
+        return tmp_path
+
+    return put
+
+
+def cells(text, row):
+    line = next(line for line in text.splitlines() if line.startswith(f"| {row} |"))
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def test_table_has_means_errors_and_ratios(suite, folder):
+    text = table(suite, folder(full={"flops_per_token": 1e6}))
+    assert cells(text, "full")[1:] == [
+        "1,000", "600", "62.0 +- 1.0", "61.0 +- 1.0", "0.61", "1.500 +- 0.000", "1.00", "0.50", "1.00", "0.75", "2",
+        "-", "-",
+    ]  # fmt: skip
+    assert cells(text, "mesh")[-2:] == ["37.8", "0.62"]
+    assert cells(text, "vanilla")[5] == "1.00"
+    head = cells(text, "row")
+    assert head[-2:] == ["claimed: ppl", "claimed: compute"] and len(head) == len(cells(text, "full"))
+
+
+def test_what_was_not_run_says_so(suite, folder):
+    text = table(suite, folder(names=("full",), seeds=(2,)))
+    assert cells(text, "mesh")[1] == "not run"
+    assert cells(text, "full")[4:6] == ["62.0", "-"]  # no error of one seed, no ratio without the baseline
+    assert superadditivity(suite, folder(names=("full",))) == ""
+
+
+def test_nothing_is_said_of_nothing(suite, tmp_path):
+    assert section(suite, tmp_path) == ""
+    with pytest.raises(ValueError, match="'folder' must hold results"):
+        figure(suite, tmp_path)
+
+
+def test_superadditivity_is_computed_from_the_rows(suite, folder):
+    """By hand: seed 1 gains 4 + 1 - 3 = 2 alone and 5 together; seed 2, whose rows lose two each, -4 and 3."""
+    text = superadditivity(suite, folder())
+    assert "2 seeds: mesh 3.0 +- 1.0, decay 0.0 +- 1.0, exit -4.0 +- 1.0, which add up to -1.0 +- 3.0" in text
+    assert "all three together 4.0 +- 1.0, more than the sum" in text
+
+
+def test_figure_has_a_marker_a_row_where_the_results_say(suite, folder):
+    drawn = figure(suite, folder())
+    (scatter,) = drawn.data
+    assert list(scatter.text) == [row.name for row in suite.rows]
+    assert scatter.y[list(scatter.text).index("full")] == 61.0 and set(scatter.x) == {2.0}
+    assert scatter.error_y.array[list(scatter.text).index("full")] == pytest.approx(1.0)
+
+
+def test_mean():
+    assert Mean.of([3.0]) == Mean(3.0, None)
+    assert Mean.of([1.0, 2.0, 3.0]).error == pytest.approx(1 / math.sqrt(3))

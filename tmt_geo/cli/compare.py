@@ -1,0 +1,71 @@
+"""``tmt-geo compare``: models side by side, one resumable run after the other."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tmt_geo.cli.options import DataConfig
+from tmt_geo.cli.screen import say
+
+
+def compare(
+    suite: Annotated[str, typer.Argument(help="Which comparison: ablation, peers, tuning or push.")],
+    data: Annotated[
+        str, typer.Option(help="A folder with train.txt, valid.txt and test.txt, or a data set of the hub.")
+    ] = "Salesforce/wikitext",
+    data_config: DataConfig = None,
+    out: Annotated[Path, typer.Option(help="Folder of the results, one JSON file a run.")] = Path("runs/quality"),
+    work: Annotated[Path, typer.Option(help="Folder of the runs in flight, with their checkpoints.")] = Path(
+        "runs/compare"
+    ),
+    rows: Annotated[list[str] | None, typer.Option("--row", help="Only this row; may be given again.")] = None,
+    seeds: Annotated[list[int] | None, typer.Option("--seed", help="Only this seed; may be given again.")] = None,
+    size: Annotated[str, typer.Option(help="tiny (two CPU cores) or base (a CUDA device).")] = "tiny",
+    steps: Annotated[int | None, typer.Option(min=1, help="Train for so many steps, to try it out.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
+    report: Annotated[
+        bool, typer.Option("--report", help="Run nothing: print what there is, write the figure.")
+    ] = False,
+) -> None:
+    """Train and measure every row of a suite that has no result yet, and print the table.
+
+    Finished runs are kept and never repeated; one that was cut off goes on from its last checkpoint. The table and the
+    figure (perplexity against measured operations) are written beside the results.
+    """
+    from tmt_geo.cli.progress import OneLineProgress
+    from tmt_geo.compare import SUITES, load_corpus, run_suite
+    from tmt_geo.compare.report import figure, section
+    from tmt_geo.compare.results import check_data
+    from tmt_geo.compare.suites import at_size
+    from tmt_geo.viz import save_figure
+
+    if suite not in SUITES:
+        raise ValueError(f"'suite' must be one of {', '.join(SUITES)} (got {suite!r})")
+    chosen = at_size(SUITES[suite], size)
+    if steps is not None:
+        # under a name of its own, so that a trial never takes the place of a result
+        name = f"{chosen.name}-{steps}-steps"
+        chosen = replace(chosen, name=name, recipe=replace(chosen.recipe, steps=steps))
+    if data == "Salesforce/wikitext" and data_config is None:
+        data_config = "wikitext-2-v1"
+    failed = 0
+    if not report:
+        check_data(out, chosen, data)
+        failed = run_suite(
+            chosen, lambda recipe: load_corpus(data, recipe, config_name=data_config), out, work,
+            rows=rows, seeds=seeds, threads=threads, say=say, callbacks=lambda name: [OneLineProgress(name)],
+        )  # fmt: skip
+    text = section(chosen, out)
+    if not text:
+        say(f"no results in {out / chosen.name}")
+        raise typer.Exit(1)
+    say(text)
+    page = save_figure(figure(chosen, out), out / chosen.name / "figure.html")
+    (out / chosen.name / "table.md").write_text(text + "\n", encoding="utf-8")
+    say(f"written: {page}")
+    if failed:
+        raise typer.Exit(1)

@@ -1,0 +1,176 @@
+"""Results as a table in Markdown, as a figure, and the claim of superadditivity on our own rows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tmt_geo.compare.results import load_results
+from tmt_geo.compare.suite import Row, Suite
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
+SINGLE = ("mesh", "decay", "exit")
+TOGETHER = "mesh + decay + exit"
+
+
+@dataclass(frozen=True)
+class Mean:
+    """A figure over seeds.
+
+    Attributes:
+        value: Its mean.
+        error: The standard error of the mean; None of a single seed.
+    """
+
+    value: float
+    error: float | None
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Mean:
+        """The mean of these figures."""
+        mean = sum(values) / len(values)
+        if len(values) == 1:
+            return cls(mean, None)
+        variance = sum((value - mean) ** 2 for value in values) / (len(values) - 1)
+        return cls(mean, math.sqrt(variance / len(values)))
+
+    def say(self, digits: int) -> str:
+        """The mean, and its error where there is one."""
+        return f"{self.value:.{digits}f}" + ("" if self.error is None else f" +- {self.error:.{digits}f}")
+
+
+def mean_of(runs: Sequence[dict[str, Any]], key: str) -> Mean:
+    """The mean of one key of some results."""
+    return Mean.of([run[key] for run in runs])
+
+
+def table(suite: Suite, folder: Path) -> str:
+    """All rows of a suite in Markdown, those without results as "not run"; nothing where no row has any.
+
+    Perplexities are word-level; ``against`` is relative to the suite's baseline, over the seeds that both have.
+    """
+    results = load_results(folder, suite)
+    if not results:
+        return ""
+    claimed = any(row.claimed for row in suite.rows)
+    against = f"against {suite.baseline}"
+    head = ["row", "parameters", "of which not embeddings", "valid ppl", "test ppl", against, "test bits per byte"]
+    head += ["MFLOP a token, layers", against, "head", "active share", "seeds"]
+    head += ["claimed: ppl", "claimed: compute"] * claimed
+    lines = [f"| {' | '.join(head)} |", "| --- " * len(head) + "|"]
+    for row in suite.rows:
+        cells = [row.name, *_cells(row, results, suite.baseline)]
+        if claimed:
+            cells += [f"{row.claimed[0]:.1f}", f"{row.claimed[1]:.2f}"] if row.claimed else ["-", "-"]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _cells(row: Row, results: dict[str, list[dict[str, Any]]], baseline: str) -> list[str]:
+    if row.name not in results:
+        return ["not run", *["-"] * 10]
+    runs = results[row.name]
+    active = Mean.of([sum(run["active_share"]) / len(run["active_share"]) for run in runs])
+    return [
+        f"{runs[0]['params']:,}",
+        f"{runs[0]['params_without_embeddings']:,}",
+        mean_of(runs, "valid_word_ppl").say(1),
+        mean_of(runs, "test_word_ppl").say(1),
+        _ratio(runs, results.get(baseline, []), "test_word_ppl"),
+        mean_of(runs, "test_bits_per_byte").say(3),
+        f"{mean_of(runs, 'flops_per_token').value / 1e6:.2f}",
+        _ratio(runs, results.get(baseline, []), "flops_per_token"),
+        f"{mean_of(runs, 'flops_per_token_head').value / 1e6:.2f}",
+        f"{active.value:.2f}",
+        str(len(runs)),
+    ]
+
+
+def ratios(runs: Sequence[dict[str, Any]], base: Sequence[dict[str, Any]], key: str) -> dict[int, float]:
+    """A figure relative to that of the baseline, for each seed that both have."""
+    of = {run["seed"]: run[key] for run in base}
+    return {run["seed"]: run[key] / of[run["seed"]] for run in runs if run["seed"] in of}
+
+
+def _ratio(runs: Sequence[dict[str, Any]], base: Sequence[dict[str, Any]], key: str) -> str:
+    found = ratios(runs, base, key)
+    return Mean.of(list(found.values())).say(2).split(" +-")[0] if found else "-"
+
+
+def superadditivity(suite: Suite, folder: Path) -> str:
+    """What mesh, decay and exits gain alone, added up, and what they gain together, in test perplexity.
+
+    Published: 4.3 + 1.8 + 2.5 = 8.6 alone and 12.7 together. Over the seeds that all five rows have; nothing where
+    there are none.
+    """
+    results = load_results(folder, suite)
+    names = ("vanilla", *SINGLE, TOGETHER)
+    if any(name not in results for name in names):
+        return ""
+    by_seed = {name: {run["seed"]: run["test_word_ppl"] for run in results[name]} for name in names}
+    seeds = sorted(set.intersection(*(set(found) for found in by_seed.values())))
+    if not seeds:
+        return ""
+    gain = {
+        name: Mean.of([by_seed["vanilla"][seed] - by_seed[name][seed] for seed in seeds])
+        for name in (*SINGLE, TOGETHER)
+    }
+    alone = Mean.of([sum(by_seed["vanilla"][seed] - by_seed[name][seed] for name in SINGLE) for seed in seeds])
+    parts = ", ".join(f"{name} {gain[name].say(1)}" for name in SINGLE)
+    more = "more" if gain[TOGETHER].value > alone.value else "less"
+    over = f"{len(seeds)} seed{'s' if len(seeds) > 1 else ''}"
+    return (
+        f"Test perplexity gained on vanilla, {over}: {parts}, which add up to {alone.say(1)}; all three together "
+        f"{gain[TOGETHER].say(1)}, {more} than the sum. (Claimed: 4.3, 1.8 and 2.5, which add up to 8.6; together "
+        f"12.7.)"
+    )
+
+
+def section(suite: Suite, folder: Path) -> str:
+    """What a README says of a suite: its line, its table, and the superadditivity where the rows are there."""
+    text = table(suite, folder)
+    if not text:
+        return ""
+    parts = [f"`{suite.name}`: {suite.about}", text, superadditivity(suite, folder)]
+    return "\n\n".join(part for part in parts if part)
+
+
+def figure(suite: Suite, folder: Path) -> Figure:
+    """Test perplexity against measured operations a token in the layers, one marker a row.
+
+    The nearer to the lower left, the better and the cheaper. Bars are standard errors over seeds.
+
+    Raises:
+        ValueError: If no row has a result.
+    """
+    import plotly.graph_objects as go
+
+    from tmt_geo.viz.palette import SERIES
+    from tmt_geo.viz.style import GRID, as_text, clear_layout
+
+    results = load_results(folder, suite)
+    if not results:
+        raise ValueError(f"'folder' must hold results of the suite {suite.name!r} (got {folder})")
+    drawn = go.Figure(layout=clear_layout(title=f"{suite.name}: perplexity against compute", height=560))
+    kinds = {"tmt": ("this package", "circle", SERIES[0]), "peer": ("transformers", "square", SERIES[1])}
+    for kind, (label, symbol, colour) in kinds.items():
+        rows = [row for row in suite.rows if row.name in results and (row.family == "tmt") == (kind == "tmt")]
+        if not rows:
+            continue
+        ppl = [mean_of(results[row.name], "test_word_ppl") for row in rows]
+        drawn.add_scatter(
+            x=[mean_of(results[row.name], "flops_per_token").value / 1e6 for row in rows],
+            y=[mean.value for mean in ppl],
+            error_y={"array": [mean.error or 0.0 for mean in ppl], "color": colour},
+            text=[as_text(row.name) for row in rows], mode="markers+text", name=label,
+            textposition=["top center" if place % 2 else "bottom center" for place in range(len(rows))],
+            marker={"symbol": symbol, "color": colour, "size": 10}, textfont={"size": 10},
+        )  # fmt: skip
+    drawn.update_xaxes(title="MFLOP a token in the layers, as counted on the run", **GRID)
+    drawn.update_yaxes(title="word perplexity, test split", **GRID)
+    return drawn
