@@ -37,12 +37,12 @@ class Recipe:
     vocab_size: int = 8192
     block_size: int = 256
     batch_size: int = 8
-    steps: int = 600
+    steps: int = 500
     learning_rate: float = 4e-3
     weight_decay: float = 0.1
     warmup: float = 0.05
     dropout: float = 0.0
-    stride: int = 128
+    stride: int = 256
     eval_every: int | None = None
     save_every: int = 200
 

@@ -10,7 +10,7 @@ from tmt_geo.compare.suite import Recipe, Row, Suite
 TINY = Recipe()
 # The published size and length of training, for a CUDA device. (Published: the GPT-2 tokenizer.)
 BASE = Recipe(
-    d_model=512, n_layers=12, n_heads=8, vocab_size=16384, batch_size=16, steps=10_000, learning_rate=3e-4,
+    d_model=512, n_layers=12, n_heads=8, vocab_size=16384, batch_size=16, steps=10_000, learning_rate=3e-4, stride=128,
     dropout=0.1, eval_every=1000, save_every=1000,
 )  # fmt: skip
 RECIPES = {"tiny": TINY, "base": BASE}
