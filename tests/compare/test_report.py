@@ -5,9 +5,14 @@ import math
 
 import pytest
 
-from tmt_geo.compare.report import Mean, figure, section, superadditivity, table
+from tmt_geo.compare.report import Mean, depth_table, figure, section, superadditivity, table
 from tmt_geo.compare.results import result_file
 
+LINES = {
+    "all": {"kind": "all", "tokens": 9, "depth": 1.5, "frozen": [0.0, 0.5]},
+    "by_word": [{"kind": "punctuation", "tokens": 1234, "depth": 1.25, "frozen": [0.0, 0.75]}],
+    "by_count": [{"kind": "1-10", "tokens": 5, "depth": 2.0, "frozen": [0.0, 0.0]}],
+}
 PPL = {"vanilla": 100.0, "full": 60.0, "mesh": 96.0, "decay": 99.0, "exit": 103.0, "mesh + decay + exit": 95.0}
 
 
@@ -20,6 +25,7 @@ def folder(suite, tmp_path):
                 result = {"plan": suite.plan_hash(row), "seed": seed, "params": 1000, "data": "x"}
                 result |= {"params_without_embeddings": 600, "valid_word_ppl": ppl + 1, "test_word_ppl": ppl}
                 result |= {"test_bits_per_byte": 1.5, "flops_per_token": 2e6, "flops_per_token_head": 1e6}
+                result |= {"exit_profile": LINES} if row.profiled else {}
                 result |= {"active_share": [1.0, 0.5]} | change.get(row.name, {})
                 path = result_file(tmp_path, suite, row, seed)
                 path.parent.mkdir(exist_ok=True)
@@ -77,3 +83,12 @@ def test_figure_has_a_marker_a_row_where_the_results_say(suite, folder):
 def test_mean():
     assert Mean.of([3.0]) == Mean(3.0, None)
     assert Mean.of([1.0, 2.0, 3.0]).error == pytest.approx(1 / math.sqrt(3))
+
+
+def test_depths_stand_next_to_the_claim(suite, folder):
+    text = depth_table(suite, folder())
+    assert "Exit depth in `full`, test split, 2 seeds" in text and "layers computed, of 2" in text
+    assert cells(text, "punctuation")[1:] == ["1,234", "1.25 +- 0.00", "0.62", "2.1", "0.18"]
+    assert cells(text, "seen in training: 1-10")[2:] == ["2.00 +- 0.00", "1.00", "-", "-"]
+    assert text in section(suite, folder())
+    assert depth_table(suite, folder(names=("vanilla",)) / "nothing") == ""

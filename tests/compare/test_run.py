@@ -52,6 +52,8 @@ def test_a_run_leaves_one_file_with_everything_in_it(suite, go, tmp_path, corpus
     assert len(result["active_share"]) == 2 and result["active_share"][0] == 1
     assert result["tokens_scored"]["test"] == corpus.streams["test"].numel()
     assert [row["step"] for row in result["history"]] == [1, 2, 3, 4, 5, 6]
+    depth = result["exit_profile"]["all"]
+    assert depth["tokens"] == corpus.streams["test"].numel() and 1 <= depth["depth"] <= 2
     assert not any((tmp_path / "work").rglob("*.*"))
 
 

@@ -23,13 +23,13 @@ from tmt_geo.compare.models import build_model
 from tmt_geo.compare.results import load, result_file, store
 from tmt_geo.compare.suite import Recipe, Row, Suite
 from tmt_geo.data import byte_count, load_text, token_stream, tokenize_blocks, train_tokenizer, word_count
-from tmt_geo.evaluate import evaluate_model
+from tmt_geo.evaluate import evaluate_model, exit_profile
 from tmt_geo.train import TrainConfig, train_model
 from tmt_geo.train.run_folder import HISTORY_FILE, OPTIONS_FILE, checkpoint_folders
 
 if TYPE_CHECKING:
     from datasets import Dataset
-    from transformers import TrainerCallback
+    from transformers import PreTrainedTokenizerFast, TrainerCallback
 
 SPLITS = ("valid", "test")
 LOOK = 160  # blocks of the validation split that the loss curve looks at
@@ -41,23 +41,28 @@ class Corpus:
 
     Attributes:
         name: Its source.
+        tokenizer: Trained on the training split.
         blocks: The training split in blocks, in order.
         look: The first blocks of the validation split.
         streams: Tokens of the validation and the test split.
         words: Words of each.
         bytes: Bytes of each.
         digest: Of all tokens, twelve hexadecimal digits.
-        start_token: Stands before each split, and is not scored.
     """
 
     name: str
+    tokenizer: PreTrainedTokenizerFast
     blocks: Dataset
     look: Dataset
     streams: dict[str, Tensor]
     words: dict[str, int]
     bytes: dict[str, int]
     digest: str
-    start_token: int
+
+    @property
+    def train_stream(self) -> Tensor:
+        """The tokens of all blocks."""
+        return torch.from_numpy(self.blocks.with_format("numpy")[:]["input_ids"]).flatten()
 
 
 def load_corpus(source: str, recipe: Recipe, **options: Any) -> Corpus:
@@ -78,13 +83,13 @@ def load_corpus(source: str, recipe: Recipe, **options: Any) -> Corpus:
         digest.update(stream.numpy().tobytes())
     return Corpus(
         name=Path(source).name,
+        tokenizer=tokenizer,
         blocks=blocks,
         look=look.select(range(min(LOOK, len(look)))),
         streams=streams,
         words={name: word_count(getattr(splits, name)) for name in SPLITS},
         bytes={name: byte_count(getattr(splits, name)) for name in SPLITS},
         digest=digest.hexdigest()[:12],
-        start_token=tokenizer.eos_token_id,
     )
 
 
@@ -165,7 +170,11 @@ def run_row(
     history = _train(model, recipe, seed, corpus, folder, suite.plan_hash(row), threads, callbacks)
     measured = {}
     for split in SPLITS:
-        counts = {"words": corpus.words[split], "bytes": corpus.bytes[split], "start_token": corpus.start_token}
+        counts = {
+            "words": corpus.words[split],
+            "bytes": corpus.bytes[split],
+            "start_token": corpus.tokenizer.eos_token_id,
+        }
         context = {"context": recipe.block_size, "stride": recipe.stride, "batch_size": recipe.batch_size}
         measured[split] = evaluate_model(model, corpus.streams[split], **counts, **context)
     params = model.num_parameters()
@@ -183,6 +192,10 @@ def run_row(
     result |= {"wall_seconds": time.perf_counter() - begin, "peak_memory_mib": peak_memory(model) / 2**20}
     result |= {"code": code_revision(), "torch": torch.__version__, "data": corpus.name, "data_hash": corpus.digest}
     result |= {"configuration": asdict(row), "recipe": asdict(recipe), "history": history}
+    if row.profiled:
+        context = {"context": recipe.block_size, "stride": recipe.stride, "batch_size": recipe.batch_size}
+        profile = exit_profile(model, corpus.streams["test"], corpus.tokenizer, corpus.train_stream, **context)
+        result |= {"exit_profile": asdict(profile)}
     return result
 
 

@@ -57,6 +57,7 @@ class Row:
         options: Of ``TMTConfig``, or of ``build_peer``; a peer with ``copy_k`` gets a copy head.
         recipe: What this row alone does otherwise, such as a size of its own in a suite over sizes.
         claimed: Published perplexity and relative compute, for a column of their own.
+        profiled: Whether to tell how deep tokens go, by kinds of tokens.
         matched: Whether its width is chosen so that its parameters are those of the suite's full model.
     """
 
@@ -65,6 +66,7 @@ class Row:
     options: dict[str, Any] = field(default_factory=dict)
     recipe: dict[str, Any] = field(default_factory=dict)
     claimed: tuple[float, float] | None = None
+    profiled: bool = False
     matched: bool = True
 
 
@@ -96,8 +98,7 @@ class Suite:
 
     def plan(self, row: Row) -> dict[str, Any]:
         """Everything but the seed that decides what a run gives; results of another plan do not count."""
-        own = asdict(row)
-        own.pop("claimed")
+        own = {name: value for name, value in asdict(row).items() if name not in ("claimed", "profiled")}
         plan = {"revision": REVISION, "recipe": asdict(self.recipe_of(row)), "row": own, "full": self.full}
         return json.loads(json.dumps(plan))
 

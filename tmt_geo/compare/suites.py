@@ -36,7 +36,7 @@ ABLATION = Suite(
     "taken away.",
     rows=(
         Row("vanilla", options=_mechanisms(), claimed=(42.1, 1.00)),
-        Row("full", options=FULL),
+        Row("full", options=FULL, profiled=True),
         Row("mesh", options=_mechanisms(mesh=True), claimed=(37.8, 0.62)),
         Row("decay", options=_mechanisms(decay=True), claimed=(40.3, 0.98)),
         Row("exit", options=_mechanisms(exit=True), claimed=(39.6, 0.51)),
