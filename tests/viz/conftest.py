@@ -1,8 +1,69 @@
+import shutil
 from types import SimpleNamespace
 
 import pytest
+import torch
 
+from tmt_geo import TMT, TMTModel
+from tmt_geo.evaluate.readings import layer_readings
+from tmt_geo.testing.tiny import VOCAB, lively, tiny_config
 from tmt_geo.viz import Contender
+
+TOKENS = 24
+
+
+class Letters:
+    """A tokenizer whose tokens are told apart by their numbers."""
+
+    def decode(self, ids):
+        return f" <{ids[0]}>"
+
+
+@pytest.fixture(scope="session")
+def text():
+    """A small causal model, a text, its layers with readings, and its output; some tokens leave early."""
+    torch.manual_seed(3)
+    model = lively(TMTModel(tiny_config()))
+    ids = torch.randint(VOCAB, (1, TOKENS))
+    graphs = layer_readings(model, ids)
+    with torch.no_grad():
+        out = model(ids)
+    active = [int(graph.active.sum()) for graph in graphs]
+    assert TOKENS == active[0] > active[-1] > 0
+    return SimpleNamespace(model=model, ids=ids, graphs=graphs, out=out, tokenizer=Letters())
+
+
+@pytest.fixture(scope="session")
+def nodes():
+    """The layers of a graph neural network over an ordinary graph, with a class a node and no text."""
+    torch.manual_seed(5)
+    model = TMT(4, 8, num_layers=3, k=3, heads=2)
+    x, edge_index = torch.randn(14, 4), torch.stack([torch.arange(14), torch.arange(14).roll(1)])
+    graphs = model.layer_graphs(x, edge_index)
+    for graph in graphs:
+        graph.y = torch.arange(14) % 3
+    return graphs
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """A headless Chromium."""
+    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
+    chromium, driver = shutil.which("chromium") or shutil.which("chromium-browser"), shutil.which("chromedriver")
+    if chromium is None or driver is None:
+        pytest.skip("no chromium with chromedriver to render figures in")
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for flag in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1200,900"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    chrome = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    chrome.execute_cdp_cmd("Network.enable", {})
+    chrome.execute_cdp_cmd("Network.emulateNetworkConditions", {
+        "offline": True, "latency": 0, "downloadThroughput": 0, "uploadThroughput": 0,
+    })  # fmt: skip
+    yield chrome
+    chrome.quit()
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from tmt_geo.cli.demo import demo
 from tmt_geo.cli.errors import OneLineErrors
 from tmt_geo.cli.evaluate import evaluate
 from tmt_geo.cli.generate import generate
+from tmt_geo.cli.inspect import inspect
 from tmt_geo.cli.train import train
 
 app = typer.Typer(
@@ -27,6 +28,7 @@ app.command(name="demo")(demo)
 app.command(name="train")(train)
 app.command(name="evaluate")(evaluate)
 app.command(name="generate")(generate)
+app.command(name="inspect")(inspect)
 app.command(name="compare")(compare)
 
 

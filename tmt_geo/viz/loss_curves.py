@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tmt_geo.viz.palette import SERIES
+from tmt_geo.viz.style import GRID, clear_layout
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -47,19 +48,15 @@ def loss_curves(histories: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
             )
     if not figure.data:
         raise ValueError("'histories' needs an entry with 'step' and 'loss' or 'eval_loss' (got none)")
-    grid = {"gridcolor": "rgba(128,128,128,0.25)", "zeroline": False}
     figure.update_layout(
-        template="none",
-        paper_bgcolor="rgba(0,0,0,0)",
-        plot_bgcolor="rgba(0,0,0,0)",
-        font={"color": "#777777"},
-        margin={"l": 60, "r": 20, "t": 20, "b": 50},
-        height=380,
-        hovermode="x unified",
-        modebar={"bgcolor": "rgba(0,0,0,0)", "color": "#999999", "activecolor": "#777777"},
-        legend={"orientation": "h", "y": -0.2},
-        xaxis={"title": {"text": "optimiser steps"}, **grid},
-        yaxis={"title": {"text": "loss, nats a token"}, **grid},
+        clear_layout(
+            margin={"l": 60, "r": 20, "t": 20, "b": 50},
+            height=380,
+            hovermode="x unified",
+            legend={"orientation": "h", "y": -0.2},
+            xaxis={"title": {"text": "optimiser steps"}, **GRID},
+            yaxis={"title": {"text": "loss, nats a token"}, **GRID},
+        )
     )
     return figure
 
