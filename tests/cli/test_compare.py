@@ -35,7 +35,7 @@ def test_nothing_to_report_is_said(tmt, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["ablatoin"], "must be one of ablation, peers, tuning, push"),
+        (["ablatoin"], "must be one of ablation, peers, tuning, push, scale, length"),
         (["ablation", "--size", "huge"], "must be one of tiny, base"),
         (["ablation", "--row", "vanila", "--data", "embedded"], "must be among vanilla"),
     ],

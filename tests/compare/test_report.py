@@ -2,10 +2,11 @@
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 
-from tmt_geo.compare.report import Mean, depth_table, figure, section, superadditivity, table
+from tmt_geo.compare.report import Mean, depth_table, figure, passkey_table, section, superadditivity, table
 from tmt_geo.compare.results import result_file
 
 LINES = {
@@ -92,3 +93,11 @@ def test_depths_stand_next_to_the_claim(suite, folder):
     assert cells(text, "seen in training: 1-10")[2:] == ["2.00 +- 0.00", "1.00", "-", "-"]
     assert text in section(suite, folder())
     assert depth_table(suite, folder(names=("vanilla",)) / "nothing") == ""
+
+
+def test_passkeys_stand_by_distance(suite, folder):
+    row = replace(suite.rows[0], passkey=(500, 50))
+    asked = replace(suite, rows=(row, *suite.rows[1:]))
+    text = passkey_table(asked, folder(vanilla={"passkey": {"500": 0.25, "50": 1.0}}))
+    assert cells(text, "vanilla")[1:] == ["1.00 +- 0.00", "0.25 +- 0.00"]
+    assert "| 50 | 500 |" in text and passkey_table(suite, folder()) == ""

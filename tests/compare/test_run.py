@@ -57,6 +57,12 @@ def test_a_run_leaves_one_file_with_everything_in_it(suite, go, tmp_path, corpus
     assert not any((tmp_path / "work").rglob("*.*"))
 
 
+def test_passkeys_are_asked_for_where_the_row_says(suite, go, tmp_path):
+    row = replace(suite.rows[0], passkey=(20, 40))
+    go(replace(suite, rows=(row,)), seeds=[1])
+    assert read(tmp_path / "out" / "ablation" / "vanilla-1.json")["passkey"].keys() == {"20", "40"}
+
+
 def test_a_finished_run_is_never_repeated(suite, go, monkeypatch):
     go(suite, rows=["vanilla"], seeds=[1])
     monkeypatch.setattr(module, "train_model", lambda *a, **k: pytest.fail("trained again"))

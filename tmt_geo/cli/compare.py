@@ -13,7 +13,7 @@ from tmt_geo.cli.screen import say
 
 
 def compare(
-    suite: Annotated[str, typer.Argument(help="Which comparison: ablation, peers, tuning or push.")],
+    suite: Annotated[str, typer.Argument(help="ablation, peers, tuning, push, scale or length.")],
     data: Annotated[
         str, typer.Option(help="A folder with train.txt, valid.txt and test.txt, or a data set of the hub.")
     ] = "Salesforce/wikitext",

@@ -163,16 +163,33 @@ def depth_table(suite: Suite, folder: Path) -> str:
     return "\n\n".join(parts)
 
 
+def passkey_table(suite: Suite, folder: Path) -> str:
+    """The share of digits found again by the distance, in Markdown; nothing where no row was asked."""
+    results = load_results(folder, suite)
+    rows = [row for row in suite.rows if row.passkey and row.name in results]
+    if not rows:
+        return ""
+    distances = sorted({distance for row in rows for distance in row.passkey})
+    head = ["digits of a passkey found, by its distance in tokens", *(f"{distance:,}" for distance in distances)]
+    lines = [f"| {' | '.join(head)} |", "| --- " * len(head) + "|"]
+    for row in rows:
+        found = [run["passkey"] for run in results[row.name]]
+        shares = (Mean.of([run[str(distance)] for run in found]).say(2) for distance in distances)
+        lines.append(f"| {row.name} | {' | '.join(shares)} |")
+    return "\n".join(lines)
+
+
 def _seeds(count: int) -> str:
     return f"{count} seed{'s' if count > 1 else ''}"
 
 
 def section(suite: Suite, folder: Path) -> str:
-    """What a README says of a suite: its line, its table, and superadditivity and exit depths where the rows tell."""
+    """What a README says of a suite: its line, table, superadditivity, exit depths and passkeys."""
     text = table(suite, folder)
     if not text:
         return ""
-    parts = [f"`{suite.name}`: {suite.about}", text, superadditivity(suite, folder), depth_table(suite, folder)]
+    parts = [f"`{suite.name}`: {suite.about}", text, superadditivity(suite, folder)]
+    parts += [depth_table(suite, folder), passkey_table(suite, folder)]
     return "\n\n".join(part for part in parts if part)
 
 

@@ -24,6 +24,7 @@ from tmt_geo.compare.results import load, result_file, store
 from tmt_geo.compare.suite import Recipe, Row, Suite
 from tmt_geo.data import byte_count, load_text, token_stream, tokenize_blocks, train_tokenizer, word_count
 from tmt_geo.evaluate import evaluate_model, exit_profile
+from tmt_geo.evaluate.passkey import passkey_accuracy
 from tmt_geo.train import TrainConfig, train_model
 from tmt_geo.train.run_folder import HISTORY_FILE, OPTIONS_FILE, checkpoint_folders
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast, TrainerCallback
 
 SPLITS = ("valid", "test")
+PASSKEYS = 10  # a distance
 LOOK = 160  # blocks of the validation split that the loss curve looks at
 
 
@@ -196,6 +198,9 @@ def run_row(
         context = {"context": recipe.block_size, "stride": recipe.stride, "batch_size": recipe.batch_size}
         profile = exit_profile(model, corpus.streams["test"], corpus.tokenizer, corpus.train_stream, **context)
         result |= {"exit_profile": asdict(profile)}
+    if row.passkey:
+        asked = {"context": recipe.block_size, "trials": PASSKEYS, "seed": seed}
+        result |= {"passkey": passkey_accuracy(model, corpus.tokenizer, corpus.streams["test"], row.passkey, **asked)}
     return result
 
 

@@ -58,6 +58,7 @@ class Row:
         recipe: What this row alone does otherwise, such as a size of its own in a suite over sizes.
         claimed: Published perplexity and relative compute, for a column of their own.
         profiled: Whether to tell how deep tokens go, by kinds of tokens.
+        passkey: Distances at which passkeys are asked for.
         matched: Whether its width is chosen so that its parameters are those of the suite's full model.
     """
 
@@ -67,6 +68,7 @@ class Row:
     recipe: dict[str, Any] = field(default_factory=dict)
     claimed: tuple[float, float] | None = None
     profiled: bool = False
+    passkey: tuple[int, ...] = ()
     matched: bool = True
 
 
@@ -98,7 +100,7 @@ class Suite:
 
     def plan(self, row: Row) -> dict[str, Any]:
         """Everything but the seed that decides what a run gives; results of another plan do not count."""
-        own = {name: value for name, value in asdict(row).items() if name not in ("claimed", "profiled")}
+        own = {name: value for name, value in asdict(row).items() if name not in ("claimed", "profiled", "passkey")}
         plan = {"revision": REVISION, "recipe": asdict(self.recipe_of(row)), "row": own, "full": self.full}
         return json.loads(json.dumps(plan))
 

@@ -119,7 +119,41 @@ PUSH = Suite(
     baseline="llama",
 )  # fmt: skip
 
-SUITES = {suite.name: suite for suite in (ABLATION, PEERS, TUNING, PUSH)}
+SCALE = Suite(
+    name="scale",
+    about="Perplexity against size and against tokens.",
+    rows=tuple(
+        Row(f"{name}, {width} channels, {steps} steps", family=family, options=options,
+            recipe={"d_model": width, "n_layers": layers, "steps": steps})
+        for width, layers, steps in ((64, 3, 500), (192, 6, 500), (128, 4, 250), (128, 4, 1000), (128, 4, 2000))
+        for name, family, options in (("llama", "llama", {}), ("full", "tmt", FULL))
+    ),
+    recipe=TINY,
+    full=FULL,
+    baseline="llama, 64 channels, 500 steps",
+    seeds=(42,),
+)  # fmt: skip
+
+DISTANCES = (50, 100, 200, 500, 1000, 2000, 4000)
+
+LENGTH = Suite(
+    name="length",
+    about="Perplexity and cost by context, at equal tokens a step, and passkeys by distance.",
+    rows=tuple(
+        Row(f"{name}, {length:,} tokens", family=family, options=options, passkey=DISTANCES,
+            recipe={"block_size": length, "batch_size": 4096 // length, "steps": 250, "stride": length})
+        for length in (256, 1024, 4096)
+        for name, family, options in (
+            ("llama", "llama", {}), ("full", "tmt", FULL), ("llama with copy head", "llama", COPY)
+        )
+    ),
+    recipe=TINY,
+    full=FULL,
+    baseline="llama, 256 tokens",
+    seeds=(42,),
+)  # fmt: skip
+
+SUITES = {suite.name: suite for suite in (ABLATION, PEERS, TUNING, PUSH, SCALE, LENGTH)}
 
 
 def at_size(suite: Suite, size: str) -> Suite:
