@@ -11,9 +11,8 @@ from benchmarks.quality import readme as quality
 from benchmarks.readme import shown
 from benchmarks.speed import results as speed
 from benchmarks.speed.__main__ import ROWS
-from tmt_geo.compare import SUITES as SUITES_OF_MODELS
 from tmt_geo.compare import result_file
-from tmt_geo.compare.suites import RECIPES, at_size
+from tmt_geo.compare.suites import SIZED
 
 
 def test_the_table_of_levers_is_that_of_the_results():
@@ -85,10 +84,9 @@ def test_the_tables_of_quality_are_those_of_the_results():
 
 
 def test_results_of_quality_are_runs_of_the_suites_in_their_present_plan():
-    sized = [at_size(suite, size) for suite in SUITES_OF_MODELS.values() for size in RECIPES]
     known = {
         result_file(quality.RESULTS, suite, row, seed): (suite, row, seed)
-        for suite in sized
+        for suite in SIZED
         for row in suite.rows
         for seed in suite.seeds
     }

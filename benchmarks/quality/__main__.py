@@ -1,6 +1,6 @@
 """Run what has no result yet, suite after suite, and print the tables.
 
-    python -m benchmarks.quality ablation peers --data wikitext-2 --readme
+    python -m benchmarks.quality --suites ablation peers --data wikitext-2 --readme
 
 `wikitext-2` is a folder with train.txt, valid.txt and test.txt; hub names work too. It is `tmt-geo compare` with the
 results of this repository.
@@ -12,11 +12,11 @@ import argparse
 import sys
 from pathlib import Path
 
-from benchmarks.quality.readme import MARKS, RESULTS, sections
+from benchmarks.quality.readme import MARKS, PICTURES, RESULTS, sections
 from benchmarks.readme import write_between
+from tmt_geo.cli.progress import OneLineProgress
 from tmt_geo.compare import SUITES, load_corpus, run_suite
 from tmt_geo.compare.report import figure
-from tmt_geo.compare.results import check_data
 from tmt_geo.compare.suites import RECIPES, at_size
 from tmt_geo.viz import save_figure
 
@@ -30,7 +30,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.quality", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("suites", nargs="*", choices=[*SUITES, []], metavar="SUITE", help=", ".join(SUITES))
+    parser.add_argument("--suites", nargs="*", default=[], choices=SUITES, metavar="SUITE", help=", ".join(SUITES))
     parser.add_argument("--data", default="wikitext-2")
     parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--work", type=Path, default=Path("runs/compare"))
@@ -43,15 +43,16 @@ def main(argv: list[str] | None = None) -> int:
     failed = 0
     for name in arguments.suites:
         suite = at_size(SUITES[name], arguments.size)
-        check_data(arguments.out, suite, arguments.data)
         failed += run_suite(
             suite, lambda recipe: load_corpus(arguments.data, recipe), arguments.out, arguments.work,
             rows=arguments.rows, seeds=arguments.seeds, threads=arguments.threads,
+            callbacks=lambda run: [OneLineProgress(run)],
         )  # fmt: skip
     print(sections(arguments.out))
     if arguments.readme:
         write_between(MARKS, sections(RESULTS))
-        save_figure(figure(SUITES["ablation"], RESULTS), RESULTS / "ablation.png", width=1000, scale=1)
+        for name in PICTURES:
+            save_figure(figure(SUITES[name], RESULTS), RESULTS / f"{name}.png", width=1000, scale=1)
     return int(failed > 0)
 
 

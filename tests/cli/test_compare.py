@@ -37,7 +37,9 @@ def test_nothing_to_report_is_said(tmt, tmp_path):
     [
         (["ablatoin"], "must be one of ablation, peers, tuning, push, scale, length"),
         (["ablation", "--size", "huge"], "must be one of tiny, base"),
-        (["ablation", "--row", "vanila", "--data", "embedded"], "must be among vanilla"),
+        (["ablation", "--row", "vanila", "--data", "embedded"], "--row must be among vanilla"),
+        (["ablation", "--seed", "7", "--data", "embedded"], "--seed must be among 42, 1337, 2024"),
+        (["ablation", "--data", "no/such/folder"], "--data does not exist"),
     ],
 )
 def test_what_does_not_exist_is_named(refused, tmp_path, arguments, message):

@@ -25,7 +25,12 @@ def folder(suite, tmp_path):
                 ppl = PPL[row.name] + 2 * (seed - 1) * (row.name != "vanilla")
                 result = {"plan": suite.plan_hash(row), "seed": seed, "params": 1000, "data": "x"}
                 result |= {"params_without_embeddings": 600, "valid_word_ppl": ppl + 1, "test_word_ppl": ppl}
-                result |= {"test_bits_per_byte": 1.5, "flops_per_token": 2e6, "flops_per_token_head": 1e6}
+                result |= {
+                    "valid_bits_per_byte": 1.25,
+                    "test_bits_per_byte": 1.5,
+                    "flops_per_token": 2e6,
+                    "flops_per_token_head": 1e6,
+                }
                 result |= {"exit_profile": LINES} if row.profiled else {}
                 result |= {"active_share": [1.0, 0.5]} | change.get(row.name, {})
                 path = result_file(tmp_path, suite, row, seed)
@@ -101,3 +106,10 @@ def test_passkeys_stand_by_distance(suite, folder):
     text = passkey_table(asked, folder(vanilla={"passkey": {"500": 0.25, "50": 1.0}}))
     assert cells(text, "vanilla")[1:] == ["1.00 +- 0.00", "0.25 +- 0.00"]
     assert "| 50 | 500 |" in text and passkey_table(suite, folder()) == ""
+
+
+def test_a_suite_without_a_test_split_tells_of_validation(suite, folder):
+    untested = replace(suite, tested=False)
+    text = table(untested, folder())
+    assert cells(text, "full")[3:6] == ["62.0 +- 1.0", "0.61", "1.250 +- 0.000"] and "test" not in text
+    assert figure(untested, folder()).data[0].y[1] == 62.0

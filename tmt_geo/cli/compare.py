@@ -39,7 +39,6 @@ def compare(
     from tmt_geo.cli.progress import OneLineProgress
     from tmt_geo.compare import SUITES, load_corpus, run_suite
     from tmt_geo.compare.report import figure, section
-    from tmt_geo.compare.results import check_data
     from tmt_geo.compare.suites import at_size
     from tmt_geo.viz import save_figure
 
@@ -54,7 +53,6 @@ def compare(
         data_config = "wikitext-2-v1"
     failed = 0
     if not report:
-        check_data(out, chosen, data)
         failed = run_suite(
             chosen, lambda recipe: load_corpus(data, recipe, config_name=data_config), out, work,
             rows=rows, seeds=seeds, threads=threads, say=say, callbacks=lambda name: [OneLineProgress(name)],

@@ -12,6 +12,8 @@ UsageError = typer.BadParameter.__base__  # of typer's own click or, in older on
 # Python names an argument where the command has a flag by another name.
 FLAGS = {
     "source": "--data",
+    "rows": "--row",
+    "seeds": "--seed",
     "config_name": "--data-config",
     "name_or_dir": "--tokenizer",
     "learning_rate": "--lr",

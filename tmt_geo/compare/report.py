@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tmt_geo.compare.results import load_results
-from tmt_geo.compare.suite import Row, Suite
+from tmt_geo.compare.suite import Suite
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -58,37 +58,47 @@ def table(suite: Suite, folder: Path) -> str:
     if not results:
         return ""
     claimed = any(row.claimed for row in suite.rows)
-    against = f"against {suite.baseline}"
-    head = ["row", "parameters", "of which not embeddings", "valid ppl", "test ppl", against, "test bits per byte"]
-    head += ["MFLOP a token, layers", against, "head", "active share", "seeds"]
-    head += ["claimed: ppl", "claimed: compute"] * claimed
+    columns = _columns(suite)
+    head = ["row", *(name for name, _ in columns)] + ["claimed: ppl", "claimed: compute"] * claimed
     lines = [f"| {' | '.join(head)} |", "| --- " * len(head) + "|"]
+    base = results.get(suite.baseline, [])
     for row in suite.rows:
-        cells = [row.name, *_cells(row, results, suite.baseline)]
+        runs = results.get(row.name)
+        cells = ["not run", *["-"] * (len(columns) - 1)] if runs is None else [say(runs, base) for _, say in columns]
         if claimed:
             cells += [f"{row.claimed[0]:.1f}", f"{row.claimed[1]:.2f}"] if row.claimed else ["-", "-"]
-        lines.append(f"| {' | '.join(cells)} |")
+        lines.append(f"| {row.name} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
-def _cells(row: Row, results: dict[str, list[dict[str, Any]]], baseline: str) -> list[str]:
-    if row.name not in results:
-        return ["not run", *["-"] * 10]
-    runs = results[row.name]
-    active = Mean.of([sum(run["active_share"]) / len(run["active_share"]) for run in runs])
+Runs = Sequence[dict[str, Any]]
+
+
+def _columns(suite: Suite) -> list[tuple[str, Callable[[Runs, Runs], str]]]:
+    """Name of each column, and what it says of a row's runs beside those of the baseline."""
+    against = f"against {suite.baseline}"
+    last = suite.splits[-1]
     return [
-        f"{runs[0]['params']:,}",
-        f"{runs[0]['params_without_embeddings']:,}",
-        mean_of(runs, "valid_word_ppl").say(1),
-        mean_of(runs, "test_word_ppl").say(1),
-        _ratio(runs, results.get(baseline, []), "test_word_ppl"),
-        mean_of(runs, "test_bits_per_byte").say(3),
-        f"{mean_of(runs, 'flops_per_token').value / 1e6:.2f}",
-        _ratio(runs, results.get(baseline, []), "flops_per_token"),
-        f"{mean_of(runs, 'flops_per_token_head').value / 1e6:.2f}",
-        f"{active.value:.2f}",
-        str(len(runs)),
+        ("parameters", lambda runs, base: f"{runs[0]['params']:,}"),
+        ("of which not embeddings", lambda runs, base: f"{runs[0]['params_without_embeddings']:,}"),
+        *(
+            (f"{split} ppl", lambda runs, base, split=split: mean_of(runs, f"{split}_word_ppl").say(1))
+            for split in suite.splits
+        ),
+        (against, lambda runs, base: _ratio(runs, base, f"{last}_word_ppl")),
+        (f"{last} bits per byte", lambda runs, base: mean_of(runs, f"{last}_bits_per_byte").say(3)),
+        ("MFLOP a token, layers", lambda runs, base: f"{mean_of(runs, 'flops_per_token').value / 1e6:.2f}"),
+        (against, lambda runs, base: _ratio(runs, base, "flops_per_token")),
+        ("head", lambda runs, base: f"{mean_of(runs, 'flops_per_token_head').value / 1e6:.2f}"),
+        ("active share", lambda runs, base: f"{_active(runs):.2f}"),
+        ("seeds", lambda runs, base: str(len(runs))),
     ]
+
+
+def _active(runs: Runs) -> float:
+    """Share of the tokens that a layer computes, mean over layers and runs."""
+    shares = [sum(run["active_share"]) / len(run["active_share"]) for run in runs]
+    return sum(shares) / len(shares)
 
 
 def ratios(runs: Sequence[dict[str, Any]], base: Sequence[dict[str, Any]], key: str) -> dict[int, float]:
@@ -194,7 +204,7 @@ def section(suite: Suite, folder: Path) -> str:
 
 
 def figure(suite: Suite, folder: Path) -> Figure:
-    """Test perplexity against measured operations a token in the layers, one marker a row.
+    """Perplexity against measured operations a token in the layers, one marker a row.
 
     The nearer to the lower left, the better and the cheaper. Bars are standard errors over seeds.
 
@@ -215,7 +225,7 @@ def figure(suite: Suite, folder: Path) -> Figure:
         rows = [row for row in suite.rows if row.name in results and (row.family == "tmt") == (kind == "tmt")]
         if not rows:
             continue
-        ppl = [mean_of(results[row.name], "test_word_ppl") for row in rows]
+        ppl = [mean_of(results[row.name], f"{suite.splits[-1]}_word_ppl") for row in rows]
         drawn.add_scatter(
             x=[mean_of(results[row.name], "flops_per_token").value / 1e6 for row in rows],
             y=[mean.value for mean in ppl],
@@ -225,5 +235,5 @@ def figure(suite: Suite, folder: Path) -> Figure:
             marker={"symbol": symbol, "color": colour, "size": 10}, textfont={"size": 10},
         )  # fmt: skip
     drawn.update_xaxes(title="MFLOP a token in the layers, as counted on the run", **GRID)
-    drawn.update_yaxes(title="word perplexity, test split", **GRID)
+    drawn.update_yaxes(title=f"word perplexity, {suite.splits[-1]} split", **GRID)
     return drawn

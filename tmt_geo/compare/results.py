@@ -42,17 +42,23 @@ def store(path: Path, result: dict[str, Any]) -> None:
     part.replace(path)
 
 
-def check_data(folder: Path, suite: Suite, data: str) -> None:
-    """Refuse to put results on one text beside those on another.
+def check_data(folder: Path, suite: Suite, kind: tuple[int, int], digest: str) -> None:
+    """Refuse to put results on one text beside those on another, whatever they are called.
 
     Args:
         folder: Of the results.
         suite: The suite.
-        data: The source of the text, whose last part is its name.
+        kind: Vocabulary and length of the blocks; texts cut otherwise have other digests.
+        digest: Of the text.
 
     Raises:
         ValueError: If the folder holds results of the suite on another text.
     """
     for runs in load_results(folder, suite).values():
-        if runs[0]["data"] != Path(data).name:
-            raise ValueError(f"'out' holds results on {runs[0]['data']!r}; choose another folder (got {data!r})")
+        for run in runs:
+            same_kind = (run["recipe"]["vocab_size"], run["recipe"]["block_size"]) == kind
+            if same_kind and run["data_hash"] != digest:
+                raise ValueError(
+                    f"'out' holds results on other tokens, {run['data']!r}, {run['data_hash']}; choose another folder "
+                    f"(got {digest})"
+                )

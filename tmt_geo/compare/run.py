@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -20,13 +21,13 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from tmt_geo.compare.models import build_model
-from tmt_geo.compare.results import load, result_file, store
+from tmt_geo.compare.results import check_data, load, result_file, store
 from tmt_geo.compare.suite import Recipe, Row, Suite
 from tmt_geo.data import byte_count, load_text, token_stream, tokenize_blocks, train_tokenizer, word_count
 from tmt_geo.evaluate import evaluate_model, exit_profile
 from tmt_geo.evaluate.passkey import passkey_accuracy
 from tmt_geo.train import TrainConfig, train_model
-from tmt_geo.train.run_folder import HISTORY_FILE, OPTIONS_FILE, checkpoint_folders
+from tmt_geo.train.run_folder import HISTORY_FILE, OPTIONS_FILE, STATE_FILE, checkpoint_folders, last_checkpoint
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -127,11 +128,11 @@ def run_suite(
         int: How many runs failed.
 
     Raises:
-        ValueError: If a row is wanted that the suite does not have.
+        ValueError: If a row or a seed is wanted that the suite does not have, the text cannot be read, or the folder
+            holds results on another text.
     """
-    known = [row.name for row in suite.rows]
-    if strangers := [name for name in rows or () if name not in known]:
-        raise ValueError(f"'rows' must be among {', '.join(known)} (got {strangers[0]!r})")
+    _check_known("rows", rows, [row.name for row in suite.rows])
+    _check_known("seeds", seeds, suite.seeds)
     failed, texts = 0, {}
     for seed in suite.seeds if seeds is None else seeds:
         for row in suite.rows:
@@ -139,11 +140,12 @@ def run_suite(
                 continue
             recipe = suite.recipe_of(row)
             kind = (recipe.vocab_size, recipe.block_size)
+            if kind not in texts:
+                texts[kind] = corpus(recipe)
+                check_data(out, suite, kind, texts[kind].digest)
+            folder = work / suite.name / result_file(out, suite, row, seed).stem
+            name = f"{suite.name}, {row.name}, seed {seed}"
             try:
-                if kind not in texts:
-                    texts[kind] = corpus(recipe)
-                folder = work / suite.name / result_file(out, suite, row, seed).stem
-                name = f"{suite.name}, {row.name}, seed {seed}"
                 result = run_row(suite, row, seed, texts[kind], folder, threads, callbacks(name))
             except Exception as error:  # the other rows do not hang on this one
                 print(f"{name}: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
@@ -152,7 +154,7 @@ def run_suite(
             store(result_file(out, suite, row, seed), result)
             shutil.rmtree(folder)
             plan_file(folder).unlink()
-            say(f"{name}: test word perplexity {result['test_word_ppl']:.1f}")
+            say(f"{name}: {suite.splits[-1]} word perplexity {result[f'{suite.splits[-1]}_word_ppl']:.1f}")
     return failed
 
 
@@ -165,13 +167,13 @@ def run_row(
     threads: int | None = None,
     callbacks: Sequence[TrainerCallback] = (),
 ) -> dict[str, Any]:
-    """Train one row with one seed and measure it on both splits, the test split once and last."""
-    begin = time.perf_counter()
+    """Train one row with one seed and measure it, the test split once and last."""
     recipe = suite.recipe_of(row)
+    forget_peak_memory()
     model = build_model(suite, row, seed)
     history = _train(model, recipe, seed, corpus, folder, suite.plan_hash(row), threads, callbacks)
-    measured = {}
-    for split in SPLITS:
+    begin, measured = time.perf_counter(), {}
+    for split in suite.splits:
         counts = {
             "words": corpus.words[split],
             "bytes": corpus.bytes[split],
@@ -186,12 +188,13 @@ def run_row(
     for split, report in measured.items():
         result |= {f"{split}_word_ppl": report.word_ppl, f"{split}_token_ppl": report.token_ppl}
         result |= {f"{split}_bits_per_byte": report.bits_per_byte}
-    test = measured["test"]
-    result |= {"flops_per_token": test.flops_per_token, "flops_per_token_head": test.flops_per_token_head}
-    result |= {"active_share": test.active_share, "device": str(model.device), "threads": torch.get_num_threads()}
+    last = measured[suite.splits[-1]]
+    result |= {"flops_per_token": last.flops_per_token, "flops_per_token_head": last.flops_per_token_head}
+    result |= {"active_share": last.active_share, "device": str(model.device), "threads": torch.get_num_threads()}
     result |= {"steps": recipe.steps, "tokens": recipe.steps * recipe.batch_size * recipe.block_size}
     result |= {"tokens_scored": {split: report.tokens_scored for split, report in measured.items()}}
-    result |= {"wall_seconds": time.perf_counter() - begin, "peak_memory_mib": peak_memory(model) / 2**20}
+    seconds = train_seconds(history, recipe) + time.perf_counter() - begin
+    result |= {"wall_seconds": seconds, "peak_memory_mib": peak_memory(model) / 2**20}
     result |= {"code": code_revision(), "torch": torch.__version__, "data": corpus.name, "data_hash": corpus.digest}
     result |= {"configuration": asdict(row), "recipe": asdict(recipe), "history": history}
     if row.profiled:
@@ -223,7 +226,7 @@ def _train(
     if weights.exists() and (folder / HISTORY_FILE).exists():  # trained, but not measured
         load_model(model, weights, strict=False)
         return json.loads((folder / HISTORY_FILE).read_text(encoding="utf-8"))
-    resume = bool(checkpoint_folders(folder)) if folder.exists() else False
+    resume = _can_resume(folder, model, recipe.steps)
     config = TrainConfig(
         out=folder,
         steps=recipe.steps,
@@ -236,7 +239,7 @@ def _train(
         log_every=max(1, recipe.steps // 40),
         eval_every=recipe.eval_every,
         save_every=recipe.save_every if recipe.save_every < recipe.steps else None,
-        keep_checkpoints=1,
+        keep_checkpoints=2,  # one to go back to where a kill leaves the last unfinished
         resume=resume,
         overwrite=not resume and (folder / OPTIONS_FILE).exists(),
         streams=True,
@@ -247,13 +250,50 @@ def _train(
     return train_model(model, None, corpus.blocks, look, config, callbacks=callbacks).history
 
 
+def _can_resume(folder: Path, model: PreTrainedModel, steps: int) -> bool:
+    """Whether a checkpoint is there to go on from; what a kill left unfinished after it is removed."""
+    for checkpoint in reversed(checkpoint_folders(folder)):
+        try:
+            last_checkpoint(folder, model)
+        except ValueError:  # killed while this one was written
+            shutil.rmtree(checkpoint)
+            continue
+        if json.loads((checkpoint / STATE_FILE).read_text(encoding="utf-8"))["global_step"] < steps:
+            return True
+        shutil.rmtree(checkpoint)  # killed before the model was kept: the last steps are done again
+    return False
+
+
+def _check_known(name: str, wanted: Sequence[Any] | None, known: Sequence[Any]) -> None:
+    if strangers := [one for one in wanted or () if one not in known]:
+        raise ValueError(f"'{name}' must be among {', '.join(map(str, known))} (got {strangers[0]!r})")
+
+
+def train_seconds(history: Sequence[dict[str, Any]], recipe: Recipe) -> float:
+    """Seconds in optimiser steps by the loss curve, so that those before a cut count too."""
+    rows = [row for row in history if "loss" in row]
+    begun = [0, *(row["step"] for row in rows)]
+    tokens = recipe.batch_size * recipe.block_size
+    return sum(
+        (row["step"] - before) * tokens / row["tokens_per_second"] for before, row in zip(begun, rows, strict=False)
+    )
+
+
 def _embeddings(model: PreTrainedModel) -> list[torch.nn.Module]:
     parts = (model.get_input_embeddings(), model.get_output_embeddings())
     return [part for part in parts if part is not None]
 
 
+def forget_peak_memory() -> None:
+    """Let the peak begin anew with what is held now. Linux alone can do so for memory outside a CUDA device."""
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
 def peak_memory(model: PreTrainedModel) -> int:
-    """Bytes: the most that the device has allocated, or on a CPU the most that the process has held so far."""
+    """Bytes since :func:`forget_peak_memory`: the most that the device has allocated, or on a CPU the process held."""
     if model.device.type == "cuda":
         return torch.cuda.max_memory_allocated(model.device)
     status = Path("/proc/self/status")

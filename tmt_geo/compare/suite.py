@@ -84,6 +84,7 @@ class Suite:
         full: Options of the ``TMTModel`` whose parameters all matched rows have.
         baseline: The row that ratios refer to.
         seeds: Of the runs.
+        tested: Whether the test split is measured; not where something is still to be chosen.
     """
 
     name: str
@@ -93,6 +94,12 @@ class Suite:
     full: dict[str, Any] = field(default_factory=dict)
     baseline: str = "vanilla"
     seeds: tuple[int, ...] = (42, 1337, 2024)
+    tested: bool = True
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The splits that are measured, the last of them for the ratios."""
+        return ("valid", "test") if self.tested else ("valid",)
 
     def recipe_of(self, row: Row) -> Recipe:
         """The recipe of a row."""

@@ -96,8 +96,9 @@ TUNING = Suite(
     ),
     recipe=TINY,
     full=FULL,
-    baseline="llama, 4 layers, rate 0.002",
+    baseline="llama, 4 layers, rate 0.004",
     seeds=(42,),
+    tested=False,
 )  # fmt: skip
 
 # Long enough for vanilla's validation loss to stop falling, as its curve must show.
@@ -154,14 +155,21 @@ LENGTH = Suite(
 )  # fmt: skip
 
 SUITES = {suite.name: suite for suite in (ABLATION, PEERS, TUNING, PUSH, SCALE, LENGTH)}
+AT_BASE = (ABLATION, PEERS)
+SIZED = (*SUITES.values(), *(replace(suite, name=f"{suite.name}-base", recipe=BASE) for suite in AT_BASE))
 
 
 def at_size(suite: Suite, size: str) -> Suite:
     """A suite as it stands (``"tiny"``), or with the base recipe and a name of its own.
 
     Raises:
-        ValueError: If there is no such size.
+        ValueError: If there is no such size, or the suite has sizes of its own.
     """
     if size not in RECIPES:
         raise ValueError(f"'size' must be one of {', '.join(RECIPES)} (got {size!r})")
-    return suite if size == "tiny" else replace(suite, name=f"{suite.name}-{size}", recipe=RECIPES[size])
+    if size == "tiny":
+        return suite
+    if suite not in AT_BASE:
+        names = " and ".join(suite.name for suite in AT_BASE)
+        raise ValueError(f"'size' is a choice for {names} alone (got {size!r} for {suite.name!r})")
+    return replace(suite, name=f"{suite.name}-{size}", recipe=RECIPES[size])
