@@ -15,6 +15,7 @@ from tmt_geo.cli.evaluate import evaluate
 from tmt_geo.cli.generate import generate
 from tmt_geo.cli.inspect import inspect
 from tmt_geo.cli.train import train
+from tmt_geo.cli.web import web
 
 app = typer.Typer(
     name="tmt-geo",
@@ -29,6 +30,7 @@ app.command(name="train")(train)
 app.command(name="evaluate")(evaluate)
 app.command(name="generate")(generate)
 app.command(name="inspect")(inspect)
+app.command(name="web")(web)
 app.command(name="compare")(compare)
 
 

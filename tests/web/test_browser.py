@@ -1,0 +1,212 @@
+"""The page in a real browser that reaches this machine alone."""
+
+import functools
+import shutil
+import sys
+import threading
+import time
+
+import pytest
+
+pytest.importorskip("gradio", reason="gradio is not installed")
+pytest.importorskip("plotly", reason="plotly is not installed")
+pytest.importorskip("selenium", reason="selenium is not installed")
+
+from selenium import webdriver
+from selenium.common.exceptions import WebDriverException
+
+from tmt_geo import TMTModel
+from tmt_geo.web import serve
+
+TEXT = "A tuple is an immutable sequence."
+NODES = "return Array.from(document.querySelector('.js-plotly-plot')._fullData[3].x)"
+ADDRESSES = "return performance.getEntriesByType('resource').map(entry => entry.name)"
+
+
+@pytest.fixture(scope="module")
+def chrome():
+    """A headless Chromium that finds no other machine: what a page asks of one fails, and its console says so."""
+    chromium, driver = shutil.which("chromium") or shutil.which("chromium-browser"), shutil.which("chromedriver")
+    if chromium is None or driver is None:
+        pytest.skip("no chromium with chromedriver to open the page in")
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for flag in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1200,1400"):
+        options.add_argument(flag)
+    options.add_argument("--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    browser = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    yield browser
+    browser.quit()
+
+
+@pytest.fixture(scope="module")
+def address(runs):
+    app = serve(runs)
+    yield app.local_url
+    app.close(verbose=False)
+
+
+@pytest.fixture
+def page(chrome, address):
+    """The page just opened; in the end its console must be free of errors and nothing loaded from elsewhere."""
+    chrome.get("about:blank")
+    chrome.get_log("browser")
+    page = Page(chrome)
+    page.open(address)
+    yield page
+    chrome.switch_to.default_content()
+    assert [name for name in chrome.execute_script(ADDRESSES) if not name.startswith((address, "data:"))] == []
+    assert [entry["message"] for entry in chrome.get_log("browser") if entry["level"] == "SEVERE"] == []
+
+
+class Page:
+    """What somebody does on the page."""
+
+    def __init__(self, chrome):
+        self.chrome = chrome
+
+    def open(self, address):
+        self.chrome.get(address)
+        self.until(lambda: self.value("#run input") == "demo/tmt")
+
+    def until(self, condition, seconds=20):
+        """Waits until something is true, and returns it; meanwhile the page may not hold what is asked for."""
+        end = time.monotonic() + seconds
+        while True:
+            try:
+                if found := condition():
+                    return found
+            except WebDriverException:
+                pass
+            assert time.monotonic() < end, "nothing happened"
+            time.sleep(0.05)
+
+    def find(self, css):
+        return self.chrome.find_element("css selector", css)
+
+    def value(self, css):
+        return self.find(css).get_property("value")
+
+    def type(self, text):
+        field = self.find("#text textarea")
+        field.clear()
+        field.send_keys(text)
+
+    def click(self, css):
+        self.until(lambda: self.find(css).is_displayed())
+        self.chrome.execute_script("arguments[0].scrollIntoView({block: 'center'})", self.find(css))
+        self.find(css).click()
+
+    def tab(self, name):
+        self.until(
+            lambda: self.chrome.find_element("xpath", f"//button[@role='tab'][normalize-space()='{name}']")
+        ).click()
+
+    def enter(self, title):
+        """Goes into the picture of a title, once it is drawn."""
+        self.chrome.switch_to.default_content()
+        frame = self.until(lambda: self.find(f'#picture iframe[title="{title}"]'))
+        self.chrome.switch_to.frame(frame)
+
+    def message(self):
+        return self.until(lambda: self.find(".toast-body").text)
+
+
+def test_type_draw_slide_and_write(page, chrome):
+    page.type(TEXT)
+    page.click("#draw")
+    page.enter("The mesh, layer by layer")
+    rail = page.until(lambda: page.find(".slider-rail-touch-rect"))
+    before = chrome.execute_script(NODES)
+    assert len(before) > 5 and "layer 1: " in page.find(".slider-labels").text
+    chrome.execute_script("arguments[0].scrollIntoView({block: 'center'})", rail)
+    mouse = webdriver.ActionChains(chrome, duration=0)
+    mouse.move_to_element_with_offset(rail, int(0.45 * rail.rect["width"]), 0).click().perform()
+    page.until(lambda: "layer 2: " in page.find(".slider-labels").text)
+    page.until(lambda: len(after := chrome.execute_script(NODES)) == len(before) and after != before)
+
+    chrome.switch_to.default_content()
+    chrome.find_element("xpath", "//*[@id='figure']//label[contains(., 'Decay with distance')]").click()
+    page.enter("Decay with distance")
+    page.until(lambda: len(chrome.find_elements("css selector", ".js-plotly-plot .scatterlayer .trace")) == 4)
+
+    chrome.switch_to.default_content()
+    page.tab("Continuation")
+    page.click("#write")
+    page.until(lambda: page.value("#written textarea").startswith(TEXT))
+    page.until(lambda: not page.find("#written").find_elements("css selector", ".generating"))
+    assert len(page.value("#written textarea")) > len(TEXT)
+
+
+def test_examples_and_other_models(page):
+    page.find("#text textarea").clear()
+    page.chrome.find_element("xpath", "//button[contains(., 'immutable sequen')]").click()
+    page.until(lambda: page.value("#text textarea").endswith("a tuple cannot."))
+    page.click("#run input")
+    page.until(lambda: page.chrome.find_element("xpath", "//li[contains(., 'demo/llama')]")).click()
+    page.click("#draw")
+    page.enter("No mesh")
+    page.until(lambda: "LlamaForCausalLM" in page.find("body").text)
+
+
+def test_a_text_that_is_too_long_is_a_message_and_the_page_goes_on(page):
+    page.type("word " * 150)
+    page.click("#draw")
+    assert "'text' exceeds the model's max_seq_len=128 tokens (got " in page.message()
+    page.type(TEXT)
+    page.click("#draw")
+    page.enter("The mesh, layer by layer")
+    page.until(lambda: page.find(".js-plotly-plot"))
+
+
+def test_a_slow_request_does_not_block_the_next(page, chrome, address, monkeypatch):
+    module, release = sys.modules["tmt_geo.web.app"], threading.Event()
+    look = module.look
+
+    def slow(model, tokenizer, text):
+        assert not text.startswith("slow") or release.wait(60)
+        return look(model, tokenizer, text)
+
+    monkeypatch.setattr(module, "look", slow)
+    try:
+        page.type("slow text of seven or eight words")
+        page.click("#draw")
+        waiting = chrome.current_window_handle
+        chrome.switch_to.new_window("tab")
+        page.open(address)
+        page.type(TEXT)
+        page.click("#draw")
+        page.enter("The mesh, layer by layer")
+        chrome.switch_to.default_content()
+        chrome.close()
+        chrome.switch_to.window(waiting)
+        page.tab("Continuation")
+        page.click("#write")
+        page.until(lambda: page.value("#written textarea").startswith("slow text"))
+        assert not chrome.find_elements("css selector", "#picture iframe")
+    finally:
+        release.set()
+    page.tab("Layers")
+    page.enter("The mesh, layer by layer")
+
+
+def test_writing_streams_in_and_can_be_stopped(page, monkeypatch):
+    forward, steps = TMTModel.forward, []
+
+    @functools.wraps(forward)
+    def slow(*arguments, **options):
+        steps.append(time.sleep(0.1))
+        return forward(*arguments, **options)
+
+    monkeypatch.setattr(TMTModel, "forward", slow)
+    page.type("A tuple ")
+    page.tab("Continuation")
+    page.click("#write")
+    page.until(lambda: page.value("#written textarea").startswith("A tuple"))
+    assert len(steps) < 30
+    page.click("#stop")
+    time.sleep(0.5)
+    stopped = len(steps)
+    time.sleep(0.5)
+    assert len(steps) == stopped < 40

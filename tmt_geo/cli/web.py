@@ -1,0 +1,38 @@
+"""``tmt-geo web``: a local page on which to type a text and watch a model."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tmt_geo.cli.screen import say
+
+NEEDS = ("gradio", "plotly", "networkx")
+
+
+def web(
+    runs: Annotated[Path, typer.Option(help="Folder of the runs to choose from.")] = Path("runs"),
+    host: Annotated[str, typer.Option(help="Address to listen at; 0.0.0.0 lets other machines in.")] = "127.0.0.1",
+    port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="Port; default: the first free one from 7860.")
+    ] = None,
+    open_browser: Annotated[bool, typer.Option("--open/--no-open", help="Open the page in the browser.")] = True,
+) -> None:
+    """Open a page on which to type a text, see what the layers do with it, and let a model continue it.
+
+    Runs on this machine alone, without a network. Ctrl-C ends it.
+    """
+    missing = [name for name in NEEDS if find_spec(name) is None]
+    if missing:
+        raise ValueError(f'the page needs the extra web: pip install "tmt-geo[web]" (got no {", ".join(missing)})')
+
+    say("Loading takes a few seconds.")
+
+    from tmt_geo.web import serve
+
+    app = serve(runs, host, port, inbrowser=open_browser)
+    say(f"The page is at {app.local_url} and shows the runs in {runs}. Ctrl-C ends it.")
+    app.block_thread()
