@@ -14,7 +14,7 @@ TINY = {"VOCAB_SIZE": 300, "CONTEXT": 32, "BATCH_SIZE": 2, "D_MODEL": 16, "N_LAY
 def tiny(monkeypatch, tmp_path):
     """A demo of the smallest size, run in an empty folder."""
     module = importlib.import_module("tmt_geo.cli.demo")
-    for name, value in (TINY | {"SENTENCE_TOKENS": 5, "PASSAGE_TOKENS": 20}).items():
+    for name, value in (TINY | {"SENTENCE_TOKENS": 5, "PASSAGE_TOKENS": 20, "MESH_TOKENS": 20}).items():
         monkeypatch.setattr(module, name, value)
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -46,6 +46,8 @@ def test_both_models_learn_from_the_same_tokens_and_are_measured_alike(tmt, tiny
     assert "word perplexity" in result.stdout and "TMT writes" in result.stdout
     page = (out / "report.html").read_text(encoding="utf-8")
     assert "How deep each token went" in page and f"{llama['parameters']:,}" in page
+    assert "The mesh, step by step" in page and [f'"name":"step {step}"' in page for step in (0, 1, 2)] == [True] * 3
+    assert page.count("plotly.js v") == 1 and len(page.encode()) < 8e6
     for name in ("tmt", "llama"):
         AutoModelForCausalLM.from_pretrained(out / name)
 

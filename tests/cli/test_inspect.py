@@ -38,10 +38,6 @@ def test_one_page_holds_all_figures(tmt, run, loaded, tmp_path):
     assert not re.search(r"<(script|link)[^>]*(src|href)=", html) and len(html.encode()) < 8e6
 
 
-def test_the_command_is_listed(tmt):
-    assert "inspect" in tmt("--help").stdout and "--overwrite" in tmt("inspect", "--help").stdout
-
-
 def test_the_figures_are_of_this_text(loaded):
     model, tokenizer = loaded
     ids = tokenizer(TEXT, return_tensors="pt").input_ids

@@ -1,4 +1,5 @@
 import json
+import re
 
 import pytest
 import torch
@@ -22,6 +23,45 @@ def test_it_says_what_it_did_and_what_to_try_next(trained):
     for command in ("evaluate", "generate", "train --config"):
         assert f"{command} {out}" in said
     assert len([row for row in json.loads((out / "history.json").read_text()) if "loss" in row]) == 4
+
+
+def pictured(out):
+    """The headlines of the report, and the steps that its mesh is drawn at."""
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert page.count("plotly.js v") == 1 and len(page.encode()) < 8e6
+    return re.findall(r"<h2>(.*?)</h2>", page), [int(step) for step in re.findall(r'"name":"step (\d+)"', page)]
+
+
+def test_the_report_shows_a_passage_at_several_steps(trained):
+    pytest.importorskip("plotly", reason="plotly is not installed")
+    out, said = trained
+    titles, steps = pictured(out)
+    assert titles == [
+        "Loss", "How deep each token went", "The mesh, step by step", "Nearest tokens, step by step",
+        "Clusters, from step to step",
+    ]  # fmt: skip
+    assert steps == [0, 1, 2, 3, 4] and f"report           {out / 'report.html'}" in said
+
+
+def test_the_report_of_a_resumed_run_shows_the_steps_it_has(tmt, run):
+    pytest.importorskip("plotly", reason="plotly is not installed")
+    assert tmt("train", "--config", run / "train.yaml", "--out", run, "--resume", "--steps", 6).exit_code == 0
+    assert pictured(run)[1] == [4, 5, 6]
+
+
+def test_without_a_mesh_the_report_has_the_losses(tmt, trained, tmp_path):
+    pytest.importorskip("plotly", reason="plotly is not installed")
+    flags = ["--config", trained[0] / "train.yaml", "--out", tmp_path / "dense", "--no-mesh", "--steps", 1]
+    result = tmt("train", *flags)
+    assert result.exit_code == 0, result.output
+    assert pictured(tmp_path / "dense") == (["Loss"], [])
+
+
+def test_without_plotly_there_is_no_report(tmt, trained, tmp_path, monkeypatch):
+    monkeypatch.setattr("tmt_geo.cli.train.find_spec", lambda name: None)
+    result = tmt("train", "--config", trained[0] / "train.yaml", "--out", tmp_path / "bare", "--steps", 1)
+    assert result.exit_code == 0, result.output
+    assert not (tmp_path / "bare" / "report.html").exists() and "report  " not in result.stdout
 
 
 def test_it_resumes_where_it_stopped(tmt, run):

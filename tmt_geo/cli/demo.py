@@ -15,14 +15,15 @@ import typer
 from tmt_geo.cli.evaluate import measure
 from tmt_geo.cli.generate import continue_text
 from tmt_geo.cli.options import Data, Overwrite
+from tmt_geo.cli.passage import MESH_TOKENS, first_tokens, step_sections
 from tmt_geo.cli.screen import print_table, quoted, say, say_next, this_command
 
 if TYPE_CHECKING:
     from datasets import Dataset
-    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast, TrainerCallback
 
     from tmt_geo.data import TextSplits
-    from tmt_geo.viz import Contender, Passage
+    from tmt_geo.viz import Contender, Passage, Section
 
 # The budget: everything together stays under five minutes on two cores. Both models get exactly the same.
 STEPS = 200
@@ -72,6 +73,7 @@ def demo(
     from transformers.utils import logging
 
     from tmt_geo.data import load_text, tokenize_blocks, train_tokenizer
+    from tmt_geo.train import PassageWatcher
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
@@ -82,11 +84,13 @@ def demo(
     say(f"text       {splits.name}: {len(blocks[0]) * CONTEXT:,} tokens to train on, vocabulary {len(tokenizer):,}")
 
     models = build_models(len(tokenizer), seed)
+    watcher = PassageWatcher(first_tokens(splits.valid, tokenizer, MESH_TOKENS))
     contenders = []
     for name, model in models.items():
         say(f"{name:<10} {model.num_parameters():,} parameters, {steps} steps of {BATCH_SIZE * CONTEXT:,} tokens")
         options = {"steps": steps, "seed": seed, "threads": threads, "overwrite": overwrite}
-        contenders.append(compete(name, model, tokenizer, blocks, splits, out, **options))
+        watchers = [watcher] if name == "TMT" else []
+        contenders.append(compete(name, model, tokenizer, blocks, splits, out, callbacks=watchers, **options))
 
     passage = read_passage(models["TMT"], tokenizer, splits)
     seconds = time.perf_counter() - start
@@ -99,8 +103,8 @@ def demo(
         "evaluation": f"whole test part, every token scored once, windows of {CONTEXT} tokens",
         "time": f"{seconds:.0f} s",
     }
-    publish(out, contenders, settings, passage)
-    say(f"\n{seconds:.0f} s. Open {out / 'report.html'} in a browser: curves, table and the exit depth of each token.")
+    publish(out, contenders, settings, passage, step_sections(watcher.graphs, tokenizer))
+    say(f"\n{seconds:.0f} s. Open {out / 'report.html'} in a browser: curves, table, exit depths and the mesh.")
     say_next(next_commands(out))
 
 
@@ -157,6 +161,7 @@ def compete(
     seed: int,
     threads: int | None,
     overwrite: bool,
+    callbacks: Sequence[TrainerCallback] = (),
 ) -> Contender:
     """Trains a model, measures it on the test part and lets it write.
 
@@ -171,6 +176,7 @@ def compete(
         seed: Seed of order and sampling.
         threads: CPU threads, or ``None`` for PyTorch's choice.
         overwrite: A former run of the same name may be replaced.
+        callbacks: Further callbacks for the Trainer.
     """
     from tmt_geo.cli.progress import OneLineProgress
     from tmt_geo.train import TrainConfig, train_model
@@ -190,7 +196,7 @@ def compete(
         overwrite=overwrite,
         progress=False,
     )
-    result = train_model(model, tokenizer, *blocks, config, callbacks=[OneLineProgress(name)])
+    result = train_model(model, tokenizer, *blocks, config, callbacks=[OneLineProgress(name), *callbacks])
     model.eval()
     report = measure(model, tokenizer, splits.test, context=CONTEXT, batch_size=BATCH_SIZE)
     sample = continue_text(model, tokenizer, PROMPT, max_new_tokens=SENTENCE_TOKENS, seed=seed, **SAMPLING)
@@ -203,8 +209,7 @@ def read_passage(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, spl
 
     from tmt_geo.viz import Passage, layers_computed
 
-    heads = (text[: 20 * PASSAGE_TOKENS] for text in splits.test)  # enough text for the tokens wanted
-    ids = max((tokenizer(head, add_special_tokens=False).input_ids[:PASSAGE_TOKENS] for head in heads), key=len)
+    ids = first_tokens(splits.test, tokenizer, PASSAGE_TOKENS)
     with torch.no_grad():
         out = model(input_ids=torch.tensor([ids], device=model.device))
     return Passage(
@@ -225,7 +230,13 @@ def next_commands(out: Path) -> list[tuple[str, str]]:
     ]
 
 
-def publish(out: Path, contenders: list[Contender], settings: dict[str, str], passage: Passage) -> None:
+def publish(
+    out: Path,
+    contenders: list[Contender],
+    settings: dict[str, str],
+    passage: Passage,
+    sections: Sequence[Section],
+) -> None:
     """Prints the comparison and writes it as ``report.html`` and ``results.json`` into ``out``."""
     from tmt_geo.viz import build_report, comparison_rows
 
@@ -234,6 +245,7 @@ def publish(out: Path, contenders: list[Contender], settings: dict[str, str], pa
         title="TMT beside a Llama of the same size",
         settings=settings,
         passage=passage,
+        sections=sections,
         prompt=PROMPT,
         commands=[command for command, _ in next_commands(out)],
         notes=NOTES,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tmt_geo.cli.files import check_file
 from tmt_geo.cli.options import Data, DataConfig, Limit, Overwrite, Run, Streaming, TextColumn
 from tmt_geo.cli.runs import load_run, max_context, read_settings
 from tmt_geo.cli.screen import print_table, say
@@ -54,7 +55,7 @@ def evaluate(
     from tmt_geo.viz import Contender, comparison_rows
 
     if json_file is not None:
-        check_file(json_file, overwrite)
+        check_file("json", json_file, overwrite)
     settings = read_settings(run)
     source = {"config_name": data_config, "text_column": text_column, "streaming": streaming, "limit": limit}
     if data is None:
@@ -76,18 +77,6 @@ def evaluate(
         facts = {"run": str(run), "data": data, "split": split.value, "parameters": contender.parameters}
         json_file.write_text(json.dumps(facts | asdict(report), indent=2) + "\n", encoding="utf-8")
         say(f"written: {json_file}")
-
-
-def check_file(path: Path, overwrite: bool) -> None:
-    """Tells before any work whether the figures could be written.
-
-    Raises:
-        ValueError: If there is no folder for the file, or the file exists and may not be replaced.
-    """
-    if path.is_dir() or not path.parent.is_dir():
-        raise ValueError(f"'json' must name a file in a folder that exists (got {path})")
-    if path.exists() and not overwrite:
-        raise ValueError(f"'json' exists; choose another name or pass --overwrite (got {path})")
 
 
 def training_text(settings: dict[str, Any], limit: int | None) -> tuple[str, dict[str, Any]]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tmt_geo.cli.files import check_file
 from tmt_geo.cli.options import Overwrite
 from tmt_geo.cli.runs import load_run, max_context
 from tmt_geo.cli.screen import say
@@ -32,7 +33,7 @@ def inspect(
 
     The page opens in any browser without a network.
     """
-    check_page(out, overwrite)
+    check_file("out", out, overwrite)
     loaded, tokens = load_run(model, tokenizer)
     if not hasattr(loaded, "layer_graphs"):
         raise ValueError(f"'model' must be a TMT, whose layers have graphs (got {type(loaded).__name__})")
@@ -45,18 +46,6 @@ def inspect(
     page = figures_page("What the layers do with a text", sections, intro=f"{intro}{ids.numel()} tokens.")
     out.write_text(page, encoding="utf-8")
     say(f"{ids.numel()} tokens, {len(sections)} figures, {len(page) / 1e6:.1f} MB. Open {out} in a browser.")
-
-
-def check_page(path: Path, overwrite: bool) -> None:
-    """Tells before any work whether the page could be written.
-
-    Raises:
-        ValueError: If there is no folder for the file, or the file exists and may not be replaced.
-    """
-    if path.is_dir() or not path.parent.is_dir():
-        raise ValueError(f"'out' must name a file in a folder that exists (got {path})")
-    if path.exists() and not overwrite:
-        raise ValueError(f"'out' exists; choose another name or pass --overwrite (got {path})")
 
 
 def token_ids(text: str, tokenizer: PreTrainedTokenizerFast, longest: int | None) -> Tensor:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import time
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,11 +13,13 @@ import typer
 
 from tmt_geo.cli.config_file import use_config
 from tmt_geo.cli.options import Data, DataConfig, Limit, Overwrite, Streaming, TextColumn
+from tmt_geo.cli.passage import MESH_TOKENS, first_tokens, step_sections
 from tmt_geo.cli.runs import SETTINGS_FILE, check_out, check_same_run, write_settings
 from tmt_geo.cli.screen import quoted, say, say_next, this_command
 
 if TYPE_CHECKING:
     from datasets import Dataset
+    from torch_geometric.data import Data as Graph
     from transformers import PreTrainedTokenizerFast, TrainerCallback
 
     from tmt_geo.data import TextSplits
@@ -116,7 +120,7 @@ def train(
     bf16: Annotated[bool, typer.Option("--bf16", help="Compute in bfloat16.", **TRAINING)] = False,
     threads: Annotated[int | None, typer.Option(help="CPU threads.", **TRAINING)] = None,
 ) -> None:
-    """Train a TMT on text and leave a folder that Hugging Face loads.
+    """Train a TMT on text and leave a folder that Hugging Face loads, with a report where plotly is installed.
 
     Works unchanged under torchrun: torchrun --nproc-per-node 2 -m tmt_geo train ...
     """
@@ -134,7 +138,8 @@ def train(
 
     from tmt_geo.data import load_text, tokenize_blocks
     from tmt_geo.models import TMTModel
-    from tmt_geo.train import TrainConfig, train_model
+    from tmt_geo.train import PassageWatcher, TrainConfig, train_model
+    from tmt_geo.train.run_folder import REPORT_FILE
 
     logging.disable_progress_bar()  # those of files written; the Trainer's own stays
     report_to = report_to or ("tensorboard" if find_spec("tensorboard") else "none")
@@ -173,11 +178,16 @@ def train(
         setattr(model_config, name, getattr(tokens, name))
     set_seed(seed)
     model = TMTModel(model_config)
-    say(f"model      TMT {preset}, {model.num_parameters():,} parameters, vocabulary {len(tokens):,}")
-    per_step = batch_size * grad_accum * block_size
+    size = f"{model.num_parameters():,} parameters, vocabulary {len(tokens):,}"
+    say(f"model      TMT {preset}, {size}")
+    work = f"{steps:,} steps of {batch_size * grad_accum * block_size:,} tokens"
     device = "GPU" if torch.cuda.is_available() else "CPU"
-    say(f"training   {steps:,} steps of {per_step:,} tokens on {device} -> {out}")
+    say(f"training   {work} on {device} -> {out}")
 
+    drawing = find_spec("plotly") is not None
+    watchers = []
+    if drawing and model_config.mesh:
+        watchers.append(PassageWatcher(first_tokens(splits.valid, tokens, min(MESH_TOKENS, block_size))))
     start = time.perf_counter()
     result = train_model(
         model,
@@ -185,9 +195,16 @@ def train(
         train_blocks,
         valid_blocks,
         train_config,
-        callbacks=[_settings_writer(out, settings)],
+        callbacks=[_settings_writer(out, settings), *watchers],
     )
-    _summary(result, time.perf_counter() - start, report_to)
+    seconds = time.perf_counter() - start
+    report = out / REPORT_FILE if drawing else None
+    if report is not None and int(os.environ.get("RANK", "0")) == 0:
+        speed = f"{result.tokens_per_second:,.0f} tokens a second"
+        intro = f"TMT {preset}, {size}; text {splits.name}; {work}, {speed}."
+        page = _report(result, tokens, watchers[0].graphs if watchers else {}, intro)
+        report.write_text(page, encoding="utf-8")
+    _summary(result, seconds, report_to, report)
 
 
 def _model_config(preset: str, vocab_size: int, options: dict[str, Any]) -> TMTConfig:
@@ -230,7 +247,24 @@ def _settings_writer(out: Path, settings: dict[str, Any]) -> TrainerCallback:
     return SettingsWriter()
 
 
-def _summary(result: TrainResult, seconds: float, report_to: str) -> None:
+def _report(
+    result: TrainResult, tokenizer: PreTrainedTokenizerFast, graphs: Mapping[int, Sequence[Graph]], intro: str
+) -> str:
+    """Draws the losses and, where there are graphs of a passage, how it was read at each step, as one page."""
+    from tmt_geo import viz
+
+    sections = [viz.Section("Loss", viz.loss_curves({"TMT": result.history}))]
+    if graphs:
+        step, layers = list(graphs.items())[-1]
+        if "confidence" in layers[0]:
+            passage = viz.passage_of(layers, viz.token_labels(layers, tokenizer))
+            caption = f"The validation text at step {step:,}; a stronger shade: more of the {len(layers)} layers."
+            sections.append(viz.Section("How deep each token went", viz.exit_depth_html(passage), caption))
+        sections += step_sections(graphs, tokenizer)
+    return viz.figures_page(f"Training of {result.out.name}", sections, intro=intro)
+
+
+def _summary(result: TrainResult, seconds: float, report_to: str, report: Path | None) -> None:
     losses = [entry["loss"] for entry in result.history if "loss" in entry]
     validation = [entry["eval_loss"] for entry in result.history if "eval_loss" in entry]
     out = quoted(result.out)
@@ -243,6 +277,8 @@ def _summary(result: TrainResult, seconds: float, report_to: str) -> None:
     if shares:
         say(f"active share     {' '.join(f'{share:.2f}' for share in shares)} by layer")
     say(f"saved in         {result.out}")
+    if report is not None:
+        say(f"report           {report}")
     command = this_command()
     commands = [
         (f"{command} evaluate {out}", "perplexity and compute on the test part of the same text"),

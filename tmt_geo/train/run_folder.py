@@ -30,7 +30,8 @@ MODEL_FILES = (
     "training_args.bin",
     STATE_FILE,
 )
-RUN_FILES = (*MODEL_FILES, OPTIONS_FILE, HISTORY_FILE)
+REPORT_FILE = "report.html"
+RUN_FILES = (*MODEL_FILES, OPTIONS_FILE, HISTORY_FILE, REPORT_FILE)
 CHECKPOINT_FILES = (*MODEL_FILES, "optimizer.pt", "scheduler.pt", "scaler.pt", "rng_state*.pth")
 EVENT_FILES = ("events.out.tfevents.*",)
 

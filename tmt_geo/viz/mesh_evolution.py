@@ -59,7 +59,8 @@ def mesh_evolution(
         labels: Text of each node. Default: its number and, where there is ``y``, its class.
         by: What makes an edge strong: ``"attention"`` or ``"similarity"``.
         positions: Where the nodes stand. Default: :func:`tmt_geo.viz.shared_positions`, by PCA.
-        clusters: Cluster of each node in each layer (L, N). Default: :func:`tmt_geo.viz.mesh_clusters`.
+        clusters: Cluster of each node in each layer (L, N). Default: :func:`tmt_geo.viz.mesh_clusters`, which follows
+            frozen nodes from layer to layer; steps of training, where nodes exit, need clusters of their own.
         names: Name of each layer, each another. Default: ``layer 1``, ``layer 2``, ...
         max_edges: Edges to draw a layer at most, the strongest; all for ``None``.
 

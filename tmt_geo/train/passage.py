@@ -1,0 +1,64 @@
+"""A passage that is watched while a model is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch_geometric.data import Data
+from transformers import TrainerCallback
+
+
+class PassageWatcher(TrainerCallback):
+    """Keeps what the layers do with a fixed passage at several steps, from the first to the last.
+
+    The run is what it would be without: the passage is read in evaluation mode, so no anchor or gate moves and no
+    random number is drawn, and between two steps, so their clock does not run. A resumed run is watched from where it
+    goes on. Of several processes the first one watches.
+
+    Args:
+        input_ids: The tokens of the passage (S).
+        count: At how many steps to look, evenly spread; fewer where there are fewer.
+
+    Attributes:
+        graphs: Step to layers, as ``layer_graphs`` returns them, in main memory. Step 0 is the fresh model.
+
+    Raises:
+        ValueError: If ``input_ids`` is empty or ``count`` is less than two.
+    """
+
+    def __init__(self, input_ids: Sequence[int], count: int = 5):
+        if len(input_ids) == 0:
+            raise ValueError("'input_ids' needs at least one token (got none)")
+        if count < 2:
+            raise ValueError(f"'count' must be at least 2, the first step and the last (got {count})")
+        self.input_ids = torch.as_tensor(input_ids, dtype=torch.long).unsqueeze(0)  # [1, S]
+        self.count = count
+        self.graphs: dict[int, list[Data]] = {}
+        self._wanted: set[int] = set()
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        """Chooses the steps."""
+        first, rest = state.global_step, state.max_steps - state.global_step
+        self.graphs = {}
+        self._wanted = {first + round(part * rest / (self.count - 1)) for part in range(self.count)}
+
+    def on_step_begin(self, args, state, control, model=None, **kwargs):
+        """Looks before the next step, not behind the last: the Trainer's clock stands then."""
+        if state.global_step in self._wanted:
+            self._look(model, state)
+
+    def on_train_end(self, args, state, control, model=None, **kwargs):
+        """Looks at the finished model, at whichever step it was stopped."""
+        self._look(model, state)
+
+    def _look(self, model, state) -> None:
+        if not state.is_world_process_zero:
+            return
+        training = model.training
+        model.eval()
+        try:
+            graphs = model.layer_graphs(self.input_ids.to(model.device))
+        finally:
+            model.train(training)
+        self.graphs[state.global_step] = [graph.cpu() for graph in graphs]
