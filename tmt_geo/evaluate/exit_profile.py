@@ -105,7 +105,7 @@ def exit_profile(
     if not bands or any(low >= high for low, high in zip(bands, bands[1:], strict=False)):
         raise ValueError(f"'bands' must be counts that rise (got {tuple(bands)})")
 
-    kinds = _kinds(stream.tolist(), tokenizer, tokenizer.decode(train_stream.tolist()), rare)
+    kinds = _kinds(stream.tolist(), train_stream.tolist(), tokenizer, rare)
     frozen = _frozen(model, stream.cpu().long(), context, stride, batch_size, progress)
     counts = torch.bincount(train_stream.cpu(), minlength=model.config.vocab_size)[stream.cpu()]
     band = torch.bucketize(counts, torch.tensor(bands))
@@ -148,7 +148,7 @@ def _frozen(model, stream: Tensor, context: int, stride: int, batch_size: int, p
     return torch.cat(parts, dim=1)
 
 
-def _kinds(ids: list[int], tokenizer: PreTrainedTokenizerFast, train_text: str, rare: int) -> list[str]:
+def _kinds(ids: list[int], train_ids: list[int], tokenizer: PreTrainedTokenizerFast, rare: int) -> list[str]:
     """The kind of each token, one of ``TOKEN_KINDS``."""
     text = tokenizer.decode(ids)
     encoding = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
@@ -157,9 +157,10 @@ def _kinds(ids: list[int], tokenizer: PreTrainedTokenizerFast, train_text: str, 
             f"'stream' must be what 'tokenizer' makes of its own text (got {len(ids)} tokens, "
             f"and {len(encoding['input_ids'])} of their text)"
         )
-    words = list(WORD.finditer(text))
+    words = list(WORD.finditer(_without_special(text, tokenizer)))
     begins = [word.start() for word in words]
-    of_word = word_kinds((word.group() for word in words), word_counts(train_text), rare)
+    counts = word_counts(_without_special(tokenizer.decode(train_ids), tokenizer))
+    of_word = word_kinds((word.group() for word in words), counts, rare)
     special = set(tokenizer.all_special_ids)
     kinds = []
     for token, (start, end) in zip(ids, encoding["offset_mapping"], strict=True):
@@ -171,6 +172,13 @@ def _kinds(ids: list[int], tokenizer: PreTrainedTokenizerFast, train_text: str, 
         else:
             kinds.append(of_word[bisect_right(begins, letters) - 1])
     return kinds
+
+
+def _without_special(text: str, tokenizer: PreTrainedTokenizerFast) -> str:
+    """Blanks in place of special tokens, as many as they have letters: one that ends a text is no part of a word."""
+    for token in tokenizer.all_special_tokens:
+        text = text.replace(token, " " * len(token))
+    return text
 
 
 def _check(model: PreTrainedModel, **streams: Tensor) -> None:

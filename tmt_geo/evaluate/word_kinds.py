@@ -8,14 +8,14 @@ from collections.abc import Iterable
 
 # A word that belongs to several classes stands in the one where it is commonest in written text.
 CLOSED_CLASSES = {
-    "determiner": "a an the this these those my your his its our their 's every each either neither some any no all "
-    "both half many much more most several few little enough such another other what which whose",
+    "determiner": "a an the this these those my your his her its our their 's every each either neither some any no "
+    "all both half many much more most several few little enough such another other whose",
     "preposition": "of in to for with on by at from as into during against among through over under between "
     "within without throughout across behind beyond above below beneath beside besides along around near off onto "
     "upon toward towards via per despite except unlike like about before after until since inside outside out up down",
-    "pronoun": "i me mine myself you yours yourself yourselves he him himself she her hers herself it itself we us "
+    "pronoun": "i me mine myself you yours yourself yourselves he him himself she hers herself it itself we us "
     "ours ourselves they them theirs themselves one oneself someone somebody something anyone anybody anything "
-    "everyone everybody everything none nobody nothing who whom whoever whatever whichever there",
+    "everyone everybody everything none nobody nothing who whom which what whoever whatever whichever there",
     "conjunction": "and or but nor so yet if because although though while whereas unless that than whether when "
     "whenever where wherever once lest",
     "auxiliary": "be am is are was were been being have has had having do does did doing done will would shall should "
@@ -45,10 +45,10 @@ def word_kinds(words: Iterable[str], counts: Counter[str], rare: int) -> list[st
     """The kind of each word, one of ``KINDS``.
 
     Punctuation has neither letter nor digit; determiners (with possessives), prepositions (with particles), pronouns,
-    conjunctions and auxiliaries (with negations) are closed lists, each word in one of them; a number is written in
-    digits; an unknown word is the ``<unk>`` that a corpus has put in place of one. Of all others those are rare that
-    occur fewer than ``rare`` times in ``counts``, and the rest, nouns, verbs, adjectives and adverbs that lists cannot
-    tell apart, is other.
+    conjunctions and auxiliaries (with negations) are closed lists, each word in one of them, that hold no word in
+    capitals (US, IT); a number is written in digits; an unknown word is the ``<unk>`` that a corpus has put in place
+    of one. Of all others those are rare that occur fewer than ``rare`` times in ``counts``, and the rest, nouns,
+    verbs, adjectives and adverbs that lists cannot tell apart, is other.
 
     Args:
         words: Words without white space.
@@ -64,7 +64,7 @@ def _kind(word: str, counts: Counter[str], rare: int) -> str:
     if not bare:
         return "punctuation"
     listed = KIND_OF.get(whole) or KIND_OF.get(core(whole))
-    if listed:
+    if listed and not (len(bare) > 1 and word.isupper()):
         return listed
     if NUMBER.fullmatch(bare) or NUMBER.fullmatch(whole):
         return "number"

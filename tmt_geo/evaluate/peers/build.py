@@ -12,6 +12,7 @@ import transformers
 from torch import Tensor, nn
 from transformers import LlamaForCausalLM, PreTrainedModel
 
+from tmt_geo.evaluate.forward import measuring, plain_forward
 from tmt_geo.evaluate.peers.families import FAMILIES, Family, Sizes
 
 TOLERANCE = 0.01
@@ -40,7 +41,7 @@ def build_peer(
     ``qwen3``     the same with normalised queries and keys                           the same
     ``gpt2``      learned positions, LayerNorm, biases                                the same
     ``mistral``   a Llama that attends to the last ``keys`` tokens alone              the same
-    ``mixtral``   a Llama with 8 experts, 2 of them a token                           the width of the experts
+    ``mixtral``   a Llama with 4 experts, 2 of them a token                           the width of the experts
     ``deepseek``  latent attention (V3.2) to the ``keys`` tokens that an index finds  the width as above, no experts
     ``bigbird``   BERT as a decoder: dense attention, normalised after each addition  the same
     ``mamba``     selective state spaces, scanned token by token                      expansion, then size of the state
@@ -52,7 +53,9 @@ def build_peer(
     as it was drawn: the library's class runs it without gradients and has no loss for it, so what is selected is a
     random projection's choice. The loss of ``mixtral`` contains a thousandth of the loss that balances its experts.
     ``mistral`` and ``deepseek`` compute all pairs and mask, on a CPU at least, and ``count_flops`` charges what they
-    compute; it does not see the recurrences of ``mamba`` (see :func:`scan_flops`) and ``rwkv``.
+    compute; it does not see the recurrences of ``mamba`` (see :func:`scan_flops`) and ``rwkv``. Without its kernels
+    ``mamba`` is a loop over tokens, with a backward pass that takes time in the square of the length: minutes a step
+    at 8 x 256 tokens on a CPU. The package mambapy, which the class takes where installed, makes seconds of them.
 
     The initialisation is the library's own, but for the weights that make what a layer adds to the residual stream:
     these are divided by the square root of the number of such additions, so that its variance does not grow with
@@ -70,7 +73,8 @@ def build_peer(
             attention, feed-forward network or mixer adds to the residual stream. Attention weights and hidden units
             are never dropped. Where the library has no such option hooks do it, which are not saved.
         tie: Whether the vocabulary head shares the embedding.
-        keys: Tokens that a token attends to in ``mistral`` and ``deepseek``, itself included.
+        keys: Tokens that a token attends to in ``mistral``, itself and the last before it, and in ``deepseek``, those
+            that the index ranks highest.
         scale_init: Whether to draw the ends of the branches smaller with depth; False leaves the library's own.
 
     Returns:
@@ -78,7 +82,8 @@ def build_peer(
 
     Raises:
         ValueError: The name is unknown, a size is below one, ``n_heads`` does not fit ``d_model``, ``dropout`` is no
-            probability, no width comes within 1 %, or ``rwkv`` is to have a single layer.
+            probability, no width comes within 1 %, ``rwkv`` is to have a single layer, or this version of the library
+            lets the family see the future (``bigbird`` in 5.17).
     """
     if name not in FAMILIES:
         raise ValueError(f"'name' must be one of {', '.join(FAMILIES)} (got {name!r})")
@@ -87,6 +92,8 @@ def build_peer(
     _check(name, family, sizes, dropout)
     width, expand = _match(family, sizes, params, tie)
     model = _new(family, sizes, width, expand, tie, dropout)
+    if _sees_the_future(model):
+        raise ValueError(f"'name' must be a family that transformers {transformers.__version__} masks (got {name!r})")
     if scale_init:
         _shrink_branch_ends(model, family)
     if dropout > 0 and not family.dropout:
@@ -135,28 +142,28 @@ def _check(name: str, family: Family, sizes: Sizes, dropout: float) -> None:
 
 def _match(family: Family, sizes: Sizes, params: int, tie: bool) -> tuple[int, int]:
     """Width and expansion that come nearest to ``params``."""
-    expand = 1
-    width, reached, narrow, step = _nearest(family, sizes, params, expand, tie)
-    if family.least_width:
-        while (wider := _nearest(family, sizes, params, expand + 1, tie))[0] >= family.least_width:
-            expand += 1
-            width, reached, _, step = wider
+    expand, (width, reached, narrowest, step) = 1, _nearest(family, sizes, params, 1, tie)
+    while family.least_width:
+        wider = _nearest(family, sizes, params, expand + 1, tie)
+        if wider[0] < family.least_width:
+            break
+        expand, (width, reached, _, step) = expand + 1, wider
     if width < 1 or abs(reached - params) > TOLERANCE * params:
         raise ValueError(
             f"'params' cannot be met within 1 % at d_model={sizes.d_model}, n_layers={sizes.n_layers}, "
-            f"vocab_size={sizes.vocab_size}: the smallest {family.model} has {narrow} and each step of "
+            f"vocab_size={sizes.vocab_size}: the smallest {family.model} has {narrowest} and each step of "
             f"{family.width} adds {step} (got {params})"
         )
     return width, expand
 
 
 def _nearest(family: Family, sizes: Sizes, params: int, expand: int, tie: bool) -> tuple[int, int, int, int]:
-    """The width that comes nearest, the parameters it has, those of the narrowest, and those that a step adds."""
+    """The width that comes nearest, its parameters, those of the smallest width, and those that a step adds."""
     with torch.device("meta"):
-        narrow, wider = (_new(family, sizes, width, expand, tie, 0.0).num_parameters() for width in (1, 2))
-    step = wider - narrow
-    steps = round((params - narrow) / step)
-    return 1 + steps, narrow + steps * step, narrow, step
+        one, two = (_new(family, sizes, width, expand, tie, 0.0).num_parameters() for width in (1, 2))
+    base, step = 2 * one - two, family.grid * (two - one)
+    steps = round((params - base) / step)
+    return steps * family.grid, base + steps * step, base + step, step
 
 
 def _new(family: Family, sizes: Sizes, width: int, expand: int, tie: bool, dropout: float) -> PreTrainedModel:
@@ -182,6 +189,13 @@ def _shrink_branch_ends(model: PreTrainedModel, family: Family) -> None:
     ends = list(_of_layers(model, family, family.ends))
     for weight in ends:
         weight.mul_(len(ends) ** -0.5)
+
+
+def _sees_the_future(model: PreTrainedModel) -> bool:
+    """Whether what follows a token changes what the model says after it."""
+    with measuring(model):
+        logits = plain_forward(model, torch.tensor([[0, 0], [0, model.config.vocab_size - 1]])).logits  # [2, 2, V]
+    return not torch.allclose(logits[0, 0], logits[1, 0], rtol=0, atol=1e-5)
 
 
 # A function of the module, not a closure: a model that carries it can be copied and pickled.

@@ -33,6 +33,7 @@ class Family:
         ends: Paths in a layer of the weights that make those outputs; empty where the family already draws them
             smaller with depth, or normalises after each addition.
         width: What is chosen to meet the number of parameters, which grows linearly with it.
+        grid: The width is a multiple of it.
         least_width: Not zero where widening is also done by an expansion, a whole number: the largest one is taken
             that leaves the width this large.
         least_layers: Layers that its initialisation needs.
@@ -47,6 +48,7 @@ class Family:
     branches: tuple[str, ...] = ()
     ends: tuple[str, ...] = ()
     width: str = "intermediate_size"
+    grid: int = 1
     least_width: int = 0
     least_layers: int = 1
     dropout: tuple[str, ...] = ()
@@ -74,7 +76,7 @@ def _mistral(sizes: Sizes, width: int, expand: int) -> dict[str, Any]:
 
 def _mixtral(sizes: Sizes, width: int, expand: int) -> dict[str, Any]:
     # Without the balancing loss, a thousandth of which is added to the model's own, some experts starve.
-    return _llama(sizes, width, expand) | {"output_router_logits": True}
+    return _llama(sizes, width, expand) | {"num_local_experts": 4, "output_router_logits": True}
 
 
 def _deepseek(sizes: Sizes, width: int, expand: int) -> dict[str, Any]:
@@ -119,17 +121,22 @@ def _bigbird(sizes: Sizes, width: int, expand: int) -> dict[str, Any]:
     }
 
 
-def _mamba(sizes: Sizes, width: int, expand: int) -> dict[str, Any]:
+def _state_space(sizes: Sizes, width: int, expand: int) -> dict[str, Any]:
     return {
         "hidden_size": sizes.d_model,
         "num_hidden_layers": sizes.n_layers,
         "state_size": width,
         "expand": expand,
+        "initializer_range": 0.02,  # as in every other family; the classes assume 0.1
     }
 
 
+def _mamba(sizes: Sizes, width: int, expand: int) -> dict[str, Any]:
+    return _state_space(sizes, width, expand) | {"use_mambapy": True}  # where that package is installed
+
+
 def _mamba2(sizes: Sizes, width: int, expand: int) -> dict[str, Any]:
-    return _mamba(sizes, width, expand) | {
+    return _state_space(sizes, width, expand) | {
         "num_heads": expand * sizes.n_heads,
         "head_dim": sizes.d_model // sizes.n_heads,
         "n_groups": 1,
@@ -177,6 +184,7 @@ FAMILIES = {
         "model.layers",
         branches=("self_attn.o_proj", "mlp"),
         ends=("self_attn.o_proj.weight", "mlp.experts.down_proj"),
+        grid=4,  # for the grouped matrix product, which a model that is loaded again takes
         finish=_loop_over_experts,
     ),
     "deepseek": Family(
