@@ -11,6 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import PreTrainedModel
 
 from tmt_geo.evaluate.forward import measuring, plain_forward
+from tmt_geo.evaluate.peers.scan import scan_flops
 from tmt_geo.nn.copy_head import CopyMemory
 from tmt_geo.ops.knn import descent, windows
 
@@ -52,7 +53,8 @@ def count_flops(model: PreTrainedModel, input_ids: Tensor, memory: CopyMemory | 
     - the scores of an approximate search, which are gathered: by formula, for each target all candidates it can have;
     - attention as gather, multiply and sum over a mesh, by formula (for a model that reports ``num_edges`` and whose
       configuration does not say ``mesh=False``);
-    - the votes of a copy head, by formula: a product of ``copy_dim`` channels and a weighted sum for each.
+    - the votes of a copy head, by formula: a product of ``copy_dim`` channels and a weighted sum for each;
+    - the products of all experts in one kernel; and the recurrence of a Mamba, by formula.
 
     Element-wise work (norms, activations, softmax, rotary, dropout) is left out for every model alike.
 
@@ -77,7 +79,7 @@ def count_flops(model: PreTrainedModel, input_ids: Tensor, memory: CopyMemory | 
     matmuls = counter.get_total_flops() - search
     tokens = input_ids.numel()
     return FlopReport(
-        layers=(matmuls - head_flops) / tokens + _gathered_scores(model, out),
+        layers=(matmuls - head_flops) / tokens + _gathered_scores(model, out) + scan_flops(model.config),
         head=head_flops / tokens,
         search=search / tokens,
         edge_attention=(4 * model.config.hidden_size * _mesh_edges(model, out) + _votes(model, out)) / tokens,
@@ -137,6 +139,11 @@ def _comparisons(scores, *args, out_shape=None, **kwargs) -> int:
     return prod(scores)
 
 
+def _grouped(rows, experts, *args, out_shape=None, **kwargs) -> int:
+    """Rows (T, C), each with the matrix of its expert (G, C, D)."""
+    return 2 * prod(rows) * experts[-1]
+
+
 def _matrix_vector(matrix, vector, *args, out_shape=None, **kwargs) -> int:
     """PyTorch's counter does not know these: the search of a single token."""
     return 2 * prod(matrix)
@@ -144,6 +151,7 @@ def _matrix_vector(matrix, vector, *args, out_shape=None, **kwargs) -> int:
 
 FORMULAS = {
     aten.mv: _matrix_vector,
+    aten._grouped_mm: _grouped,
     aten._scaled_dot_product_flash_attention_for_cpu: _flash,
     aten._scaled_dot_product_flash_attention: _flash,
     aten._scaled_dot_product_efficient_attention: _biased,
