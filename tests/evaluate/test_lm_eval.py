@@ -1,6 +1,8 @@
 """A saved model under EleutherAI's lm-eval, which knows nothing of it, and our own evaluator on the same text."""
 
+import json
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -73,3 +75,50 @@ def test_lm_eval_agrees_with_our_evaluator(folder, text, tmp_path, monkeypatch):
     assert stream.numel() > 5 * CONTEXT
     assert found["word_perplexity,none"] == pytest.approx(math.exp(ours.nll / counts["words"]), rel=1e-4)
     assert found["bits_per_byte,none"] == pytest.approx(ours.bits_per_byte, rel=1e-4)
+
+
+LONG = """
+include: {stock}
+task: local_qasper
+dataset_path: json
+dataset_name: null
+dataset_kwargs:
+  data_files:
+    test: {file}
+doc_to_text: "{{{{context}}}} {{{{question}}}}"
+generation_kwargs:
+  max_gen_toks: 4
+  temperature: 1
+  do_sample: false
+  until: []
+"""
+
+
+def test_longbench_tasks_read_local_files_of_its_format(folder, tmp_path, monkeypatch):
+    """The harness's own LongBench task, prompt shortened, on rows in the format of LongBench."""
+    pytest.importorskip("rouge", reason="lm-eval's LongBench metrics need jieba, fuzzywuzzy and rouge")
+    pytest.importorskip("jieba", reason="lm-eval's LongBench metrics need jieba, fuzzywuzzy and rouge")
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
+    from lm_eval.tasks import TaskManager
+
+    stock = Path(lm_eval.__file__).parent / "tasks" / "longbench" / "qasper.yaml"
+    rows = [
+        {"context": "w1x w2xx w3", "question": f"w{n}", "input": f"w{n}", "answers": [answer], "length": 3,
+         "all_classes": None, "dataset": "qasper", "language": "en", "_id": str(n)}
+        for n, answer in enumerate(("w4x", "never said"))
+    ]  # fmt: skip
+    (tmp_path / "rows.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    (tmp_path / "task.yaml").write_text(LONG.format(stock=stock, file=tmp_path / "rows.jsonl"))
+    found = lm_eval.simple_evaluate(
+        model="hf",
+        model_args={"pretrained": str(folder), "max_length": CONTEXT, "dtype": "float32"},
+        tasks=["local_qasper"],
+        task_manager=TaskManager(include_path=str(tmp_path), include_defaults=False),
+        device="cpu",
+        batch_size=1,
+        bootstrap_iters=0,
+        log_samples=True,
+    )
+    said = [sample["resps"][0][0] for sample in found["samples"]["local_qasper"]]
+    assert len(said) == 2 and all(isinstance(text, str) and text for text in said)
+    assert 0 <= found["results"]["local_qasper"]["qa_f1_score,none"] <= 1
