@@ -1,6 +1,6 @@
 r"""The README's pictures, from a trained run.
 
-    tmt-geo train --data wikitext-2 --out runs/pictures --steps 500 --vocab-size 8192 \\
+    tmt-geo train --data wikitext-2 --out runs/pictures --steps 500 --vocab-size 8192 \
         --d-model 128 --n-layers 4 --n-heads 4
     python -m benchmarks.pictures --run runs/pictures
 
@@ -27,7 +27,7 @@ TEXT = (
 )
 # Title of the section, file, layer to show where there is a slider, width and height.
 PICTURES = (
-    ("The mesh, layer by layer", "mesh.png", 1, (900, 600)),
+    ("The mesh, layer by layer", "mesh.png", 1, (900, 560)),
     ("Clusters, from layer to layer", "clusters.png", None, (1000, 520)),
     ("Decay with distance", "decay.png", None, (1000, 480)),
 )
@@ -45,6 +45,7 @@ def at_layer(figure: Figure, layer: int) -> Figure:
     still.layout.sliders = []
     still.layout.updatemenus = []
     still.layout.title = f"layer {layer + 1}"
+    still.layout.margin.b = 30
     return still
 
 
