@@ -1,6 +1,7 @@
 """No number in the README that a committed result does not hold."""
 
 import json
+import re
 
 import pytest
 
@@ -8,7 +9,7 @@ from benchmarks import levers
 from benchmarks.graphs import results as graphs
 from benchmarks.graphs.__main__ import SUITES
 from benchmarks.quality import readme as quality
-from benchmarks.readme import shown
+from benchmarks.readme import README, shown
 from benchmarks.speed import results as speed
 from benchmarks.speed.__main__ import ROWS
 from tmt_geo.compare import result_file
@@ -97,3 +98,10 @@ def test_results_of_quality_are_runs_of_the_suites_in_their_present_plan():
         assert (done["suite"], done["row"], done["seed"]) == (suite.name, row.name, seed)
         assert done["data"] == "wikitext-2" and done["steps"] == suite.recipe_of(row).steps
         assert all(step["loss"] == step["loss"] for step in done["history"] if "loss" in step), f"{path.name}: NaN"
+
+
+def test_pictures_of_the_readme_are_there_and_small():
+    pictures = re.findall(r"!\[.+?\]\((.+?)\)", README.read_text(encoding="utf-8"))
+    assert len(pictures) >= 3
+    for name in pictures:
+        assert (README.parent / name).stat().st_size < 300_000, name
