@@ -207,8 +207,8 @@ def test_the_counter_sees_two_of_four_experts():
     assert report.search == 2 * L * config.num_local_experts  # the router's choice, which the balancing loss repeats
 
 
-def test_what_the_counter_does_not_see_of_a_scan():
-    """The products of the state with the read-out are counted, its recurrence is not."""
+def test_a_scan_is_counted_with_its_recurrence():
+    """The products of the state with the read-out as they run, the recurrence by formula."""
     model = peer("mamba")
     config = model.config
     inner, state = config.expand * D, config.state_size
@@ -217,7 +217,8 @@ def test_what_the_counter_does_not_see_of_a_scan():
     products = 2 * D * 2 * inner + 2 * inner * (rank + 2 * state) + 2 * rank * inner + 2 * inner * state
     products += 2 * inner * D
     convolution = 2 * inner * config.conv_kernel * (S + config.conv_kernel - 1) / S
-    assert count_flops(model, ids()).layers == pytest.approx(L * (products + convolution), rel=1e-12)
+    whole = L * (products + convolution) + scan_flops(config)
+    assert count_flops(model, ids()).layers == pytest.approx(whole, rel=1e-12)
     assert all(scan_flops(peer(name).config) == 0 for name in PEERS if name != "mamba")
 
 
