@@ -53,9 +53,9 @@ def build_peer(
     as it was drawn: the library's class runs it without gradients and has no loss for it, so what is selected is a
     random projection's choice. The loss of ``mixtral`` contains a thousandth of the loss that balances its experts.
     ``mistral`` and ``deepseek`` compute all pairs and mask, on a CPU at least, and ``count_flops`` charges what they
-    compute; the recurrence of ``mamba`` is counted by formula (:func:`scan_flops`), that of ``rwkv`` is not. Without its kernels
-    ``mamba`` is a loop over tokens, with a backward pass that takes time in the square of the length: minutes a step
-    at 8 x 256 tokens on a CPU. The package mambapy, which the class takes where installed, makes seconds of them.
+    compute; the recurrence of ``mamba`` is counted by formula (:func:`scan_flops`), that of ``rwkv`` is not. Without
+    its kernels ``mamba`` trains slowly on any device, in time that grows with the square of the length; on a CPU the
+    package mambapy, which the class takes where it is installed, makes up for most of it.
 
     The initialisation is the library's own, but for the weights that make what a layer adds to the residual stream:
     these are divided by the square root of the number of such additions, so that its variance does not grow with
