@@ -50,21 +50,27 @@ def folder(tmp_path_factory, text):
     return out
 
 
+def measure(folder, tasks, task):
+    """What lm-eval makes of the model, by a task of this folder."""
+    from lm_eval.tasks import TaskManager
+
+    return lm_eval.simple_evaluate(
+        model="hf",
+        model_args={"pretrained": str(folder), "max_length": CONTEXT, "dtype": "float32"},
+        tasks=[task],
+        task_manager=TaskManager(include_path=str(tasks), include_defaults=False),
+        device="cpu",
+        batch_size=1,
+        bootstrap_iters=0,
+        log_samples=True,
+    )
+
+
 def test_lm_eval_agrees_with_our_evaluator(folder, text, tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
     (tmp_path / "text.txt").write_text(text)
     (tmp_path / "task.yaml").write_text(TASK.format(file=tmp_path / "text.txt"))
-    from lm_eval.tasks import TaskManager
-
-    found = lm_eval.simple_evaluate(
-        model="hf",
-        model_args={"pretrained": str(folder), "max_length": CONTEXT, "dtype": "float32"},
-        tasks=["local_text"],
-        task_manager=TaskManager(include_path=str(tmp_path), include_defaults=False),
-        device="cpu",
-        batch_size=1,
-        bootstrap_iters=0,
-    )["results"]["local_text"]
+    found = measure(folder, tmp_path, "local_text")["results"]["local_text"]
 
     from transformers import AutoTokenizer
 
@@ -99,8 +105,6 @@ def test_longbench_tasks_read_local_files_of_its_format(folder, tmp_path, monkey
     pytest.importorskip("rouge", reason="lm-eval's LongBench metrics need jieba, fuzzywuzzy and rouge")
     pytest.importorskip("jieba", reason="lm-eval's LongBench metrics need jieba, fuzzywuzzy and rouge")
     monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
-    from lm_eval.tasks import TaskManager
-
     stock = Path(lm_eval.__file__).parent / "tasks" / "longbench" / "qasper.yaml"
     rows = [
         {"context": "w1x w2xx w3", "question": f"w{n}", "input": f"w{n}", "answers": [answer], "length": 3,
@@ -109,16 +113,7 @@ def test_longbench_tasks_read_local_files_of_its_format(folder, tmp_path, monkey
     ]  # fmt: skip
     (tmp_path / "rows.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
     (tmp_path / "task.yaml").write_text(LONG.format(stock=stock, file=tmp_path / "rows.jsonl"))
-    found = lm_eval.simple_evaluate(
-        model="hf",
-        model_args={"pretrained": str(folder), "max_length": CONTEXT, "dtype": "float32"},
-        tasks=["local_qasper"],
-        task_manager=TaskManager(include_path=str(tmp_path), include_defaults=False),
-        device="cpu",
-        batch_size=1,
-        bootstrap_iters=0,
-        log_samples=True,
-    )
+    found = measure(folder, tmp_path, "local_qasper")
     said = [sample["resps"][0][0] for sample in found["samples"]["local_qasper"]]
     assert len(said) == 2 and all(isinstance(text, str) and text for text in said)
     assert 0 <= found["results"]["local_qasper"]["qa_f1_score,none"] <= 1
