@@ -225,6 +225,7 @@ def next_commands(out: Path) -> list[tuple[str, str]]:
     run, command = quoted(out / "tmt"), this_command()
     return [
         (f'{command} generate {run} "The" --sample --seed 1', "let the TMT write something else"),
+        (f'{command} inspect "A list is a sequence" --model {run}', "see what its layers do with a text, as a page"),
         (f"{command} evaluate {run} --split valid", "measure it on the other held-out part"),
         (f"{command} train --preset small --steps 2000 --out runs/small", "train a larger one on the same text"),
     ]
