@@ -35,10 +35,14 @@ def full_params(suite: Suite, recipe: Recipe) -> int:
         return TMTModel(_config(recipe, suite.full)).num_parameters()
 
 
-def _config(recipe: Recipe, options: dict[str, Any]) -> TMTConfig:
+def _sizes(recipe: Recipe) -> dict[str, Any]:
+    """What every model of a recipe shares, by the names that ``TMTConfig`` and ``build_peer`` have for it."""
     sizes = {"d_model": recipe.d_model, "n_layers": recipe.n_layers, "n_heads": recipe.n_heads}
-    sizes |= {"vocab_size": recipe.vocab_size, "max_seq_len": recipe.block_size, "dropout": recipe.dropout}
-    return TMTConfig(**sizes | options)
+    return sizes | {"vocab_size": recipe.vocab_size, "max_seq_len": recipe.block_size, "dropout": recipe.dropout}
+
+
+def _config(recipe: Recipe, options: dict[str, Any]) -> TMTConfig:
+    return TMTConfig(**_sizes(recipe) | options)
 
 
 def _tmt(row: Row, recipe: Recipe, params: int | None) -> TMTModel:
@@ -59,14 +63,12 @@ def _tmt(row: Row, recipe: Recipe, params: int | None) -> TMTModel:
 def _peer(row: Row, recipe: Recipe, params: int | None) -> PreTrainedModel:
     options = {name: value for name, value in row.options.items() if name not in COPY}
     copying = {name: row.options[name] for name in COPY if name in row.options}
-    sizes = {"d_model": recipe.d_model, "n_layers": recipe.n_layers, "n_heads": recipe.n_heads}
-    sizes |= {"vocab_size": recipe.vocab_size, "max_seq_len": recipe.block_size, "dropout": recipe.dropout}
     params = options.pop("params", params)
     if copying:
         with torch.device("meta"):
             head = CopyHead(recipe.d_model, copying["copy_k"], copying["copy_dim"])
         params -= sum(parameter.numel() for parameter in head.parameters())
-    model = build_peer(row.family, params, **sizes | options)
+    model = build_peer(row.family, params, **_sizes(recipe) | options)
     if not copying:
         return model
     return CopyLM(model, copying["copy_k"], copying["copy_dim"], copying["copy_memory"])

@@ -108,8 +108,8 @@ def ratios(runs: Sequence[dict[str, Any]], base: Sequence[dict[str, Any]], key: 
 
 
 def _ratio(runs: Sequence[dict[str, Any]], base: Sequence[dict[str, Any]], key: str) -> str:
-    found = ratios(runs, base, key)
-    return Mean.of(list(found.values())).say(2).split(" +-")[0] if found else "-"
+    found = list(ratios(runs, base, key).values())
+    return f"{Mean.of(found).value:.2f}" if found else "-"
 
 
 def superadditivity(suite: Suite, folder: Path) -> str:

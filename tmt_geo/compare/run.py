@@ -172,6 +172,7 @@ def run_row(
     forget_peak_memory()
     model = build_model(suite, row, seed)
     history = _train(model, recipe, seed, corpus, folder, suite.plan_hash(row), threads, callbacks)
+    windows = {"context": recipe.block_size, "stride": recipe.stride, "batch_size": recipe.batch_size}
     begin, measured = time.perf_counter(), {}
     for split in suite.splits:
         counts = {
@@ -179,8 +180,7 @@ def run_row(
             "bytes": corpus.bytes[split],
             "start_token": corpus.tokenizer.eos_token_id,
         }
-        context = {"context": recipe.block_size, "stride": recipe.stride, "batch_size": recipe.batch_size}
-        measured[split] = evaluate_model(model, corpus.streams[split], **counts, **context)
+        measured[split] = evaluate_model(model, corpus.streams[split], **counts, **windows)
     params = model.num_parameters()
     embeddings = {id(part.weight): part.weight.numel() for part in _embeddings(model)}
     result: dict[str, Any] = {"suite": suite.name, "row": row.name, "seed": seed, "plan": suite.plan_hash(row)}
@@ -198,8 +198,7 @@ def run_row(
     result |= {"code": code_revision(), "torch": torch.__version__, "data": corpus.name, "data_hash": corpus.digest}
     result |= {"configuration": asdict(row), "recipe": asdict(recipe), "history": history}
     if row.profiled:
-        context = {"context": recipe.block_size, "stride": recipe.stride, "batch_size": recipe.batch_size}
-        profile = exit_profile(model, corpus.streams["test"], corpus.tokenizer, corpus.train_stream, **context)
+        profile = exit_profile(model, corpus.streams["test"], corpus.tokenizer, corpus.train_stream, **windows)
         result |= {"exit_profile": asdict(profile)}
     if row.passkey:
         asked = {"context": recipe.block_size, "trials": PASSKEYS, "seed": seed}
