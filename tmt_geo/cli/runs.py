@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from tmt_geo.cli.screen import speaks
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -47,7 +48,7 @@ def check_out(out: Path, *, overwrite: bool, resume: bool) -> None:
     """
     from tmt_geo.train.run_folder import prepare_out
 
-    if int(os.environ.get("RANK", "0")) == 0 and not (overwrite or resume):
+    if speaks() and not (overwrite or resume):
         prepare_out(out, overwrite=False)
 
 

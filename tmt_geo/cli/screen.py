@@ -12,9 +12,14 @@ from pathlib import Path
 import typer
 
 
+def speaks() -> bool:
+    """Whether this is the process that speaks and writes for all, where several train together."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
 def say(text: str = "") -> None:
     """Prints a line, once where several processes train together."""
-    if int(os.environ.get("RANK", "0")) == 0:
+    if speaks():
         typer.echo(text)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
@@ -15,7 +14,7 @@ from tmt_geo.cli.config_file import use_config
 from tmt_geo.cli.options import Data, DataConfig, Limit, Overwrite, Streaming, TextColumn
 from tmt_geo.cli.passage import MESH_TOKENS, first_tokens, step_sections
 from tmt_geo.cli.runs import SETTINGS_FILE, check_out, check_same_run, write_settings
-from tmt_geo.cli.screen import quoted, say, say_next, this_command
+from tmt_geo.cli.screen import quoted, say, say_next, speaks, this_command
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -199,7 +198,7 @@ def train(
     )
     seconds = time.perf_counter() - start
     report = out / REPORT_FILE if drawing else None
-    if report is not None and int(os.environ.get("RANK", "0")) == 0:
+    if report is not None and speaks():
         speed = f"{result.tokens_per_second:,.0f} tokens a second"
         intro = f"TMT {preset}, {size}; text {splits.name}; {work}, {speed}."
         page = _report(result, tokens, watchers[0].graphs if watchers else {}, intro)
