@@ -125,3 +125,15 @@ def test_peer_of_the_same_size_is_measured_alike(tmt):
         assert report.token_ppl == pytest.approx(V, rel=0.2)
         assert report.word_ppl == pytest.approx(math.exp(report.nll / 40), rel=1e-12)
         assert len(report.active_share) == 4
+
+
+def test_scores_are_those_of_the_logits_with_and_without_them(tmt):
+    """A head that cannot be taken apart, as one with an adapter, is run as it is."""
+    text, counts = ids(100), {"words": 9, "bytes": 9, "context": S, "stride": 7}
+    plain, biased = tmt(copy_k=2), tmt(copy_k=2)
+    biased.lm_head.bias = torch.nn.Parameter(torch.zeros(V))
+    assert plain.can_skip_logits and not biased.can_skip_logits
+    expected = evaluate_model(biased, text, **counts).nll
+    assert evaluate_model(plain, text, **counts).nll == pytest.approx(expected, rel=1e-6)
+    torch.nn.init.normal_(biased.lm_head.bias)
+    assert abs(evaluate_model(biased, text, **counts).nll - expected) > 1

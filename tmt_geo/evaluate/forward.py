@@ -9,7 +9,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
+
+NOT_SCORED = -100
 
 
 @contextmanager
@@ -24,19 +27,45 @@ def measuring(model: PreTrainedModel) -> Iterator[None]:
         model.train(was_training)
 
 
-def plain_forward(model: PreTrainedModel, input_ids: Tensor, memory: Any = None) -> Any:
+def plain_forward(model: PreTrainedModel, input_ids: Tensor, memory: Any = None, **kwargs: Any) -> Any:
     """The model's output for full rows of tokens (B, S), without filling a cache that nobody will read.
 
     Args:
         model: Any causal language model.
         input_ids: Tokens (B, S).
         memory: What a model with a copy head remembers of the text before; None for nothing.
+        **kwargs: More for the model's forward.
     """
     has_cache = "use_cache" in inspect.signature(model.forward).parameters
     options = {"use_cache": False} if has_cache else {}
     if memory is not None:
         options["memory"] = memory
-    return model(input_ids=input_ids.to(model.device), **options)
+    return model(input_ids=input_ids.to(model.device), **options, **kwargs)
+
+
+def scored_forward(model: PreTrainedModel, input_ids: Tensor, targets: Tensor, memory: Any = None) -> tuple[float, Any]:
+    """The model's output, and the summed negative log-likelihood in nats of what follows each position.
+
+    Where a model can take its loss without the logits (``can_skip_logits``), they are never made.
+
+    Args:
+        model: Any causal language model.
+        input_ids: Tokens (B, S).
+        targets: The token after each of them (B, S); -100 is not scored.
+        memory: As of :func:`plain_forward`.
+    """
+    targets = targets.to(model.device)
+    if getattr(model, "can_skip_logits", False):
+        asked = {"labels": targets, "shift_labels": targets, "num_items_in_batch": 1, "skip_logits": True}
+        out = plain_forward(model, input_ids, memory, **asked)
+        return out.loss.item(), out
+    out = plain_forward(model, input_ids, memory)
+    nll = 0.0
+    for logits, target in zip(out.logits, targets, strict=True):  # a row at a time, which stays in the cache
+        exact = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        losses = cross_entropy(exact, target, ignore_index=NOT_SCORED, reduction="none")
+        nll += losses.double().sum().item()
+    return nll, out
 
 
 def remembers(model: PreTrainedModel) -> bool:

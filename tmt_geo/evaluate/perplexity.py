@@ -10,12 +10,11 @@ from functools import partial
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
 from tmt_geo.evaluate.flops import count_flops
-from tmt_geo.evaluate.forward import measuring, plain_forward, remembers
+from tmt_geo.evaluate.forward import NOT_SCORED, measuring, remembers, scored_forward
 from tmt_geo.nn.copy_head import CopyMemory
 
 FLOP_WINDOWS = 4  # windows of the stream over which operations are counted: exits make them depend on the text
@@ -164,8 +163,9 @@ def _score(
         rows = slice(at, at + (1 if remembering else batch_size))
         place = starts[rows].unsqueeze(1) + offsets  # [B, S], input places in tokens
         sampled += [(tokens[place[row : row + 1]], memory) for row in range(place.size(0)) if at + row in samples]
-        out = plain_forward(model, tokens[place], memory)
-        scorer.add(out, tokens[place + 1], offsets >= first[rows].unsqueeze(1))
+        scored = offsets >= first[rows].unsqueeze(1)
+        nll, out = scored_forward(model, tokens[place], tokens[place + 1].masked_fill(~scored, NOT_SCORED), memory)
+        scorer.add(nll, scored, getattr(out, "exit_masks", None))
         if remembering and at + 1 < starts.numel():
             overlap = int(starts[at]) + context - int(starts[at + 1])
             memory = out.memory.drop_last(overlap)
@@ -181,16 +181,11 @@ class _Scorer:
         self._num_layers = num_layers
         self._active: Tensor | None = None
 
-    def add(self, out, targets: Tensor, scored: Tensor) -> None:
-        scored = scored.to(out.logits.device)
-        logits = out.logits[scored]  # [T, V]
-        if logits.dtype in (torch.float16, torch.bfloat16):
-            logits = logits.float()
-        losses = cross_entropy(logits, targets.to(logits.device)[scored], reduction="none")
-        self.nll += losses.double().sum().item()
-        self.count += losses.numel()
-        if getattr(out, "exit_masks", None) is not None:
-            active = (~out.exit_masks[:, scored]).sum(dim=1)  # [L]
+    def add(self, nll: float, scored: Tensor, exit_masks: Tensor | None) -> None:
+        self.nll += nll
+        self.count += int(scored.sum())
+        if exit_masks is not None:
+            active = (~exit_masks[:, scored.to(exit_masks.device)]).sum(dim=1)  # [L]
             self._active = active if self._active is None else self._active + active
 
     def active_share(self) -> list[float]:

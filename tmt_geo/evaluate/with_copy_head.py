@@ -40,6 +40,7 @@ class CopyLM(PreTrainedModel):
     """
 
     _supports_sdpa = True  # the model within has chosen already
+    can_skip_logits = True
 
     def __init__(self, model: PreTrainedModel, k: int = 32, index_dim: int = 32, memory: int = 2048):
         config = copy.deepcopy(model.config)
@@ -67,8 +68,13 @@ class CopyLM(PreTrainedModel):
         labels: Tensor | None = None,
         memory: CopyMemory | None = None,
         num_items_in_batch: Tensor | int | None = None,
+        shift_labels: Tensor | None = None,
+        skip_logits: bool = True,
     ) -> CopyOutput:
-        """Predict the next token after each of (B, S) tokens; with `labels` the loss alone, without logits."""
+        """Predict the next token after each of (B, S) tokens, as :class:`~tmt_geo.TMTModel` does.
+
+        With `labels` it gives the loss, and logits beside it only unless `skip_logits`.
+        """
         hidden = self.model.base_model(input_ids=input_ids, use_cache=False).last_hidden_state
         order = NodeOrder.uniform(*input_ids.shape, device=input_ids.device)
         memory = None if memory is None else memory.last(self.config.copy_memory)
@@ -76,7 +82,9 @@ class CopyLM(PreTrainedModel):
         votes = Votes(*(part.view(*input_ids.shape, *part.shape[1:]) for part in votes))
         num_votes = (votes.weight > 0).sum()
         head = self.get_output_embeddings()
+        loss = logits = None
         if labels is not None:
-            loss = next_token_loss(hidden, head.weight, labels, num_items_in_batch, votes=votes)
-            return CopyOutput(loss=loss, memory=memory, num_votes=num_votes)
-        return CopyOutput(logits=votes.mix(head(hidden)), memory=memory, num_votes=num_votes)
+            loss = next_token_loss(hidden, head.weight, labels, num_items_in_batch, shift_labels, votes)
+        if loss is None or not skip_logits:
+            logits = votes.mix(head(hidden))
+        return CopyOutput(loss=loss, logits=logits, memory=memory, num_votes=num_votes)

@@ -273,6 +273,12 @@ class TMTModel(PreTrainedModel, GenerationMixin):
         fields = {"batch": tokens.order.row, "input_ids": tokens.pick(input_ids)}
         return self.encoder.trace(self.dropout(tokens.pick(x)), self._frame(tokens), **fields)
 
+    @property
+    def can_skip_logits(self) -> bool:
+        """Whether the loss can be taken without the logits: not past an adapter on the head, or a user's own loss."""
+        plain_head = type(self.lm_head) is nn.Linear and self.lm_head.bias is None
+        return plain_head and self.loss_function is ForCausalLMLoss
+
     def _embed(self, input_ids: Tensor) -> Tensor:
         if input_ids.dim() not in (1, 2) or input_ids.numel() == 0:
             raise ValueError(f"'input_ids' must be (B, S) or (N,) and not empty (got {tuple(input_ids.shape)})")
@@ -321,10 +327,7 @@ class TMTModel(PreTrainedModel, GenerationMixin):
         if skip_logits and labels is None:
             raise ValueError("'skip_logits' needs 'labels' (got none)")
         if skip_logits is None:
-            # An adapter around the head, or a user's own loss, must not be passed over.
-            plain_head = type(self.lm_head) is nn.Linear and self.lm_head.bias is None
-            plain = plain_head and self.loss_function is ForCausalLMLoss
-            skip_logits = self.training and labels is not None and plain
+            skip_logits = self.training and labels is not None and self.can_skip_logits
         if skip_logits:
             known = {name: kwargs.get(name) for name in ("num_items_in_batch", "shift_labels")}
             return next_token_loss(hidden, self.lm_head.weight, labels, **known, votes=votes), None
