@@ -43,7 +43,9 @@ def plain_forward(model: PreTrainedModel, input_ids: Tensor, memory: Any = None,
     return model(input_ids=input_ids.to(model.device), **options, **kwargs)
 
 
-def scored_forward(model: PreTrainedModel, input_ids: Tensor, targets: Tensor, memory: Any = None) -> tuple[float, Any]:
+def scored_forward(
+    model: PreTrainedModel, input_ids: Tensor, targets: Tensor, memory: Any = None
+) -> tuple[float, Any]:
     """The model's output, and the summed negative log-likelihood in nats of what follows each position.
 
     Where a model can take its loss without the logits (``can_skip_logits``), they are never made.
