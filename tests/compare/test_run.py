@@ -24,14 +24,14 @@ KEYS = {
 
 @pytest.fixture
 def go(corpus, tmp_path):
-    def run(suite, **options):
+    def run(suite, out="out", **options):
         asked = []
 
         def give(recipe):
             asked.append(recipe)
             return corpus
 
-        failed = run_suite(suite, give, tmp_path / "out", tmp_path / "work", say=asked.append, **options)
+        failed = run_suite(suite, give, tmp_path / out, tmp_path / "work", say=asked.append, **options)
         return failed, asked
 
     return run
@@ -68,6 +68,35 @@ def test_a_finished_run_is_never_repeated(suite, go, monkeypatch):
     go(suite, rows=["vanilla"], seeds=[1])
     monkeypatch.setattr(module, "train_model", lambda *a, **k: pytest.fail("trained again"))
     assert go(suite, rows=["vanilla"], seeds=[1]) == (0, [])
+
+
+def test_a_run_that_another_suite_has_made_is_taken_over(suite, go, tmp_path, monkeypatch):
+    go(suite, rows=["full"], seeds=[1])
+    monkeypatch.setattr(module, "train_model", lambda *a, **k: pytest.fail("trained again"))
+    renamed = replace(suite.rows[1], name="the same model")
+    other = replace(suite, name="other", rows=(renamed,))
+    assert go(other, seeds=[1])[0] == 0
+    result = read(tmp_path / "out" / "other" / "the-same-model-1.json")
+    source = read(tmp_path / "out" / "ablation" / "full-1.json")
+    assert (result["suite"], result["row"]) == ("other", "the same model")
+    assert result["configuration"]["name"] == "the same model"
+    assert result["test_word_ppl"] == source["test_word_ppl"] and result["history"] == source["history"]
+
+
+@pytest.mark.parametrize("other", ["seed", "recipe", "options", "full", "tokens", "tested", "profiled", "passkey"])
+def test_a_run_that_differs_or_tells_less_is_not_taken_over(suite, go, tmp_path, corpus, other):
+    plain = replace(suite, rows=(replace(suite.rows[1], profiled=False),), tested=other != "tested")
+    go(plain, rows=["full"], seeds=[1])
+    row = plain.rows[0]
+    if other in ("profiled", "passkey"):
+        row = replace(row, **{other: {"profiled": True, "passkey": (20,)}[other]})
+    if other == "options":
+        row = replace(row, options=row.options | {"graph_k": 3})
+    changes = {"recipe": {"recipe": replace(suite.recipe, learning_rate=1e-3)}, "full": {"full": {}}}
+    asking = replace(suite, name="other", rows=(row,), **changes.get(other, {}))
+    digest = "of other tokens" if other == "tokens" else corpus.digest
+    assert module.shared(tmp_path / "out", asking, row, 2 if other == "seed" else 1, digest) is None
+    assert other == "tested" or module.shared(tmp_path / "out", plain, plain.rows[0], 1, corpus.digest) is not None
 
 
 def test_a_result_of_another_plan_does_not_count(suite, go, tmp_path):
@@ -107,9 +136,8 @@ def test_a_run_that_is_cut_off_goes_on_and_ends_where_it_would_have(suite, go, t
     go(suite, rows=[row], seeds=[1], callbacks=lambda name: [Count(steps)])
     resumed = read(tmp_path / "out" / "ablation" / f"{row}-1.json")
     assert steps == [5, 6]
-    again = replace(suite, name="again")
-    go(again, rows=[row], seeds=[1])
-    whole = read(tmp_path / "out" / "again" / f"{row}-1.json")
+    go(suite, out="again", rows=[row], seeds=[1])
+    whole = read(tmp_path / "again" / "ablation" / f"{row}-1.json")
     assert resumed["test_word_ppl"] == pytest.approx(whole["test_word_ppl"], rel=1e-6)
     assert [step["loss"] for step in resumed["history"]] == pytest.approx([s["loss"] for s in whole["history"]])
 
@@ -125,8 +153,8 @@ def test_a_trained_run_that_was_not_measured_is_not_trained_again(suite, go, tmp
         failed, _ = go(suite, rows=["full"], seeds=[1])
     assert failed == 0
     kept = read(tmp_path / "out" / "ablation" / "full-1.json")
-    go(replace(suite, name="again"), rows=["full"], seeds=[1])
-    whole = read(tmp_path / "out" / "again" / "full-1.json")
+    go(suite, out="again", rows=["full"], seeds=[1])
+    whole = read(tmp_path / "again" / "ablation" / "full-1.json")
     assert len(kept["history"]) == 6
     assert kept["test_word_ppl"] == pytest.approx(whole["test_word_ppl"], rel=1e-6)  # the trained weights, all of them
 

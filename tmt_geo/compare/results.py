@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,27 @@ def load_results(folder: Path, suite: Suite) -> dict[str, list[dict[str, Any]]]:
     found = {row.name: [load(folder, suite, row, seed) for seed in suite.seeds] for row in suite.rows}
     found = {name: [result for result in runs if result is not None] for name, runs in found.items()}
     return {name: runs for name, runs in found.items() if runs}
+
+
+def shared(folder: Path, suite: Suite, row: Row, seed: int, digest: str) -> dict[str, Any] | None:
+    """The result of another suite that is the same run on the same tokens, told as this row's; None if there is none.
+
+    Args:
+        folder: Of the results of all suites.
+        suite: The suite.
+        row: Its row.
+        seed: Of the run.
+        digest: Of the tokens.
+    """
+    needed = {f"{split}_word_ppl" for split in suite.splits}
+    needed |= {"exit_profile"} if row.profiled else set()
+    for path in sorted(folder.glob(f"*/*-{seed}.json")):
+        result = json.loads(path.read_text(encoding="utf-8"))
+        same = result["plan"] == suite.plan_hash(row) and result["seed"] == seed and result["data_hash"] == digest
+        asked = set(map(str, row.passkey)) <= result.get("passkey", {}).keys()
+        if same and asked and needed <= result.keys():
+            return result | {"suite": suite.name, "row": row.name, "configuration": asdict(row)}
+    return None
 
 
 def store(path: Path, result: dict[str, Any]) -> None:

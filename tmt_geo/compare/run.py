@@ -21,7 +21,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from tmt_geo.compare.models import build_model
-from tmt_geo.compare.results import check_data, load, result_file, store
+from tmt_geo.compare.results import check_data, load, result_file, shared, store
 from tmt_geo.compare.suite import Recipe, Row, Suite
 from tmt_geo.data import byte_count, load_text, token_stream, tokenize_blocks, train_tokenizer, word_count
 from tmt_geo.evaluate import evaluate_model, exit_profile
@@ -110,8 +110,9 @@ def run_suite(
 ) -> int:
     """Run every row and seed that has no result of the present plan, all rows of a seed before the next seed.
 
-    A run that is cut off goes on from its last checkpoint when it is asked for again. A run that fails is reported on
-    standard error, and the others go on.
+    Where another suite in the same folder has made the same run, its result is taken over. A run that is cut off goes
+    on from its last checkpoint when it is asked for again. A run that fails is reported on standard error, and the
+    others go on.
 
     Args:
         suite: The suite.
@@ -143,15 +144,20 @@ def run_suite(
             if kind not in texts:
                 texts[kind] = corpus(recipe)
                 check_data(out, suite, kind, texts[kind].digest)
-            folder = work / suite.name / result_file(out, suite, row, seed).stem
+            kept = result_file(out, suite, row, seed)
+            folder = work / suite.name / kept.stem
             name = f"{suite.name}, {row.name}, seed {seed}"
+            twin = shared(out, suite, row, seed, texts[kind].digest)
+            if twin is not None:
+                store(kept, twin)
+                continue
             try:
                 result = run_row(suite, row, seed, texts[kind], folder, threads, callbacks(name))
             except Exception as error:  # the other rows do not hang on this one
                 print(f"{name}: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
                 failed += 1
                 continue
-            store(result_file(out, suite, row, seed), result)
+            store(kept, result)
             shutil.rmtree(folder)
             plan_file(folder).unlink()
             say(f"{name}: {suite.splits[-1]} word perplexity {result[f'{suite.splits[-1]}_word_ppl']:.1f}")

@@ -106,9 +106,12 @@ class Suite:
         return replace(self.recipe, **row.recipe)
 
     def plan(self, row: Row) -> dict[str, Any]:
-        """Everything but the seed that decides what a run gives; results of another plan do not count."""
-        own = {name: value for name, value in asdict(row).items() if name not in ("claimed", "profiled", "passkey")}
-        plan = {"revision": REVISION, "recipe": asdict(self.recipe_of(row)), "row": own, "full": self.full}
+        """Everything but the seed that decides what a run gives; results of another plan do not count.
+
+        Names are no part of it: rows of two suites that are the same run share its result.
+        """
+        plan = {"revision": REVISION, "recipe": asdict(self.recipe_of(row))}
+        plan |= {"family": row.family, "options": row.options, "matched": self.full if row.matched else None}
         return json.loads(json.dumps(plan))
 
     def plan_hash(self, row: Row) -> str:

@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 
 from tmt_geo.evaluate.flops import count_flops
 from tmt_geo.evaluate.forward import NOT_SCORED, measuring, remembers, scored_forward
+from tmt_geo.evaluate.lanes import reading_lanes
 from tmt_geo.nn.copy_head import CopyMemory
 
 FLOP_WINDOWS = 4  # windows of the stream over which operations are counted: exits make them depend on the text
@@ -75,7 +76,8 @@ def evaluate_model(
     scored itself; without one (nor in the model's configuration) it costs ``ln V``, as if drawn uniformly.
 
     A model that remembers what it has read (a copy head with a memory) reads one window after the other, and hears in
-    each what it remembers of the text before it.
+    each what it remembers of the text before it. It does so in ``batch_size`` lanes side by side, each of which first
+    reads, without scoring it, as much as is remembered: the result is that of a single lane.
 
     Args:
         model: Any causal language model: ``input_ids`` (B, S) to ``logits`` (B, S, V). Runs on its own device.
@@ -84,7 +86,7 @@ def evaluate_model(
         bytes: UTF-8 bytes of the split, for ``bits_per_byte``.
         context: Input tokens a window.
         stride: Tokens between windows (default: half of ``context``). At 1 every target has the full context.
-        batch_size: Windows in one forward pass; has no influence on the result. One for a model that remembers.
+        batch_size: Windows in one forward pass; has no influence on the result.
         progress: Show a bar.
         start_token: Default: the configuration's ``bos_token_id``, else its ``eos_token_id``.
 
@@ -155,21 +157,34 @@ def _score(
 ) -> list[tuple[Tensor, CopyMemory | None]]:  # fmt: skip
     """Score all windows; return some of them, spread over the stream, with what was remembered before each."""
     starts, first = windows
-    offsets = torch.arange(context)
-    remembering = remembers(model)
-    samples = set(torch.linspace(0, starts.numel() - 1, min(FLOP_WINDOWS, starts.numel())).long().tolist())
-    memory, sampled = None, []
-    for at in bar(range(0, starts.numel(), 1 if remembering else batch_size)):
-        rows = slice(at, at + (1 if remembering else batch_size))
-        place = starts[rows].unsqueeze(1) + offsets  # [B, S], input places in tokens
-        sampled += [(tokens[place[row : row + 1]], memory) for row in range(place.size(0)) if at + row in samples]
-        scored = offsets >= first[rows].unsqueeze(1)
+    offsets, remembering = torch.arange(context), remembers(model)
+    samples = torch.linspace(0, starts.numel() - 1, min(FLOP_WINDOWS, starts.numel())).long()
+    memory, end, sampled = None, 0, []
+    for window, scores in bar(_batches(model, starts, batch_size)):
+        if memory is not None:  # of the lanes that go on, without what their next windows read again
+            memory = memory.rows(slice(-window.numel(), None)).drop_last(end - int(starts[window[-1]]))
+        place = starts[window].unsqueeze(1) + offsets  # [B, S], input places in tokens
+        scored = (offsets >= first[window].unsqueeze(1)) & scores.unsqueeze(1)
+        for row in (torch.isin(window, samples) & scores).nonzero().flatten().tolist():
+            here = slice(row, row + 1)
+            sampled.append((tokens[place[here]], None if memory is None else memory.rows(here)))
         nll, out = scored_forward(model, tokens[place], tokens[place + 1].masked_fill(~scored, NOT_SCORED), memory)
         scorer.add(nll, scored, getattr(out, "exit_masks", None))
-        if remembering and at + 1 < starts.numel():
-            overlap = int(starts[at]) + context - int(starts[at + 1])
-            memory = out.memory.drop_last(overlap)
+        if remembering:
+            memory, end = out.memory, int(starts[window[-1]]) + context
     return sampled
+
+
+def _batches(model: PreTrainedModel, starts: Tensor, batch_size: int) -> list[tuple[Tensor, Tensor]]:
+    """Which windows are read together, and which of them score: both (B)."""
+    count = starts.numel()
+    if not remembers(model):
+        return [(part, torch.ones_like(part, dtype=torch.bool)) for part in torch.arange(count).split(batch_size)]
+    stride = int(starts[1] - starts[0]) if count > 1 else 1
+    moved = count > 1 and int(starts[-1] - starts[-2]) < stride  # the last window, to end with the text
+    lanes = reading_lanes(count - moved, batch_size, -(-model.config.copy_memory // stride))
+    batches = [(lanes.begin + step, lanes.begin + step >= lanes.scored) for step in range(lanes.length)]
+    return batches + [(torch.tensor([count - 1]), torch.tensor([True]))] * moved
 
 
 class _Scorer:

@@ -29,6 +29,10 @@ class CopyMemory(NamedTuple):
         start = max(self.token.size(1) - length, 0)
         return CopyMemory(self.index[:, start:], self.token[:, start:])
 
+    def rows(self, rows: slice) -> CopyMemory:
+        """That of these sequences alone."""
+        return CopyMemory(self.index[rows], self.token[rows])
+
     def drop_last(self, count: int) -> CopyMemory:
         """Forget the latest `count` tokens."""
         end = max(self.token.size(1) - count, 0)

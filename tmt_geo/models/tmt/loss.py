@@ -10,7 +10,7 @@ from torch.nn.functional import pad
 from tmt_geo.ops.copying import Votes
 
 IGNORED = -100
-SCORES = 2**22  # logits held at once, 16 MiB in float32
+SCORES = 2**21  # logits held at once, 8 MiB in float32
 
 
 def next_token_loss(
@@ -86,19 +86,20 @@ class _SummedLoss(torch.autograd.Function):
         grad_hidden = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
         grad_weight = torch.zeros_like(weight, dtype=exact) if ctx.needs_input_grad[1] else None
         grad_keep, grad_copied = (None if part is None else torch.zeros_like(part) for part in (keep, copied))
-        rows = max(1, SCORES // weight.size(0))
+        rows = min(max(1, SCORES // weight.size(0)), max(1, hidden.size(0)))
+        buffer = hidden.new_empty(rows, weight.size(0), dtype=product)  # fresh memory for each chunk is slow
         with torch.autocast(device, enabled=False):
             for start in range(0, hidden.size(0), rows):
                 part = slice(start, start + rows)
                 state = hidden[part].to(product)
                 scored = (target[part] != IGNORED).unsqueeze(1)  # [C, 1]
                 label = target[part].unsqueeze(1).masked_fill(~scored, 0)
-                score = (state @ head.t()).to(exact)  # [C, V], the one large tensor; all below is in place
+                score = torch.mm(state, head.t(), out=buffer[: state.size(0)]).to(exact)  # [C, V], the large tensor
                 picked = score.gather(1, label)
                 highest = score.amax(1, keepdim=True)
                 norm = score.sub_(highest).exp_().sum(1, keepdim=True)
                 loss = norm.log() + highest - picked  # [C, 1]
-                due = None  # how much of the probability the head owes for: all without a mixture
+                due = scored.to(exact)  # how much of the probability the head owes for: all without a mixture
                 if keep is not None:
                     spoken = keep[part].unsqueeze(1) - loss
                     loss = -torch.logaddexp(spoken, copied[part].unsqueeze(1))
@@ -108,12 +109,12 @@ class _SummedLoss(torch.autograd.Function):
                 total += loss.masked_fill(~scored, 0).sum()
                 if grad_hidden is None and grad_weight is None:
                     continue
-                error = score.div_(norm).scatter_add_(1, label, -torch.ones_like(picked))
-                error = error.mul_(scored if due is None else due).to(product)
+                error = score.div_(norm).scatter_add_(1, label, -torch.ones_like(picked)).to(product)
+                # Rows are scaled by what is due after the products, which is cheaper for few channels than for V.
                 if grad_hidden is not None:
-                    grad_hidden[part] = error @ head
+                    grad_hidden[part] = (error @ head) * due
                 if grad_weight is not None:
-                    grad_weight += error.t() @ state
+                    grad_weight += error.t() @ (state * due).to(product)
         grad_weight = None if grad_weight is None else grad_weight.to(weight.dtype)
         ctx.save_for_backward(grad_hidden, grad_weight, grad_keep, grad_copied)
         return total
