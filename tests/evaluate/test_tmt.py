@@ -16,7 +16,8 @@ def tmt():
     def make(seed=0, **change):
         torch.manual_seed(seed)
         sizes = {"vocab_size": V, "d_model": D, "n_heads": 2, "n_layers": 4, "max_seq_len": S, "graph_k": K}
-        return TMTModel(TMTConfig(**sizes | {"window": WINDOW, "memory_anchors": M, "dropout": 0.0} | change)).eval()
+        parts = {"window": WINDOW, "memory_anchors": M, "gated_streams": False, "dropout": 0.0}
+        return TMTModel(TMTConfig(**sizes | parts | change)).eval()
 
     return make
 

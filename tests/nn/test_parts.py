@@ -93,6 +93,25 @@ def test_dual_stream_is_its_formula():
     torch.testing.assert_close(ffn(x), syntax)
 
 
+def test_gated_streams_open_each_hidden_unit_by_another():
+    ffn = DualStreamFFN(6, 5, gated=True).double()
+    x = torch.randn(3, 6, dtype=torch.float64)
+    opening, unit = ffn.lin_in(x).view(3, 2, 2, 5).unbind(1)  # [3, stream, 5]
+    hidden = opening / (1 + (-opening).exp()) * unit
+    gate = ffn.gate(x).sigmoid()
+    expected = gate * ffn.syntax_out(hidden[:, 0]) + (1 - gate) * ffn.semantic_out(hidden[:, 1])
+    torch.testing.assert_close(ffn(x), expected)
+    assert str(ffn) == "DualStreamFFN(6, stream_dim=5, gated=True)"
+
+
+@pytest.mark.parametrize("channels", [6, 128, 512])
+def test_gated_streams_have_as_many_parameters(channels):
+    plain, gated = (
+        sum(p.numel() for p in DualStreamFFN(channels, gated=gated).parameters()) for gated in (False, True)
+    )
+    assert abs(gated / plain - 1) < 0.03
+
+
 def test_memory_reads_by_its_formula_and_only_reads():
     memory = MemoryAnchors(6, 3).double()
     before = {name: value.clone() for name, value in memory.state_dict().items()}

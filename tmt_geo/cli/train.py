@@ -43,6 +43,7 @@ MODEL_OPTIONS = (
     "exit_threshold",
     "exit_budget",
     "dual_stream",
+    "gated_streams",
     "ffn_stream_dim",
     "memory_anchors",
     "dropout",
@@ -98,6 +99,9 @@ def train(
     ] = None,
     dual_stream: Annotated[
         bool | None, typer.Option("--dual-stream/--no-dual-stream", help="Two feed-forward streams.", **MECHANISMS)
+    ] = None,
+    gated_streams: Annotated[
+        bool | None, typer.Option("--gated-streams/--no-gated-streams", help="Gated units in them.", **MECHANISMS)
     ] = None,
     memory_anchors: Annotated[int | None, typer.Option(help="Memory anchors a layer; 0: none.", **MECHANISMS)] = None,
     steps: Annotated[int, typer.Option(help="Optimiser steps.", **TRAINING)] = 1000,

@@ -12,25 +12,31 @@ class DualStreamFFN(nn.Module):
 
     :math:`g \odot \mathrm{syntax}(x) + (1 - g) \odot \mathrm{semantic}(x)` with :math:`g = \sigma(W x + b)`
     (TemporalMesh Transformer, formula 5). The names are the paper's; nothing but training makes one stream syntax.
+    A hidden unit is :math:`\mathrm{GELU}(u)` or, gated, :math:`\mathrm{SiLU}(u)\,v` of two projections (SwiGLU;
+    Shazeer, "GLU Variants Improve Transformer", arXiv:2002.05202).
 
     Args:
         channels (int): Channels of input and output :math:`F`.
-        stream_dim (int, optional): Width of each stream. (default: ``2 * channels``)
+        stream_dim (int, optional): Width of each stream. (default: ``2 * channels``, or two thirds of that where the
+            units are gated, which is as many parameters)
         dropout (float, optional): Probability with which a hidden unit is dropped. (default: :obj:`0.`)
+        gated (bool, optional): Gated hidden units. (default: :obj:`False`, as published)
 
     Shapes:
         - **input:** :math:`(*, F)`
         - **output:** :math:`(*, F)`; with `return_gate` also :math:`g` :math:`(*, F)`
     """
 
-    def __init__(self, channels: int, stream_dim: int | None = None, dropout: float = 0.0):
+    def __init__(self, channels: int, stream_dim: int | None = None, dropout: float = 0.0, gated: bool = False):
         super().__init__()
-        stream_dim = 2 * channels if stream_dim is None else stream_dim
+        if stream_dim is None:
+            stream_dim = round(4 * channels / 3) if gated else 2 * channels
         self.channels = channels
         self.stream_dim = stream_dim
         self.dropout = dropout
+        self.gated = gated
         self.gate = nn.Linear(channels, channels)
-        self.lin_in = nn.Linear(channels, 2 * stream_dim)  # both streams in one product
+        self.lin_in = nn.Linear(channels, (4 if gated else 2) * stream_dim)  # both streams in one product
         self.syntax_out = nn.Linear(stream_dim, channels)
         self.semantic_out = nn.Linear(stream_dim, channels)
 
@@ -46,14 +52,21 @@ class DualStreamFFN(nn.Module):
 
     def forward(self, x: Tensor, return_gate: bool = False) -> Tensor | tuple[Tensor, Tensor]:
         """Run both streams and mix them."""
-        hidden = F.dropout(F.gelu(self.lin_in(x)), self.dropout, self.training)
+        hidden = self.lin_in(x)
+        if self.gated:
+            opening, hidden = hidden.chunk(2, dim=-1)
+            hidden = F.silu(opening) * hidden
+        else:
+            hidden = F.gelu(hidden)
+        hidden = F.dropout(hidden, self.dropout, self.training)
         syntax, semantic = hidden.chunk(2, dim=-1)
         gate = self.gate(x).sigmoid()
         out = torch.lerp(self.semantic_out(semantic), self.syntax_out(syntax), gate)
         return (out, gate) if return_gate else out
 
     def __repr__(self) -> str:
-        return f"{self.__class__.__name__}({self.channels}, stream_dim={self.stream_dim})"
+        gated = ", gated=True" if self.gated else ""
+        return f"{self.__class__.__name__}({self.channels}, stream_dim={self.stream_dim}{gated})"
 
 
 class FFN(nn.Module):

@@ -41,8 +41,9 @@ class TMTLayer(nn.Module):
         rotary (bool, optional): Rotary positions. (default: :obj:`False`)
         kv_heads (int, optional): Key and value heads. (default: as many as `heads`)
         dual_stream (bool, optional): Two feed-forward streams, or a plain one. (default: :obj:`True`)
-        ffn_dim (int, optional): Width of each stream, or of the plain network. (default: ``2 * channels`` for each
-            stream, ``4 * channels``)
+        ffn_dim (int, optional): Width of each stream, or of the plain network. (default: as of
+            :class:`~tmt_geo.DualStreamFFN`, or ``4 * channels``)
+        gated_streams (bool, optional): Gated hidden units in the two streams. (default: :obj:`False`)
         memory_anchors (int, optional): The number of anchors; none at 0. (default: :obj:`0`)
         memory_momentum (float, optional): See :class:`~tmt_geo.MemoryAnchors`. (default: :obj:`0.99`)
         gate (ExitGate, optional): The gate behind the layer. (default: :obj:`None`)
@@ -79,6 +80,7 @@ class TMTLayer(nn.Module):
         kv_heads: int | None = None,
         dual_stream: bool = True,
         ffn_dim: int | None = None,
+        gated_streams: bool = False,
         memory_anchors: int = 0,
         memory_momentum: float = 0.99,
         gate: ExitGate | None = None,
@@ -114,7 +116,10 @@ class TMTLayer(nn.Module):
         )  # fmt: skip
         self.lin_out = nn.Linear(channels, channels)
         self.norm_ffn = nn.LayerNorm(channels, eps=eps)
-        self.ffn = (DualStreamFFN if dual_stream else FFN)(channels, ffn_dim, dropout)
+        if dual_stream:
+            self.ffn = DualStreamFFN(channels, ffn_dim, dropout, gated_streams)
+        else:
+            self.ffn = FFN(channels, ffn_dim, dropout)
         self.norm_memory = nn.LayerNorm(channels, eps=eps) if memory_anchors else None
         self.memory = MemoryAnchors(channels, memory_anchors, memory_momentum) if memory_anchors else None
         self.gate = gate

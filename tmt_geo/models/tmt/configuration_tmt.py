@@ -27,6 +27,7 @@ PUBLISHED = {
     "decay": "published",
     "decay_rate": 0.1,
     "exit_threshold": 0.85,
+    "gated_streams": False,
     "ffn_stream_dim": 256,
     "memory_anchors": 16,
 }
@@ -73,7 +74,9 @@ class TMTConfig(PreTrainedConfig):
             the budget stay active, which has measured better than holding the budget from the start.
         exit_loss_coef (float): Weight of the gates' own loss.
         dual_stream (bool): Two feed-forward streams, or a plain network.
-        ffn_stream_dim (int, optional): Width of each stream. (default: ``2 * hidden_size``)
+        gated_streams (bool): Gated hidden units (SwiGLU) in the two streams; published: GELU.
+        ffn_stream_dim (int, optional): Width of each stream. (default: ``2 * hidden_size``, or two thirds of that
+            where the units are gated)
         intermediate_size (int, optional): Width of the plain network. (default: ``4 * hidden_size``)
         memory_anchors (int): Anchors a layer; none at 0.
         memory_momentum (float): Momentum of the anchors.
@@ -120,7 +123,7 @@ class TMTConfig(PreTrainedConfig):
     max_position_embeddings: int = 1024
     mesh: bool = True
     graph_k: int = 8
-    window: int = 8
+    window: int = 16
     index_dim: int | None = None
     index_learned: bool = False
     index_loss_coef: float = 1.0
@@ -137,6 +140,7 @@ class TMTConfig(PreTrainedConfig):
     exit_momentum: float = 0.8
     exit_loss_coef: float = 0.1
     dual_stream: bool = True
+    gated_streams: bool = True
     ffn_stream_dim: int | None = None
     intermediate_size: int | None = None
     memory_anchors: int = 16
