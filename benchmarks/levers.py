@@ -23,6 +23,7 @@ from tmt_geo.models import TMTConfig, TMTModel
 from tmt_geo.train import TrainConfig, train_model
 
 SIZE = {"d_model": 128, "n_layers": 4, "n_heads": 4, "max_seq_len": 256, "dropout": 0.0}
+DEFAULTS = {"window": 8, "gated_streams": False}  # of the package when this was measured
 VOCAB_SIZE = 4096
 VALID_TOKENS = 40_960
 RESULTS = Path(__file__).parent / "results" / "levers"
@@ -57,7 +58,7 @@ ROWS = {
 def build(options: dict | None, vocab_size: int):
     """The model of a row; the Llama has as many parameters as the default row."""
     torch.manual_seed(0)
-    model = TMTModel(TMTConfig(vocab_size=vocab_size, **SIZE, **(options or {})))
+    model = TMTModel(TMTConfig(vocab_size=vocab_size, **SIZE, **DEFAULTS | (options or {})))
     if options is not None:
         return model
     torch.manual_seed(0)

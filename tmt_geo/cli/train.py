@@ -13,7 +13,7 @@ import typer
 from tmt_geo.cli.config_file import use_config
 from tmt_geo.cli.options import Data, DataConfig, Limit, Overwrite, Streaming, TextColumn
 from tmt_geo.cli.passage import MESH_TOKENS, first_tokens, step_sections
-from tmt_geo.cli.runs import SETTINGS_FILE, check_out, check_same_run, write_settings
+from tmt_geo.cli.runs import SETTINGS_FILE, can_stream, check_out, check_same_run, write_settings
 from tmt_geo.cli.screen import quoted, say, say_next, speaks, this_command
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ MODEL_OPTIONS = (
     "gated_streams",
     "ffn_stream_dim",
     "memory_anchors",
+    "copy_k",
     "dropout",
 )
 LONGEST_DEFAULT_BLOCK = 256
@@ -104,6 +105,10 @@ def train(
         bool | None, typer.Option("--gated-streams/--no-gated-streams", help="Gated units in them.", **MECHANISMS)
     ] = None,
     memory_anchors: Annotated[int | None, typer.Option(help="Memory anchors a layer; 0: none.", **MECHANISMS)] = None,
+    copy_k: Annotated[
+        int | None,
+        typer.Option(help="Votes of the copy head, which then reads the text in order; 0: none.", **MECHANISMS),
+    ] = None,
     steps: Annotated[int, typer.Option(help="Optimiser steps.", **TRAINING)] = 1000,
     batch_size: Annotated[int, typer.Option(help="Sequences a forward pass.", **TRAINING)] = 8,
     block_size: Annotated[
@@ -176,6 +181,7 @@ def train(
     valid_blocks = _valid_blocks(splits, tokens, block_size)
     validating = f"{len(valid_blocks) * block_size:,} to validate" if valid_blocks else "too few to validate"
     say(f"tokens     {len(train_blocks) * block_size:,} to train on, {validating}")
+    train_config.streams = model_config.copy_k > 0 and can_stream(len(train_blocks), batch_size)
     model_config.vocab_size = len(tokens)
     for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
         setattr(model_config, name, getattr(tokens, name))
