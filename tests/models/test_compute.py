@@ -28,7 +28,7 @@ def with_thresholds(model, share):
     for _ in range(2):
         model(ids)
     for layer in model.encoder.layers[1:-1]:
-        layer.gate.running.fill_(1.1)
+        layer.gate.running.fill_(layer.gate.initial_running)
     return model.eval(), ids
 
 

@@ -60,6 +60,18 @@ def test_budget_and_learned_threshold_settle_at_their_rate(rule, rate):
     assert abs(float(stays) - rate) < 0.05
 
 
+@pytest.mark.parametrize("bias", [-200.0, 0.0, 60.0])
+def test_a_budget_is_held_where_confidences_round_to_the_same_number(bias):
+    gate = ExitGate(4, rate=0.4)
+    torch.nn.init.normal_(gate.lin.weight)
+    torch.nn.init.constant_(gate.lin.bias, bias)
+    for _ in range(20):
+        gate.observe(gate.statistic(gate(torch.randn(500, 4))))
+    out = gate(torch.randn(5000, 4))
+    assert bias == 0 or out.confidence.unique().numel() == 1
+    assert abs(float(out.leaves.float().mean()) - 0.6) < 0.05
+
+
 def test_a_budget_gate_that_has_seen_nothing_keeps_everyone():
     assert not ExitGate(4)(torch.randn(20, 4) * 100).leaves.any()
 

@@ -16,12 +16,14 @@ class GateOutput(NamedTuple):
     """What a gate says of the nodes that reached it, all of shape :math:`(T)`.
 
     Attributes:
+        score: :math:`w^\top x + b`.
         confidence: :math:`c` in :math:`[0, 1]`.
         leaves: Whether a node leaves.
         stay: How surely it stays, in :math:`[0, 1]`, differentiable: the handle by which the task trains the gate.
         loss: The gate's own loss of each node.
     """
 
+    score: Tensor
     confidence: Tensor
     leaves: Tensor
     stay: Tensor
@@ -37,7 +39,8 @@ class ExitGate(nn.Module):
       is the published entropy of :math:`c`, which alone makes a gate decisive, not right: it tends to collapse.
     - ``"learned"``: :math:`\tau` is a parameter that an integral control moves until a share `rate` stays.
     - ``"budget"``: :math:`\tau` is a running quantile of :math:`c`, so that a share `rate` stays, in training and in
-      use alike. It has no loss of its own.
+      use alike. It has no loss of its own. It is kept as a quantile of the score :math:`w^\top x + b`: confidences
+      that have come so near to one that they round to it would all be equal, and leave together.
 
     The task trains :math:`w` straight through: whoever uses the gate scales the next update of a node that stays by
     ``1 + stay - stay.detach()``, which is one, but lets the loss say whether that update was worth it.
@@ -73,7 +76,7 @@ class ExitGate(nn.Module):
         self.momentum = momentum
         self.lin = nn.Linear(channels, 1)
         self.logit = nn.Parameter(torch.empty(())) if rule == "learned" else None
-        # What has been observed: the running threshold (or share that stays), and how often it was moved.
+        # What has been observed: the running threshold of the score (or share that stays), how often it was moved.
         self.register_buffer("running", torch.empty(()))
         self.register_buffer("count", torch.empty(()))
         self.reset_parameters()
@@ -81,7 +84,7 @@ class ExitGate(nn.Module):
     @property
     def initial_running(self) -> float:
         """Nobody leaves a budget gate that has seen nothing."""
-        return 1.1 if self.rule == "budget" else 1.0
+        return 3e4 if self.rule == "budget" else 1.0
 
     def reset_parameters(self):
         """Draw the weights anew and forget what was observed."""
@@ -97,7 +100,7 @@ class ExitGate(nn.Module):
         r"""The :math:`\tau` in force."""
         if self.rule == "learned":
             return self.logit.sigmoid()
-        return self.running if self.rule == "budget" else self.initial_threshold
+        return self.running.sigmoid() if self.rule == "budget" else self.initial_threshold
 
     def forward(self, x: Tensor, running: Tensor | None = None) -> GateOutput:
         """Judge states.
@@ -115,17 +118,17 @@ class ExitGate(nn.Module):
             leaves = confidence >= self.initial_threshold
             if self.initial_threshold >= 1:  # a sigmoid rounds to one: still nobody leaves
                 leaves = torch.zeros_like(leaves)
-            return GateOutput(confidence, leaves, 1 - confidence, entropy)
+            return GateOutput(score, confidence, leaves, 1 - confidence, entropy)
         if self.rule == "budget":
             # A quantile takes back any shift of all confidences at once: spare the bias that drift.
             stay = 1 - (score - self.lin.bias + self.lin.bias.detach()).sigmoid()
-            return GateOutput(confidence, confidence >= running, stay, torch.zeros_like(confidence))
+            return GateOutput(score, confidence, score >= running, stay, torch.zeros_like(confidence))
         stay = (self.logit - score).sigmoid()
-        return GateOutput(confidence, score >= self.logit, stay, (running - self.rate).detach() * stay)
+        return GateOutput(score, confidence, score >= self.logit, stay, (running - self.rate).detach() * stay)
 
     def statistic(self, out: GateOutput) -> Tensor:
         """What :meth:`observe` wants to know of one forward, detached, any shape."""
-        return (out.confidence if self.rule == "budget" else 1 - out.leaves.float()).detach()
+        return (out.score if self.rule == "budget" else 1 - out.leaves.float()).detach()
 
     def observe(self, statistic: Tensor) -> None:
         """Move the running threshold (or share) by one training forward; no-op if no node reached the gate.
