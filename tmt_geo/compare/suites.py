@@ -116,12 +116,12 @@ TUNING = Suite(
     tested=False,
 )  # fmt: skip
 
-# Two and a half times through the text. Without dropout, which the two packages do not have at the same places.
-LONG = replace(TINY, steps=3000, eval_every=300, save_every=300)
+# Twice through the text. Without dropout, which the two packages do not have at the same places.
+LONG = replace(TINY, steps=2400, eval_every=200, save_every=300)
 
 PUSH = Suite(
     name="push",
-    about="Six times as long, with the validation loss on the way: the full model, vanilla, the library's Llama with "
+    about="Five times as long, twice through the text, with the validation loss on the way: the full model, vanilla, the library's Llama with "
     "the same copy head, and a vanilla cut down to the full model's operations.",
     rows=(
         Row("vanilla", options=_mechanisms()),

@@ -13,7 +13,7 @@ RULES = ("fixed", "learned", "budget")
 
 
 class GateOutput(NamedTuple):
-    """What a gate says of the nodes that reached it, all of shape :math:`(T)`.
+    r"""What a gate says of the nodes that reached it, all of shape :math:`(T)`.
 
     Attributes:
         score: :math:`w^\top x + b`.
