@@ -6,8 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from tmt_geo.compare.report import Mean, depth_table, figure, passkey_table, section, superadditivity, table
+from tmt_geo.compare.mean import Mean
+from tmt_geo.compare.report import figure, section, superadditivity, table
 from tmt_geo.compare.results import result_file
+from tmt_geo.compare.side_tables import curve_table, depth_table, passkey_table
 
 LINES = {
     "all": {"kind": "all", "tokens": 9, "depth": 1.5, "frozen": [0.0, 0.5]},
@@ -98,6 +100,17 @@ def test_depths_stand_next_to_the_claim(suite, folder):
     assert cells(text, "seen in training: 1-10")[2:] == ["2.00 +- 0.00", "1.00", "-", "-"]
     assert text in section(suite, folder())
     assert depth_table(suite, folder(names=("vanilla",)) / "nothing") == ""
+
+
+@pytest.mark.parametrize(("looks", "shown"), [(1, [1]), (10, list(range(1, 11))), (12, list(range(2, 13, 2)))])
+def test_the_loss_on_the_way_stands_by_steps_with_the_last_one(suite, folder, looks, shown):
+    history = [{"step": step, "eval_loss": 7 - step / 8} for step in range(1, looks + 1)]
+    results = folder(full={"history": [{"step": 1, "loss": 9.0}, *history]})
+    text = curve_table(suite, results)
+    assert cells(text, "validation loss after so many steps")[1:] == [str(step) for step in shown]
+    assert cells(text, "full")[1:] == [f"{7 - step / 8:.3f} +- 0.000" for step in shown]
+    assert "vanilla" not in text and text in section(suite, results)
+    assert curve_table(suite, folder(full={"history": []})) == ""
 
 
 def test_passkeys_stand_by_distance(suite, folder):

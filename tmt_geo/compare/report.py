@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tmt_geo.compare.mean import Mean, mean_of, say_seeds
 from tmt_geo.compare.results import load_results
+from tmt_geo.compare.side_tables import curve_table, depth_table, passkey_table
 from tmt_geo.compare.suite import Suite
 
 if TYPE_CHECKING:
@@ -16,37 +16,6 @@ if TYPE_CHECKING:
 
 SINGLE = ("mesh", "decay", "exit")
 TOGETHER = "mesh + decay + exit"
-
-
-@dataclass(frozen=True)
-class Mean:
-    """A figure over seeds.
-
-    Attributes:
-        value: Its mean.
-        error: The standard error of the mean; None of a single seed.
-    """
-
-    value: float
-    error: float | None
-
-    @classmethod
-    def of(cls, values: Sequence[float]) -> Mean:
-        """The mean of these figures."""
-        mean = sum(values) / len(values)
-        if len(values) == 1:
-            return cls(mean, None)
-        variance = sum((value - mean) ** 2 for value in values) / (len(values) - 1)
-        return cls(mean, math.sqrt(variance / len(values)))
-
-    def say(self, digits: int) -> str:
-        """The mean, and its error where there is one."""
-        return f"{self.value:.{digits}f}" + ("" if self.error is None else f" +- {self.error:.{digits}f}")
-
-
-def mean_of(runs: Sequence[dict[str, Any]], key: str) -> Mean:
-    """The mean of one key of some results."""
-    return Mean.of([run[key] for run in runs])
 
 
 def table(suite: Suite, folder: Path) -> str:
@@ -134,72 +103,19 @@ def superadditivity(suite: Suite, folder: Path) -> str:
     parts = ", ".join(f"{name} {gain[name].say(1)}" for name in SINGLE)
     more = "more" if gain[TOGETHER].value > alone.value else "less"
     return (
-        f"Test perplexity gained on vanilla, {_seeds(len(seeds))}: {parts}, which add up to {alone.say(1)}; all three "
-        f"together {gain[TOGETHER].say(1)}, {more} than the sum. (Claimed: 4.3, 1.8 and 2.5, which add up to 8.6; "
-        f"together 12.7.)"
+        f"Test perplexity gained on vanilla, {say_seeds(len(seeds))}: {parts}, which add up to {alone.say(1)}; all "
+        f"three together {gain[TOGETHER].say(1)}, {more} than the sum. (Claimed: 4.3, 1.8 and 2.5, which add up to "
+        f"8.6; together 12.7.)"
     )
 
 
-# Published mean exit depths, of 12 layers; our kinds that come nearest to theirs.
-CLAIMED_DEPTH = {"punctuation": 2.1, "determiner": 3.4, "other word": 5.8, "rare word": 11.7}
-CLAIMED_LAYERS = 12
-
-
-def depth_table(suite: Suite, folder: Path) -> str:
-    """How deep tokens go by kinds, in Markdown, for each row that tells; nothing where none does.
-
-    The depths are means over tokens and seeds. The claim ("common nouns" stands beside all other words here) is of 12
-    layers.
-    """
-    results = load_results(folder, suite)
-    parts = []
-    for row in (row for row in suite.rows if row.profiled and row.name in results):
-        profiles = [run["exit_profile"] for run in results[row.name]]
-        layers = len(profiles[0]["all"]["frozen"])
-        lines = [
-            f"| kind of token | tokens | layers computed, of {layers} | share "
-            f"| claimed, of {CLAIMED_LAYERS} | share |",
-            "| --- | --- | --- | --- | --- | --- |",
-        ]
-        for prefix, key in (("", "by_word"), ("seen in training: ", "by_count")):
-            for kind in [kind["kind"] for kind in profiles[0][key]]:
-                told = [line for profile in profiles for line in profile[key] if line["kind"] == kind]
-                depth = Mean.of([line["depth"] for line in told])
-                claim = CLAIMED_DEPTH.get(kind)
-                said = ["-", "-"] if claim is None else [f"{claim:.1f}", f"{claim / CLAIMED_LAYERS:.2f}"]
-                cells = [prefix + kind, f"{told[0]['tokens']:,}", depth.say(2), f"{depth.value / layers:.2f}", *said]
-                lines.append(f"| {' | '.join(cells)} |")
-        parts.append(f"Exit depth in `{row.name}`, test split, {_seeds(len(profiles))}:\n\n" + "\n".join(lines))
-    return "\n\n".join(parts)
-
-
-def passkey_table(suite: Suite, folder: Path) -> str:
-    """The share of digits found again by the distance, in Markdown; nothing where no row was asked."""
-    results = load_results(folder, suite)
-    rows = [row for row in suite.rows if row.passkey and row.name in results]
-    if not rows:
-        return ""
-    distances = sorted({distance for row in rows for distance in row.passkey})
-    head = ["digits of a passkey found, by its distance in tokens", *(f"{distance:,}" for distance in distances)]
-    lines = [f"| {' | '.join(head)} |", "| --- " * len(head) + "|"]
-    for row in rows:
-        found = [run["passkey"] for run in results[row.name]]
-        shares = (Mean.of([run[str(distance)] for run in found]).say(2) for distance in distances)
-        lines.append(f"| {row.name} | {' | '.join(shares)} |")
-    return "\n".join(lines)
-
-
-def _seeds(count: int) -> str:
-    return f"{count} seed{'s' if count > 1 else ''}"
-
-
 def section(suite: Suite, folder: Path) -> str:
-    """What a README says of a suite: its line, table, superadditivity, exit depths and passkeys."""
+    """What a README says of a suite: its line, table, superadditivity, and the side tables it has."""
     text = table(suite, folder)
     if not text:
         return ""
     parts = [f"`{suite.name}`: {suite.about}", text, superadditivity(suite, folder)]
-    parts += [depth_table(suite, folder), passkey_table(suite, folder)]
+    parts += [tell(suite, folder) for tell in (curve_table, depth_table, passkey_table)]
     return "\n\n".join(part for part in parts if part)
 
 
