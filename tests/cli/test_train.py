@@ -6,6 +6,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import tmt_geo.models  # noqa: F401  registers the model type
+from tmt_geo.cli.runs import can_stream
 
 
 def test_a_run_is_what_hugging_face_loads(trained):
@@ -143,3 +144,21 @@ def test_a_truncated_checkpoint_does_not_resume(refused, run):
     weights.write_bytes(weights.read_bytes()[:1000])
     line = refused("train", "--config", run / "train.yaml", "--out", run, "--resume", "--steps", 6)
     assert "--resume" in line and checkpoint.name in line
+
+
+def test_a_copy_head_reads_the_text_in_order(tmt, trained, tmp_path):
+    def made(out):
+        options, model = (json.loads((out / name).read_text()) for name in ("train_config.json", "config.json"))
+        return options["streams"], model["copy_k"]
+
+    assert made(trained[0]) == (True, 32)
+    out = tmp_path / "plain"
+    result = tmt("train", "--config", trained[0] / "train.yaml", "--out", out, "--steps", 1, "--copy-k", 0)
+    assert result.exit_code == 0, result.output
+    assert made(out) == (False, 0)
+
+
+def test_a_text_is_read_in_order_if_it_has_a_block_for_each_row(monkeypatch):
+    assert can_stream(4, 4) and not can_stream(3, 4)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert can_stream(8, 4) and not can_stream(7, 4)
