@@ -98,6 +98,9 @@ def test_results_of_quality_are_runs_of_the_suites_in_their_present_plan():
         assert (done["suite"], done["row"], done["seed"]) == (suite.name, row.name, seed)
         assert done["data"] == "wikitext-2" and done["steps"] == suite.recipe_of(row).steps
         assert all(step["loss"] == step["loss"] for step in done["history"] if "loss" in step), f"{path.name}: NaN"
+        if row.family == "tmt" and row.options.get("exit", True):
+            share = sum(done["active_share"]) / len(done["active_share"])
+            assert abs(share - row.options.get("exit_budget", 0.5)) <= 0.05, path.name
 
 
 def test_pictures_of_the_readme_are_there_and_small():
