@@ -83,6 +83,14 @@ def test_a_run_that_another_suite_has_made_is_taken_over(suite, go, tmp_path, mo
     assert result["test_word_ppl"] == source["test_word_ppl"] and result["history"] == source["history"]
 
 
+def test_a_suite_that_still_chooses_does_not_see_the_test_split_of_another(suite, go, tmp_path):
+    go(suite, rows=["full"], seeds=[1])
+    assert go(replace(suite, name="other", tested=False), rows=["full"], seeds=[1])[0] == 0
+    result = read(tmp_path / "out" / "other" / "full-1.json")
+    assert "valid_word_ppl" in result and not any(key.startswith("test") for key in result)
+    assert result["tokens_scored"].keys() == {"valid"}
+
+
 @pytest.mark.parametrize("other", ["seed", "recipe", "options", "full", "tokens", "tested", "profiled", "passkey"])
 def test_a_run_that_differs_or_tells_less_is_not_taken_over(suite, go, tmp_path, corpus, other):
     plain = replace(suite, rows=(replace(suite.rows[1], profiled=False),), tested=other != "tested")

@@ -52,8 +52,17 @@ def shared(folder: Path, suite: Suite, row: Row, seed: int, digest: str) -> dict
         same = result["plan"] == suite.plan_hash(row) and result["seed"] == seed and result["data_hash"] == digest
         asked = set(map(str, row.passkey)) <= result.get("passkey", {}).keys()
         if same and asked and needed <= result.keys():
-            return result | {"suite": suite.name, "row": row.name, "configuration": asdict(row)}
+            told = _of_splits(result, suite.splits)
+            return told | {"suite": suite.name, "row": row.name, "configuration": asdict(row)}
     return None
+
+
+def _of_splits(result: dict[str, Any], splits: tuple[str, ...]) -> dict[str, Any]:
+    """A result without what it says of other splits: a suite that still chooses must not see the test split."""
+    scored = result["tokens_scored"]
+    hidden = tuple(f"{split}_" for split in scored if split not in splits)
+    told = {name: value for name, value in result.items() if not name.startswith(hidden)}
+    return told | {"tokens_scored": {split: scored[split] for split in splits}}
 
 
 def store(path: Path, result: dict[str, Any]) -> None:
