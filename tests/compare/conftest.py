@@ -16,6 +16,8 @@ MICRO = Recipe(
 def suite():
     wanted = ("vanilla", "full", "mesh", "decay", "exit", "mesh + decay + exit")
     rows = tuple(row for row in ABLATION.rows if row.name in wanted)
+    small = {"index_dim": 8, "exit_budget": 0.6}  # of 16 channels and 2 layers
+    rows = tuple(replace(row, options=row.options | small) if "index_dim" in row.options else row for row in rows)
     return replace(ABLATION, rows=rows, recipe=MICRO, seeds=(1, 2))
 
 

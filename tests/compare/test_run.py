@@ -100,7 +100,7 @@ def test_a_run_that_differs_or_tells_less_is_not_taken_over(suite, go, tmp_path,
         row = replace(row, **{other: {"profiled": True, "passkey": (20,)}[other]})
     if other == "options":
         row = replace(row, options=row.options | {"graph_k": 3})
-    changes = {"recipe": {"recipe": replace(suite.recipe, learning_rate=1e-3)}, "full": {"full": {}}}
+    changes = {"recipe": {"recipe": replace(suite.recipe, steps=7)}, "full": {"full": {}}}
     asking = replace(suite, name="other", rows=(row,), **changes.get(other, {}))
     digest = "of other tokens" if other == "tokens" else corpus.digest
     assert module.shared(tmp_path / "out", asking, row, 2 if other == "seed" else 1, digest) is None
