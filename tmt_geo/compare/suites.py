@@ -121,13 +121,14 @@ LONG = replace(TINY, steps=2400, eval_every=200, save_every=300)
 
 PUSH = Suite(
     name="push",
-    about="Five times as long, twice through the text, with the validation loss on the way: the full model, vanilla, "
-    "the library's Llama with the same copy head, and a vanilla cut down to the full model's operations.",
+    about="Five times as long, twice through the text, with the validation loss on the way: the full model, also with "
+    "more of its layers, vanilla, the library's Llama with the same copy head, and a vanilla cut down in depth.",
     rows=(
         Row("vanilla", options=_mechanisms()),
         _full(),
+        _full("full, two thirds of its layers", exit_budget=0.65),
         Row("llama with copy head", family="llama", options=COPY, recipe=COPY_RATE),
-        Row("vanilla of the full model's operations", options={**_mechanisms(), "intermediate_size": 512},
+        Row("vanilla of two layers", options={**_mechanisms(), "intermediate_size": 512},
             recipe={"n_layers": 2}, matched=False),
     ),
     recipe=LONG,
