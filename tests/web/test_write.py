@@ -35,14 +35,15 @@ def test_words_come_while_it_writes(shelf):
 
 def test_leaving_stops_the_model(shelf):
     model, tokenizer = shelf.get("demo/tmt")
-    steps = []
+    steps, before = [], set(threading.enumerate())  # other tests may have left threads of their own
     hook = model.register_forward_hook(lambda *_: steps.append(time.sleep(0.02)))
     try:
         told = write(model, tokenizer, "A list ", max_new_tokens=100)
         next(told)
         told.close()
         assert len(steps) < 50
-        assert not [thread for thread in threading.enumerate() if thread.name.startswith("ThreadPoolExecutor")]
+        left = set(threading.enumerate()) - before
+        assert not [thread for thread in left if thread.name.startswith("ThreadPoolExecutor")]
     finally:
         hook.remove()
 
