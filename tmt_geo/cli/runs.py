@@ -117,11 +117,11 @@ def max_context(model: PreTrainedModel) -> int | None:
     return getattr(model.config, "max_position_embeddings", None)
 
 
-def _checkpoint_hint(run: Path) -> str:
-    checkpoints = sorted(run.glob("checkpoint-*"), key=lambda path: path.stat().st_mtime)
-    return f"; its last checkpoint is {checkpoints[-1].name}, or finish with `train --resume`" if checkpoints else ""
-
-
 def can_stream(num_blocks: int, batch_size: int) -> bool:
     """Whether there is text for each row of a batch to read on in, as a copy head's memory needs it."""
     return num_blocks >= batch_size * int(os.environ.get("WORLD_SIZE", 1))
+
+
+def _checkpoint_hint(run: Path) -> str:
+    checkpoints = sorted(run.glob("checkpoint-*"), key=lambda path: path.stat().st_mtime)
+    return f"; its last checkpoint is {checkpoints[-1].name}, or finish with `train --resume`" if checkpoints else ""

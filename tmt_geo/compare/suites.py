@@ -23,7 +23,7 @@ FULL = {**COPY, "window": 16, "index_dim": 32, "gated_streams": True, "exit_budg
 SIZE = {**COPY, "gated_streams": False}
 
 
-# Each model's rate is the best of three on the validation split (TUNING); what the others have is that of the recipe.
+# Rates chosen on the validation split (TUNING); rows without one have that of the recipe.
 FULL_RATE = {"learning_rate": 8e-3}
 COPY_RATE = {"learning_rate": 4e-3}  # of the library's Llama with the copy head
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
 
-NOT_SCORED = -100
+from tmt_geo.models.tmt.loss import IGNORED
 
 
 @contextmanager
@@ -65,7 +65,7 @@ def scored_forward(
     nll = 0.0
     for logits, target in zip(out.logits, targets, strict=True):  # a row at a time, which stays in the cache
         exact = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        losses = cross_entropy(exact, target, ignore_index=NOT_SCORED, reduction="none")
+        losses = cross_entropy(exact, target, ignore_index=IGNORED, reduction="none")
         nll += losses.double().sum().item()
     return nll, out
 

@@ -14,8 +14,9 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
 from tmt_geo.evaluate.flops import count_flops
-from tmt_geo.evaluate.forward import NOT_SCORED, measuring, remembers, scored_forward
+from tmt_geo.evaluate.forward import measuring, remembers, scored_forward
 from tmt_geo.evaluate.lanes import reading_lanes
+from tmt_geo.models.tmt.loss import IGNORED
 from tmt_geo.nn.copy_head import CopyMemory
 
 FLOP_WINDOWS = 4  # windows of the stream over which operations are counted: exits make them depend on the text
@@ -168,7 +169,7 @@ def _score(
         for row in (torch.isin(window, samples) & scores).nonzero().flatten().tolist():
             here = slice(row, row + 1)
             sampled.append((tokens[place[here]], None if memory is None else memory.rows(here)))
-        nll, out = scored_forward(model, tokens[place], tokens[place + 1].masked_fill(~scored, NOT_SCORED), memory)
+        nll, out = scored_forward(model, tokens[place], tokens[place + 1].masked_fill(~scored, IGNORED), memory)
         scorer.add(nll, scored, getattr(out, "exit_masks", None))
         if remembering:
             memory, end = out.memory, int(starts[window[-1]]) + context
