@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.readme import write_between
+from tmt_geo.compare.markdown import markdown_table
 from tmt_geo.data import byte_count, load_text, token_stream, tokenize_blocks, train_tokenizer, word_count
 from tmt_geo.evaluate import evaluate_model, match_llama
 from tmt_geo.models import TMTConfig, TMTModel
@@ -72,10 +73,7 @@ def result_file(folder: Path, row: str) -> Path:
 
 def table(folder: Path) -> str:
     """All finished rows as a table in Markdown."""
-    lines = [
-        "| row | parameters | token ppl | word ppl | active share | MFLOP a token, layers | head |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
-    ]
+    lines = []
     for name in ROWS:
         path = result_file(folder, name)
         if not path.exists():
@@ -83,11 +81,11 @@ def table(folder: Path) -> str:
         row = json.loads(path.read_text(encoding="utf-8"))
         valid = row["valid"]
         active = sum(valid["active_share"]) / len(valid["active_share"])
-        lines.append(
-            f"| {name} | {row['params']:,} | {valid['token_ppl']:.1f} | {valid['word_ppl']:.0f} | {active:.2f} "
-            f"| {valid['flops_per_token'] / 1e6:.2f} | {valid['flops_per_token_head'] / 1e6:.2f} |"
-        )
-    return "\n".join(lines)
+        perplexities = [f"{valid['token_ppl']:.1f}", f"{valid['word_ppl']:.0f}"]
+        operations = [f"{valid[key] / 1e6:.2f}" for key in ("flops_per_token", "flops_per_token_head")]
+        lines.append([name, f"{row['params']:,}", *perplexities, f"{active:.2f}", *operations])
+    head = ["row", "parameters", "token ppl", "word ppl", "active share", "MFLOP a token, layers", "head"]
+    return markdown_table(head, lines)
 
 
 def main() -> None:

@@ -21,6 +21,7 @@ from statistics import median
 import torch
 from torch import Tensor
 
+from tmt_geo.compare.markdown import markdown_table
 from tmt_geo.data import load_text, token_stream, tokenize_blocks, train_tokenizer
 from tmt_geo.models import TMTConfig, TMTModel
 from tmt_geo.nn.frame import Frame
@@ -119,14 +120,14 @@ def measure(layers: Tensor) -> list[dict]:
 def table(rows: list[dict]) -> str:
     """Recall in every layer, and the median time of a search, in Markdown."""
     layers = sorted({row["layer"] for row in rows})
-    lines = [f"| nodes | search | {' | '.join(f'recall, layer {layer}' for layer in layers)} | seconds |"]
-    lines.append("| --- " * (len(layers) + 3) + "|")
+    lines = []
     for nodes, name in dict.fromkeys((row["nodes"], row["search"]) for row in rows):
         own = {row["layer"]: row for row in rows if (row["nodes"], row["search"]) == (nodes, name)}
         cells = [f"{own[layer]['recall']:.3f}" if layer in own else "" for layer in layers]
         seconds = median(row["seconds"] for row in own.values())
-        lines.append(f"| {nodes:,} | {name} | {' | '.join(cells)} | {seconds:.2f} |")
-    return "\n".join(lines)
+        lines.append([f"{nodes:,}", name, *cells, f"{seconds:.2f}"])
+    head = ["nodes", "search", *(f"recall, layer {layer}" for layer in layers), "seconds"]
+    return markdown_table(head, lines)
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.graphs.suite import Row, Suite
+from tmt_geo.compare.markdown import markdown_table
 
 RESULTS = Path(__file__).parents[1] / "results" / "graphs"
 MARKS = ("<!-- graphs -->", "<!-- end of graphs -->")
@@ -63,7 +64,7 @@ def table(folder: Path, suite: Suite) -> str:
         return ""
     timed = any("step" in result for result in done)
     head = ["row", "parameters", suite.score] + ["training step", "against"] * timed
-    lines = [f"| {' | '.join(head)} |", "| --- " * len(head) + "|"]
+    lines = []
     best = _said(max(result["mean"] for result in done))
     for result in done:
         mean = _said(result["mean"])
@@ -72,8 +73,8 @@ def table(folder: Path, suite: Suite) -> str:
         if timed:
             step = result["step"]
             cells += [f"{1e3 * step['ours']:.3g} ms", f"{step['ratio']:.2f}x {step['peer_name']}"]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+        lines.append(cells)
+    return markdown_table(head, lines)
 
 
 def tables(folder: Path, suites: list[Suite]) -> str:

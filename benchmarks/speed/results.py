@@ -7,6 +7,7 @@ from pathlib import Path
 
 from benchmarks.readme import README, write_between
 from benchmarks.speed.row import Row
+from tmt_geo.compare.markdown import markdown_table
 
 RESULTS = Path(__file__).parents[1] / "results" / "speed"
 MARKS = ("<!-- speed -->", "<!-- end of speed -->")
@@ -37,10 +38,7 @@ def store(path: Path, result: dict, order: list[Row]) -> None:
 
 def table(rows: list[dict], order: list[Row]) -> str:
     """All rows of the benchmark as a table in Markdown, those without a result too."""
-    lines = [
-        "| row | at | against | ours | peer | measured | bar | aim |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
-    ]
+    lines = []
     for row in order:
         done = find(rows, row)
         bar, aim = row.goal.say(row.goal.bar), row.goal.say(row.goal.aim)
@@ -53,8 +51,8 @@ def table(rows: list[dict], order: list[Row]) -> str:
                 notes = "".join(f", {name} {value:.3g}" for name, value in done["notes"].items())
                 missed = "" if row.met(figure, done["notes"]) else " (**bar missed**)"
                 measured = row.goal.say(figure) + notes + missed
-        lines.append(f"| {row.name} | {row.at} | {against} | {ours} | {peer} | {measured} | {bar} | {aim} |")
-    return "\n".join(lines)
+        lines.append([row.name, row.at, against, ours, peer, measured, bar, aim])
+    return markdown_table(["row", "at", "against", "ours", "peer", "measured", "bar", "aim"], lines)
 
 
 def tables(folder: Path, order: list[Row]) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tmt_geo.compare.markdown import markdown_table
 from tmt_geo.compare.mean import Mean, mean_of, say_seeds
 from tmt_geo.compare.results import load_results
 from tmt_geo.compare.side_tables import curve_table, depth_table, passkey_table
@@ -29,15 +30,15 @@ def table(suite: Suite, folder: Path) -> str:
     claimed = any(row.claimed for row in suite.rows)
     columns = _columns(suite)
     head = ["row", *(name for name, _ in columns)] + ["claimed: ppl", "claimed: compute"] * claimed
-    lines = [f"| {' | '.join(head)} |", "| --- " * len(head) + "|"]
+    lines = []
     base = results.get(suite.baseline, [])
     for row in suite.rows:
         runs = results.get(row.name)
         cells = ["not run", *["-"] * (len(columns) - 1)] if runs is None else [say(runs, base) for _, say in columns]
         if claimed:
             cells += [f"{row.claimed[0]:.1f}", f"{row.claimed[1]:.2f}"] if row.claimed else ["-", "-"]
-        lines.append(f"| {row.name} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+        lines.append([row.name, *cells])
+    return markdown_table(head, lines)
 
 
 Runs = Sequence[dict[str, Any]]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from tmt_geo.compare.markdown import markdown_table
 from tmt_geo.compare.mean import Mean, say_seeds
 from tmt_geo.compare.results import load_results
 from tmt_geo.compare.suite import Suite
@@ -26,20 +27,18 @@ def depth_table(suite: Suite, folder: Path) -> str:
     for row in (row for row in suite.rows if row.profiled and row.name in results):
         profiles = [run["exit_profile"] for run in results[row.name]]
         layers = len(profiles[0]["all"]["frozen"])
-        lines = [
-            f"| kind of token | tokens | layers computed, of {layers} | share "
-            f"| claimed, of {CLAIMED_LAYERS} | share |",
-            "| --- | --- | --- | --- | --- | --- |",
-        ]
+        computed, claimed = f"layers computed, of {layers}", f"claimed, of {CLAIMED_LAYERS}"
+        lines = []
         for prefix, key in (("", "by_word"), ("seen in training: ", "by_count")):
             for kind in [kind["kind"] for kind in profiles[0][key]]:
                 told = [line for profile in profiles for line in profile[key] if line["kind"] == kind]
                 depth = Mean.of([line["depth"] for line in told])
                 claim = CLAIMED_DEPTH.get(kind)
                 said = ["-", "-"] if claim is None else [f"{claim:.1f}", f"{claim / CLAIMED_LAYERS:.2f}"]
-                cells = [prefix + kind, f"{told[0]['tokens']:,}", depth.say(2), f"{depth.value / layers:.2f}", *said]
-                lines.append(f"| {' | '.join(cells)} |")
-        parts.append(f"Exit depth in `{row.name}`, test split, {say_seeds(len(profiles))}:\n\n" + "\n".join(lines))
+                depths = [depth.say(2), f"{depth.value / layers:.2f}"]
+                lines.append([prefix + kind, f"{told[0]['tokens']:,}", *depths, *said])
+        text = markdown_table(["kind of token", "tokens", computed, "share", claimed, "share"], lines)
+        parts.append(f"Exit depth in `{row.name}`, test split, {say_seeds(len(profiles))}:\n\n{text}")
     return "\n\n".join(parts)
 
 
@@ -51,12 +50,12 @@ def passkey_table(suite: Suite, folder: Path) -> str:
         return ""
     distances = sorted({distance for row in rows for distance in row.passkey})
     head = ["digits of a passkey found, by its distance in tokens", *(f"{distance:,}" for distance in distances)]
-    lines = [f"| {' | '.join(head)} |", "| --- " * len(head) + "|"]
+    lines = []
     for row in rows:
         found = [run["passkey"] for run in results[row.name]]
         shares = (Mean.of([run[str(distance)] for run in found]).say(2) for distance in distances)
-        lines.append(f"| {row.name} | {' | '.join(shares)} |")
-    return "\n".join(lines)
+        lines.append([row.name, *shares])
+    return markdown_table(head, lines)
 
 
 def curve_table(suite: Suite, folder: Path) -> str:
@@ -73,11 +72,11 @@ def curve_table(suite: Suite, folder: Path) -> str:
     steps = sorted(set().union(*curves.values()))
     shown = steps[:: -max(1, -(-len(steps) // 10))][::-1]
     head = ["validation loss after so many steps", *(f"{step:,}" for step in shown)]
-    lines = [f"| {' | '.join(head)} |", "| --- " * len(head) + "|"]
+    lines = []
     for name, curve in curves.items():
         losses = (curve[step].say(3) if step in curve else "-" for step in shown)
-        lines.append(f"| {name} | {' | '.join(losses)} |")
-    return "\n".join(lines)
+        lines.append([name, *losses])
+    return markdown_table(head, lines)
 
 
 def _curve(runs: Sequence[dict[str, Any]]) -> dict[int, Mean]:
