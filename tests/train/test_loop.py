@@ -5,6 +5,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 
+from tmt_geo.evaluate.with_copy_head import CopyLM
 from tmt_geo.train import train_model
 
 
@@ -55,13 +56,14 @@ def test_history_is_what_was_logged(llama, blocks, options):
     assert json.loads((result.out / "history.json").read_text()) == result.history
 
 
-@pytest.mark.parametrize("kind", ["llama", "gated"])
+@pytest.mark.parametrize("kind", ["llama", "gated", "copying"])
 def test_losses_are_means_over_targets(llama, gated, blocks, options, kind):
     """At learning rate ~0 the logged loss is that of the fresh model over its targets, not over its inputs.
 
-    The Trainer counts the targets of the library's own classes right, and one too many a row of any other's.
+    The Trainer counts the targets of the library's own classes right, and one too many a row of any other's; of a
+    model that can take shifted labels too, it would not take the loss in evaluation unless told what it is given.
     """
-    model, rows = {"llama": llama(), "gated": gated}[kind], blocks(12)
+    model, rows = {"llama": llama(), "gated": gated, "copying": CopyLM(llama(), k=4, index_dim=8)}[kind], blocks(12)
     with torch.no_grad():
         ids = torch.tensor([row["input_ids"] for row in rows])
         expected = model.eval()(ids, labels=ids).loss.item()
