@@ -17,7 +17,9 @@ def random_options(seed: int) -> dict:
     heads = choose.choice([1, 2, 4])
     layers = choose.choice([1, 2, 3, 4])
     index_dim = choose.choice([None, 8])
+    after = min(layers, 1 + seed % 3 // 2)  # of every third
     return {
+        "exit_after": after,
         "index_dim": index_dim,
         "index_learned": index_dim is not None and choose.random() < 0.5,
         "rebuild_every": choose.choice([1, 1, 2, 3]),
@@ -34,7 +36,7 @@ def random_options(seed: int) -> dict:
         "exit": rule is not None,
         "exit_rule": rule,
         "exit_threshold": choose.choice([0.0, 0.4, 1.0]) if rule == "fixed" else None,
-        "exit_budget": choose.uniform(1 / layers, 1),
+        "exit_budget": choose.uniform(after / layers, 1),
         "dual_stream": choose.random() < 0.6,
         "memory_anchors": choose.choice([0, 3]),
         "copy_k": choose.choice([0, 1, 4]),

@@ -27,10 +27,12 @@ def test_node_order_does_not_matter_where_time_is_given(causal):
     torch.testing.assert_close(encoder(x[perm], batch[perm], time[perm]), out[perm])
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_gates_hold_their_budget_while_training_and_after(seed):
+@pytest.mark.parametrize(("seed", "first"), [(0, 1), (1, 1), (2, 1), (3, 1), (4, 2)])
+def test_gates_hold_their_budget_while_training_and_after(seed, first):
     torch.manual_seed(seed)
-    encoder = TMTEncoder(8, 32, 5, heads=2, k=3, exit_rule="budget", exit_budget=0.5).train()
+    options = {"exit_rule": "budget", "exit_budget": 0.5, "exit_after": first}
+    encoder = TMTEncoder(8, 32, 5, heads=2, k=3, **options).train()
+    assert [layer.gate is not None for layer in encoder.layers] == [first == 1, True, True, True, False]
     optimizer = torch.optim.AdamW(encoder.parameters(), lr=1e-3)
     centre = torch.randn(32)
     for _ in range(80):
@@ -38,10 +40,12 @@ def test_gates_hold_their_budget_while_training_and_after(seed):
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-    order = NodeOrder.uniform(10, 50)
-    out = encoder.eval().run(encoder.lin_in(torch.randn(500, 8)), Frame.of(order))
-    share = 1 - out.exit_masks().float().mean()
-    assert abs(float(share) - 0.5) < 0.05
+    order = NodeOrder.uniform(40, 50)
+    out = encoder.eval().run(encoder.lin_in(torch.randn(2000, 8)), Frame.of(order))
+    shares = 1 - out.exit_masks().float().mean(dim=1)
+    assert abs(float(shares.mean()) - 0.5) < 0.05
+    assert (shares == 1).sum() == first
+    assert (out.confidences().amax(dim=1) > 0).tolist() == [first == 1, True, True, True]
 
 
 def test_bad_input_names_the_argument():
@@ -49,6 +53,10 @@ def test_bad_input_names_the_argument():
         TMTEncoder(4, 8, 0)
     with pytest.raises(ValueError, match="'exit_budget'"):
         TMTEncoder(4, 8, 4, exit_rule="budget", exit_budget=0.1)
+    with pytest.raises(ValueError, match="'exit_budget'"):
+        TMTEncoder(4, 8, 4, exit_rule="budget", exit_budget=0.4, exit_after=2)
+    with pytest.raises(ValueError, match="'exit_after'"):
+        TMTEncoder(4, 8, 4, exit_rule="fixed", exit_after=5)
     with pytest.raises(ValueError, match="'x'"):
         TMTEncoder(4, 8, 1)(torch.zeros(2, 3, 4))
 

@@ -105,6 +105,23 @@ def test_the_loss_reaches_the_gate_straight_through():
     torch.testing.assert_close(gate.lin.bias.grad, slope.sum().unsqueeze(0))
 
 
+def test_a_gate_does_not_shape_the_states_it_judges():
+    x, order, weight = torch.randn(6, 8), NodeOrder.from_batch(6), torch.randn(6, 8)
+
+    def gradient(gate):
+        torch.manual_seed(0)
+        first, second = TMTLayer(8, heads=2), TMTLayer(8, heads=2)
+        first.gate, given = gate, x.clone().requires_grad_()
+        state, record = first.step(NodeState(given), Frame.of(order))
+        loss = (second.step(state, Frame.of(order))[0].x * weight).sum()
+        (loss if gate is None else loss + record.gate_loss).backward()
+        return given.grad
+
+    gate = ExitGate(8, "fixed", 1.0)
+    torch.testing.assert_close(gradient(gate), gradient(None))
+    assert gate.lin.weight.grad.abs().min() > 0
+
+
 def test_a_non_causal_layer_hears_both_sides_and_cannot_look_back_only():
     layer = TMTLayer(8, heads=2, k=3, causal=False).eval()
     x = torch.randn(7, 8)

@@ -42,13 +42,17 @@ def test_rotary_matches_complex_rotation():
     torch.testing.assert_close(rotary(x, position)[:, 0], torch.cat([turned.real, turned.imag], dim=-1))
 
 
-@pytest.mark.parametrize("layers", [1, 2, 5, 12])
-def test_stay_rate_gives_the_budget(layers):
-    for budget in (1 / layers, (1 + 1 / layers) / 2, 1.0):
-        rate = stay_rate(budget, layers)
-        assert sum(rate**layer for layer in range(layers)) / layers == pytest.approx(budget, abs=1e-9)
+@pytest.mark.parametrize(("layers", "first"), [(1, 1), (2, 1), (5, 1), (5, 2), (12, 1), (12, 7), (4, 4)])
+def test_stay_rate_gives_the_budget(layers, first):
+    for budget in (first / layers, (1 + first / layers) / 2, 1.0):
+        rate = stay_rate(budget, layers, first)
+        shares, active = [], 1.0
+        for layer in range(layers):
+            active *= rate if layer >= first else 1.0
+            shares.append(active)
+        assert sum(shares) / layers == pytest.approx(budget, abs=1e-9)
     with pytest.raises(ValueError, match="'exit_budget'"):
-        stay_rate(0.9 / layers, layers)
+        stay_rate(0.9 * first / layers, layers, first)
 
 
 def test_running_quantile_settles_where_the_rate_says():

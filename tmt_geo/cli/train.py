@@ -42,6 +42,7 @@ MODEL_OPTIONS = (
     "exit_rule",
     "exit_threshold",
     "exit_budget",
+    "exit_after",
     "dual_stream",
     "gated_streams",
     "ffn_stream_dim",
@@ -97,6 +98,9 @@ def train(
     ] = None,
     exit_budget: Annotated[
         float | None, typer.Option(help="Mean share of layers to compute, 0 to 1.", **MECHANISMS)
+    ] = None,
+    exit_after: Annotated[
+        int | None, typer.Option(help="Layers that every token passes before it may leave.", **MECHANISMS)
     ] = None,
     dual_stream: Annotated[
         bool | None, typer.Option("--dual-stream/--no-dual-stream", help="Two feed-forward streams.", **MECHANISMS)

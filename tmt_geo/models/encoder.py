@@ -44,7 +44,10 @@ class EncoderOutput:
         return mask
 
     def confidences(self) -> Tensor:
-        """The last confidence a gate had in each node, behind every layer but the last, shape :math:`(L - 1, N)`."""
+        """The last confidence a gate had in each node, behind every layer but the last, shape :math:`(L - 1, N)`.
+
+        Zero before the first gate.
+        """
         row, rows = self.x.new_zeros(self.x.size(0)), []
         for record in self.records[:-1]:
             if record.confidence is not None:
@@ -80,7 +83,8 @@ class TMTEncoder(nn.Module):
     r"""Layers of the TemporalMesh Transformer over the nodes of one graph or many.
 
     The mesh is found anew by every layer (or every so many), from the states it is given. Where gates are wanted, they
-    stand behind every layer but the last, and each keeps the same share of the nodes that reach it.
+    stand behind every layer from number `exit_after` on but the last, and each keeps the same share of the nodes that
+    reach it.
 
     Args:
         in_channels (int, optional): Size of each input sample, ``-1`` to infer it. :obj:`None`: the input already has
@@ -95,6 +99,7 @@ class TMTEncoder(nn.Module):
         exit_momentum (float, optional): Of the running threshold, see :class:`~tmt_geo.ExitGate`.
             (default: :obj:`0.2`)
         exit_threshold (float, optional): Of the fixed rule. (default: :obj:`0.85`)
+        exit_after (int, optional): Layers that every node passes before it may leave. (default: :obj:`1`)
         rebuild_every (int, optional): Find the mesh in every so many layers; those between hear what the last one
             has found. (default: :obj:`1`)
         eps (float, optional): Of the layer norms. (default: :obj:`1e-5`)
@@ -123,6 +128,7 @@ class TMTEncoder(nn.Module):
         exit_budget: float = 0.5,
         exit_momentum: float = 0.2,
         exit_threshold: float = 0.85,
+        exit_after: int = 1,
         rebuild_every: int = 1,
         eps: float = 1e-5,
         **kwargs,
@@ -133,7 +139,9 @@ class TMTEncoder(nn.Module):
         if rebuild_every < 1:
             raise ValueError(f"'rebuild_every' must be at least 1 (got {rebuild_every})")
         self.hidden_channels = hidden_channels
-        gates = exit_gates(hidden_channels, num_layers, exit_rule, exit_budget, exit_threshold, exit_momentum)
+        gates = [None] * (exit_after - 1) + exit_gates(
+            hidden_channels, num_layers, exit_rule, exit_budget, exit_threshold, exit_momentum, exit_after
+        )
         self.lin_in = None if in_channels is None else Linear(in_channels, hidden_channels)
         self.layers = nn.ModuleList()
         for layer in range(num_layers):

@@ -43,7 +43,9 @@ class ExitGate(nn.Module):
       that have come so near to one that they round to it would all be equal, and leave together.
 
     The task trains :math:`w` straight through: whoever uses the gate scales the next update of a node that stays by
-    ``1 + stay - stay.detach()``, which is one, but lets the loss say whether that update was worth it.
+    ``1 + stay - stay.detach()``, which is one, but lets the loss say whether that update was worth it. The layers of
+    this package hand it detached states: a gradient that goes on from here into the states makes them easy to judge
+    and worse to predict from.
 
     Args:
         channels (int): Channels of the state :math:`F`.
@@ -154,8 +156,11 @@ def exit_gates(
     budget: float = 0.5,
     threshold: float = 0.85,
     momentum: float = 0.2,
+    first: int = 1,
 ) -> list[ExitGate]:
-    """The gates of a stack, one behind each layer but the last, each of which keeps the same share; none without rule.
+    """The gates of a stack, each of which keeps the same share; none without rule.
+
+    One stands behind each layer but the last, and none before the end of layer number `first`.
 
     Args:
         channels (int): Channels of the states.
@@ -164,13 +169,16 @@ def exit_gates(
         budget (float): Mean active share of the layers under the budget and learned rules.
         threshold (float): Of the fixed rule.
         momentum (float): Of the running threshold.
+        first (int): Layers that nobody leaves before.
 
     Raises:
-        ValueError: If the rule is unknown, or no share gives that budget.
+        ValueError: If the rule is unknown, there is no such layer, or no share gives that budget.
     """
     if rule is None:
         return []
     if rule not in RULES:
         raise ValueError(f"'exit_rule' must be one of {RULES} or None (got {rule!r})")
-    rate = 1.0 if rule == "fixed" or num_layers == 1 else stay_rate(budget, num_layers)
-    return [ExitGate(channels, rule, threshold, rate, momentum) for _ in range(num_layers - 1)]
+    if not 1 <= first <= num_layers:
+        raise ValueError(f"'exit_after' must be the number of a layer, 1 to {num_layers} (got {first})")
+    rate = 1.0 if rule == "fixed" or num_layers == 1 else stay_rate(budget, num_layers, first)
+    return [ExitGate(channels, rule, threshold, rate, momentum) for _ in range(num_layers - first)]

@@ -6,15 +6,16 @@ import torch
 from torch import Tensor
 
 
-def stay_rate(budget: float, num_layers: int) -> float:
+def stay_rate(budget: float, num_layers: int, first: int = 1) -> float:
     r"""The share :math:`r` of nodes that each gate keeps, so that layers are active for `budget` of them on average.
 
-    Every gate keeps the same share of those that reach it: :math:`\frac1L \sum_{l=0}^{L-1} r^l` = budget, since all
-    nodes take part in the first layer.
+    Every gate keeps the same share of those that reach it, and all nodes take part in the first :math:`F` layers:
+    :math:`\frac1L \left(F + \sum_{l=1}^{L-F} r^l\right)` = budget.
 
     Args:
-        budget (float): Mean active share over the layers, in :math:`[1/L, 1]`.
+        budget (float): Mean active share over the layers, in :math:`[F/L, 1]`.
         num_layers (int): The number of layers :math:`L`.
+        first (int, optional): Layers :math:`F` that nobody leaves before. (default: :obj:`1`)
 
     Returns:
         float: :math:`r`, in :math:`[0, 1]`.
@@ -22,12 +23,13 @@ def stay_rate(budget: float, num_layers: int) -> float:
     Raises:
         ValueError: If no rate gives that budget.
     """
-    if not 1 / num_layers <= budget <= 1:
-        raise ValueError(f"'exit_budget' must lie between 1/{num_layers}, the first layer alone, and 1 (got {budget})")
+    if not first / num_layers <= budget <= 1:
+        alone = "the first layer alone" if first == 1 else f"the first {first} layers alone"
+        raise ValueError(f"'exit_budget' must lie between {first}/{num_layers}, {alone}, and 1 (got {budget})")
     low, high = 0.0, 1.0
     for _ in range(60):  # the mean grows with the rate: bisect to the last bit
         rate = (low + high) / 2
-        if sum(rate**layer for layer in range(num_layers)) / num_layers < budget:
+        if (first + sum(rate**gates for gates in range(1, num_layers - first + 1))) / num_layers < budget:
             low = rate
         else:
             high = rate

@@ -71,6 +71,7 @@ class TMTConfig(PreTrainedConfig):
         exit_threshold (float, optional): Confidence at which a token leaves, obeyed as given: at 0 every token leaves
             after the first layer, at 1 none ever does. Published: 0.85.
         exit_budget (float): Mean share of the tokens a layer computes, under the budget and learned rules.
+        exit_after (int): Layers that every token passes before it may leave.
         exit_momentum (float): Of the running threshold. At 0.8 it is slow, and early in training fewer tokens than
             the budget stay active, which has measured better than holding the budget from the start.
         exit_loss_coef (float): Weight of the gates' own loss.
@@ -138,6 +139,7 @@ class TMTConfig(PreTrainedConfig):
     exit_rule: str | None = None
     exit_threshold: float | None = None
     exit_budget: float = 0.5
+    exit_after: int = 1
     exit_momentum: float = 0.8
     exit_loss_coef: float = 0.1
     dual_stream: bool = True
@@ -226,8 +228,13 @@ class TMTConfig(PreTrainedConfig):
             raise ValueError(f"'decay_rate' must be positive (got {self.decay_rate})")
         if self.exit_rule not in (None, *RULES):
             raise ValueError(f"'exit_rule' must be one of {RULES} or None (got {self.exit_rule!r})")
+        _at_least("exit_after", self.exit_after, 1)
+        if self.gate_rule is not None and self.exit_after > self.num_hidden_layers:
+            raise ValueError(
+                f"'exit_after' must be at most n_layers = {self.num_hidden_layers} (got {self.exit_after})"
+            )
         if self.gate_rule in ("budget", "learned") and self.num_hidden_layers > 1:
-            stay_rate(self.exit_budget, self.num_hidden_layers)
+            stay_rate(self.exit_budget, self.num_hidden_layers, self.exit_after)
         if not 0 <= self.exit_momentum < 1:
             raise ValueError(f"'exit_momentum' must lie in [0, 1) (got {self.exit_momentum})")
         for name in ("ffn_stream_dim", "intermediate_size"):

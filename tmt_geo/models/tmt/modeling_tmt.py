@@ -66,6 +66,7 @@ class TMTModel(PreTrainedModel, GenerationMixin):
             config.num_hidden_layers,
             exit_rule=config.gate_rule,
             exit_budget=config.exit_budget,
+            exit_after=config.exit_after,
             exit_momentum=config.exit_momentum,
             exit_threshold=0.85 if config.exit_threshold is None else config.exit_threshold,
             eps=config.layer_norm_eps,
