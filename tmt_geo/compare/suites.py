@@ -122,11 +122,12 @@ LONG = replace(TINY, steps=2400, eval_every=200, save_every=300)
 PUSH = Suite(
     name="push",
     about="Five times as long, twice through the text, with the validation loss on the way: the full model, also with "
-    "more of its layers, vanilla, the library's Llama with the same copy head, and a vanilla cut down in depth.",
+    "more of its layers and with something changed, vanilla, the library's Llama with and without the same copy head, "
+    "and a vanilla cut down in depth.",
     rows=(
         Row("vanilla", options=_mechanisms()),
         _full(),
-        _full("full, two thirds of its layers", exit_budget=0.65),
+        _full("full, deeper, without anchors", exit_budget=0.6, exit_after=2, memory_anchors=0),
         _full("full, rate 0.004", {"learning_rate": 4e-3}),
         _full("full without mesh", mesh=False),
         _full("full without exits", exit=False),
