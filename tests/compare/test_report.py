@@ -113,6 +113,12 @@ def test_the_loss_on_the_way_stands_by_steps_with_the_last_one(suite, folder, lo
     assert curve_table(suite, folder(full={"history": []})) == ""
 
 
+def test_the_loss_on_the_way_is_that_of_the_runs_that_were_looked_at(suite, folder):
+    folder(seeds=(1,), full={"history": []})
+    results = folder(seeds=(2,), full={"history": [{"step": 3, "eval_loss": 5.5}]})
+    assert cells(curve_table(suite, results), "full")[1:] == ["5.500"]
+
+
 def test_passkeys_stand_by_distance(suite, folder):
     row = replace(suite.rows[0], passkey=(500, 50))
     asked = replace(suite, rows=(row, *suite.rows[1:]))

@@ -61,8 +61,8 @@ def passkey_table(suite: Suite, folder: Path) -> str:
 def curve_table(suite: Suite, folder: Path) -> str:
     """The validation loss on the way, in Markdown, for each row that was looked at; nothing where none was.
 
-    In nats a token, mean over seeds, on the first blocks of the validation split, each read by itself: what a copy
-    head remembers beyond a block has no part in it. At most ten of the looks, the last among them.
+    In nats a token, mean over the seeds that were looked at, on the first blocks of the validation split, each read by
+    itself: what a copy head remembers beyond a block has no part in it. At most ten of the looks, the last among them.
     """
     results = load_results(folder, suite)
     curves = {name: _curve(runs) for name, runs in results.items()}
@@ -80,5 +80,8 @@ def curve_table(suite: Suite, folder: Path) -> str:
 
 
 def _curve(runs: Sequence[dict[str, Any]]) -> dict[int, Mean]:
+    """Mean loss at each step that all runs with any looks have looked at."""
     looks = [{row["step"]: row["eval_loss"] for row in run.get("history", ()) if "eval_loss" in row} for run in runs]
-    return {step: Mean.of([look[step] for look in looks]) for step in sorted(set.intersection(*map(set, looks)))}
+    looks = [look for look in looks if look]
+    steps = sorted(set.intersection(*map(set, looks))) if looks else []
+    return {step: Mean.of([look[step] for look in looks]) for step in steps}

@@ -140,7 +140,7 @@ def _mamba2(sizes: Sizes, width: int, expand: int) -> dict[str, Any]:
         "num_heads": expand * sizes.n_heads,
         "head_dim": sizes.d_model // sizes.n_heads,
         "n_groups": 1,
-        "chunk_size": 64,  # has no influence on the result
+        "chunk_size": 32,  # no influence on the result; on a CPU the quickest
     }
 
 
