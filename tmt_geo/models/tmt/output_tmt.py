@@ -26,7 +26,7 @@ class TMTOutput(ModelOutput):
             (B, S, F).
         exit_masks: True where a token was frozen when a layer ran, boolean, (L, B, S). Padding is never computed.
         confidences: The confidence of the gate behind each layer but the last in each token, (L - 1, B, S); frozen
-            tokens keep the one with which they left.
+            tokens keep the one with which they left. Zero before the first gate.
         graph_edges: Who heard whom in the last layer, (2, E), row 0 the source, row 1 the target, token `s` of
             sequence `b` numbered `b * S + s`; self-loops left out. With `output_edges` a tuple, one a layer. None with
             dense attention, and when a cache is continued.
