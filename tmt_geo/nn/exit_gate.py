@@ -43,9 +43,9 @@ class ExitGate(nn.Module):
       that have come so near to one that they round to it would all be equal, and leave together.
 
     The task trains :math:`w` straight through: whoever uses the gate scales the next update of a node that stays by
-    ``1 + stay - stay.detach()``, which is one, but lets the loss say whether that update was worth it. The layers of
-    this package hand it detached states: a gradient that goes on from here into the states makes them easy to judge
-    and worse to predict from.
+    ``1 + stay - stay.detach()``, which is one, but lets the loss say whether that update was worth it. The gate itself
+    passes gradients on to the states it is given; :class:`~tmt_geo.TMTLayer` hands it detached ones, so that the
+    states are the task's alone.
 
     Args:
         channels (int): Channels of the state :math:`F`.
