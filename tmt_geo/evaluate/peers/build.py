@@ -66,7 +66,7 @@ def build_peer(
         params: Parameters wanted, shared weights counted once (``model.num_parameters()``).
         vocab_size: Tokens.
         d_model: Channels.
-        n_layers: Layers.
+        n_layers: Layers; ``mamba`` and ``mamba2`` have two blocks for each, of one mixer each.
         n_heads: Heads; each needs an even number of channels, which rotary positions turn in pairs.
         max_seq_len: Positions.
         dropout: Probability of dropout in training, at the same places in every family: the embedding, and what each

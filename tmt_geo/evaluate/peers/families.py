@@ -122,9 +122,10 @@ def _bigbird(sizes: Sizes, width: int, expand: int) -> dict[str, Any]:
 
 
 def _state_space(sizes: Sizes, width: int, expand: int) -> dict[str, Any]:
+    # Two blocks do what attention and feed-forward network do, as published ("Mamba", arXiv:2312.00752, section 3.4).
     return {
         "hidden_size": sizes.d_model,
-        "num_hidden_layers": sizes.n_layers,
+        "num_hidden_layers": 2 * sizes.n_layers,
         "state_size": width,
         "expand": expand,
         "initializer_range": 0.02,  # as in every other family; the classes assume 0.1
