@@ -230,7 +230,7 @@ def by_loop(model, x, given=None, time=None, batch=None):
         changed = active
         if i < len(model.gates):
             gate = model.gates[i]
-            confidence = (x @ gate.lin.weight[0] + gate.lin.bias).sigmoid()
+            confidence = (x.detach() @ gate.lin.weight[0] + gate.lin.bias).sigmoid()
             active, stay = active & (confidence < gate.initial_threshold), 1 - confidence
         states.append(x)
     return model.lin(torch.cat(states, dim=1) if model.jk_mode == "cat" else x), counts

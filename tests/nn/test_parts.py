@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from tmt_geo import DualStreamFFN, ExitGate, MemoryAnchors, TemporalDecay
+from tmt_geo.nn.exit_gate import RULES
 
 
 def test_decay_rates_are_spread_over_the_heads():
@@ -70,6 +71,15 @@ def test_a_budget_is_held_where_confidences_round_to_the_same_number(bias):
     out = gate(torch.randn(5000, 4))
     assert bias == 0 or out.confidence.unique().numel() == 1
     assert abs(float(out.leaves.float().mean()) - 0.6) < 0.05
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_gate_learns_and_lets_no_gradient_through(rule):
+    gate, x = ExitGate(4, rule), torch.randn(20, 4, requires_grad=True)
+    out = gate(x)
+    (out.stay.sum() + out.loss.sum()).backward()
+    assert gate.lin.weight.grad.abs().min() > 0
+    assert x.grad is None
 
 
 def test_a_budget_gate_that_has_seen_nothing_keeps_everyone():

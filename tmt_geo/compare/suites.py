@@ -118,15 +118,18 @@ TUNING = Suite(
 
 # Twice through the text. Without dropout, which the two packages do not have at the same places.
 LONG = replace(TINY, steps=2400, eval_every=200, save_every=300)
+TWICE = {"steps": 4800, "eval_every": 400}
 
 PUSH = Suite(
     name="push",
     about="Five times as long, twice through the text, with the validation loss on the way: the full model, also with "
     "more of its layers and with something changed, vanilla, the library's Llama with and without the same copy head, "
-    "and a vanilla cut down in depth.",
+    "a vanilla cut down in depth, and two models in training twice as long again.",
     rows=(
         Row("vanilla", options=_mechanisms()),
         _full(),
+        Row("vanilla, 4,800 steps", options=_mechanisms(), recipe=TWICE),
+        _full("full, 4,800 steps", TWICE),
         _full("full, deeper, without anchors", exit_budget=0.6, exit_after=2, memory_anchors=0),
         _full("full, rate 0.004", {"learning_rate": 4e-3}),
         _full("full without mesh", mesh=False),

@@ -43,9 +43,8 @@ class ExitGate(nn.Module):
       that have come so near to one that they round to it would all be equal, and leave together.
 
     The task trains :math:`w` straight through: whoever uses the gate scales the next update of a node that stays by
-    ``1 + stay - stay.detach()``, which is one, but lets the loss say whether that update was worth it. The gate itself
-    passes gradients on to the states it is given; :class:`~tmt_geo.TMTLayer` hands it detached ones, so that the
-    states are the task's alone.
+    ``1 + stay - stay.detach()``, which is one, but lets the loss say whether that update was worth it. A gate judges
+    states and does not shape them: no gradient goes on from its score to the states, which are the task's alone.
 
     Args:
         channels (int): Channels of the state :math:`F`.
@@ -113,7 +112,7 @@ class ExitGate(nn.Module):
                 the module's own, so that a recomputed forward decides alike.
         """
         running = self.running if running is None else running
-        score = self.lin(x).squeeze(-1)  # [T]
+        score = self.lin(x.detach()).squeeze(-1)  # [T]
         confidence = score.sigmoid()
         if self.rule == "fixed":
             entropy = nn.functional.softplus(score) - confidence * score
@@ -172,13 +171,22 @@ def exit_gates(
         first (int): Layers that nobody leaves before.
 
     Raises:
-        ValueError: If the rule is unknown, there is no such layer, or no share gives that budget.
+        ValueError: As of :func:`gate_rate`.
     """
     if rule is None:
         return []
+    rate = gate_rate(rule, num_layers, budget, first)
+    return [ExitGate(channels, rule, threshold, rate, momentum) for _ in range(num_layers - first)]
+
+
+def gate_rate(rule: str, num_layers: int, budget: float, first: int) -> float:
+    """The share of the nodes reaching it that each gate of a stack should keep, by the arguments of `exit_gates`.
+
+    Raises:
+        ValueError: If the rule is unknown, there is no such layer, or no share gives that budget.
+    """
     if rule not in RULES:
         raise ValueError(f"'exit_rule' must be one of {RULES} or None (got {rule!r})")
-    if not 1 <= first <= num_layers:
-        raise ValueError(f"'exit_after' must be the number of a layer, 1 to {num_layers} (got {first})")
-    rate = 1.0 if rule == "fixed" or num_layers == 1 else stay_rate(budget, num_layers, first)
-    return [ExitGate(channels, rule, threshold, rate, momentum) for _ in range(num_layers - first)]
+    if not isinstance(first, int) or not 1 <= first <= num_layers:
+        raise ValueError(f"'exit_after' must be the number of a layer, 1 to {num_layers} (got {first!r})")
+    return 1.0 if rule == "fixed" or num_layers == 1 else stay_rate(budget, num_layers, first)

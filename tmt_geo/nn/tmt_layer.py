@@ -334,8 +334,8 @@ class TMTLayer(nn.Module):
         return out.flatten(1)
 
     def _leave(self, state: NodeState, record: LayerRecord, y: Tensor, running: Tensor | None):
-        """Ask the gate who stays active. It judges the states and does not shape them: they are the task's alone."""
-        gate = self.gate(y.detach(), running)
+        """Ask the gate who stays active."""
+        gate = self.gate(y, running)
         statistic = self.gate.statistic(gate) if self.training else None
         record = record._replace(confidence=gate.confidence, gate_loss=gate.loss.sum(), gate_statistic=statistic)
         state.leave(gate)

@@ -6,9 +6,8 @@ from typing import ClassVar
 
 from transformers import PreTrainedConfig
 
-from tmt_geo.nn.exit_gate import RULES
+from tmt_geo.nn.exit_gate import gate_rate
 from tmt_geo.nn.temporal_decay import FORMS
-from tmt_geo.ops.exit import stay_rate
 
 SEARCHES = ("auto", "dense", "blocked", "windows", "descent")
 
@@ -226,15 +225,8 @@ class TMTConfig(PreTrainedConfig):
             raise ValueError(f"'decay' must be one of {FORMS} or None (got {self.decay!r})")
         if not self.decay_rate > 0:
             raise ValueError(f"'decay_rate' must be positive (got {self.decay_rate})")
-        if self.exit_rule not in (None, *RULES):
-            raise ValueError(f"'exit_rule' must be one of {RULES} or None (got {self.exit_rule!r})")
-        _at_least("exit_after", self.exit_after, 1)
-        if self.gate_rule is not None and self.exit_after > self.num_hidden_layers:
-            raise ValueError(
-                f"'exit_after' must be at most n_layers = {self.num_hidden_layers} (got {self.exit_after})"
-            )
-        if self.gate_rule in ("budget", "learned") and self.num_hidden_layers > 1:
-            stay_rate(self.exit_budget, self.num_hidden_layers, self.exit_after)
+        if self.gate_rule is not None:
+            gate_rate(self.gate_rule, self.num_hidden_layers, self.exit_budget, self.exit_after)
         if not 0 <= self.exit_momentum < 1:
             raise ValueError(f"'exit_momentum' must lie in [0, 1) (got {self.exit_momentum})")
         for name in ("ffn_stream_dim", "intermediate_size"):
