@@ -24,7 +24,7 @@ from tmt_geo.models import TMTConfig, TMTModel
 from tmt_geo.train import TrainConfig, train_model
 
 SIZE = {"d_model": 128, "n_layers": 4, "n_heads": 4, "max_seq_len": 256, "dropout": 0.0}
-DEFAULTS = {"window": 8, "gated_streams": False}  # of the package when this was measured
+DEFAULTS = {"window": 8, "gated_heads": False, "gated_streams": False}  # of the package when this was measured
 VOCAB_SIZE = 4096
 VALID_TOKENS = 40_960
 RESULTS = Path(__file__).parent / "results" / "levers"

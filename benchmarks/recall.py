@@ -49,7 +49,8 @@ def states(data: str, out: Path, steps: int) -> Tensor:
     splits = load_text(data)
     tokenizer = train_tokenizer(splits.train, vocab_size=VOCAB_SIZE)
     torch.manual_seed(0)
-    model = TMTModel(TMTConfig(vocab_size=len(tokenizer), exit=False, window=8, gated_streams=False, **SIZE))
+    parts = {"exit": False, "window": 8, "gated_heads": False, "gated_streams": False}  # as when this was measured
+    model = TMTModel(TMTConfig(vocab_size=len(tokenizer), **parts, **SIZE))
     blocks = tokenize_blocks(splits.train, tokenizer, SIZE["max_seq_len"])
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as run:

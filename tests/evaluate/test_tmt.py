@@ -51,6 +51,7 @@ def test_operations_follow_the_active_share_exactly(tmt, share, seed):
             break
         layers += fresh * 2 * 2 * D * D  # keys and values of the tokens that the layer before has changed
         layers += targets * 2 * 2 * D * D  # query and output
+        layers += targets * 2 * D * 2  # gates of the two heads
         candidates = latest[layer] - WINDOW  # in one block: what the last of the active may hear is scored for all
         layers += targets * candidates * 2 * D
         layers += targets * (2 * D * D + 2 * D * 4 * D + 2 * 4 * D * D)  # gate of the streams, both in, both out

@@ -41,6 +41,7 @@ def random_options(seed: int) -> dict:
         "memory_anchors": choose.choice([0, 3]),
         "copy_k": choose.choice([0, 1, 4]),
         "dropout": choose.choice([0.0, 0.0, 0.2]),
+        "gated_heads": choose.random() < 0.5,
     }
 
 

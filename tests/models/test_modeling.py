@@ -11,6 +11,7 @@ from tmt_geo import TMTConfig, TMTModel, TMTOutput
 from tmt_geo.testing.tiny import VOCAB, lively, tiny_config
 
 OFF = {
+    "gated_heads": False,
     "mesh": False, "decay": None, "exit": False, "dual_stream": False, "memory_anchors": 0, "window": 0,
     "shift": False, "rotary": False,
 }  # fmt: skip
@@ -54,13 +55,14 @@ def test_everything_off_is_a_plain_pre_norm_transformer():
 
 
 @pytest.mark.parametrize(
-    "name", ["decay", "exit", "dual_stream", "memory_anchors", "window", "shift", "rotary", "mesh"]
+    "name", ["decay", "exit", "dual_stream", "memory_anchors", "window", "shift", "rotary", "gated_heads", "mesh"]
 )
 def test_every_switch_switches(name):
     torch.manual_seed(0)
     published = {"gated_streams": False}  # whose units fit the plain network
     on, off = (TMTModel(tiny_config(**published | change)) for change in ({}, {name: OFF[name]}))
     own = {"decay": ".decay.", "exit": ".gate.lin", "dual_stream": "semantic", "memory_anchors": "memory"}
+    own["gated_heads"] = ".lin_gate."
     if name in own:
         assert any(own[name] in key for key in on.state_dict())
         assert not any(own[name] in key for key in off.state_dict())

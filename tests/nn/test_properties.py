@@ -33,8 +33,8 @@ LAYER = {
     "rotary": {"causal": False, "rotary": True, "decay": "published"},
     "causal": {"window": 2, "decay": "log", "shift": True, "rotary": True},
     "memory": {"causal": False, "memory_anchors": 3, "dual_stream": False},
-    "index": {"index_dim": 3, "decay": "log"},
-    "dense": {"mesh": False, "decay": "log", "kv_heads": 1},
+    "index": {"index_dim": 3, "decay": "log", "gated_heads": True},
+    "dense": {"mesh": False, "decay": "log", "kv_heads": 1, "gated_heads": True},
 }
 MODEL = {
     "plain": {"decay": "log", "latent": True, "residual": True},
@@ -293,7 +293,7 @@ def test_gradients_of_the_parts():
     parts = node_by_node()
     assert_gradients(parts["DualStreamFFN"], lambda ffn, x: ffn(x), x)
     assert_gradients(parts["MemoryAnchors"], lambda memory, x: memory(x), x)
-    assert_gradients(parts["ExitGate"], lambda gate, x: (gate(x).confidence, gate(x).stay, gate(x).loss), x)
+    assert_gradients(parts["ExitGate"], lambda gate: (gate(x).confidence, gate(x).stay, gate(x).loss))
     assert_gradients(parts["MeshIndex"], lambda index: index(x))
     table, mask = torch.tensor([[1, 2], [0, 3], [3, 1], [0, 2]]), torch.ones(4, 2, dtype=torch.bool)
     weight = torch.rand(4, 2, 1, dtype=torch.float64)

@@ -28,6 +28,19 @@ def test_two_graphs_are_two_batches_of_one_in_any_order(mesh, sizes):
 
 
 @pytest.mark.parametrize("mesh", [True, False])
+def test_each_head_is_let_through_by_a_share_of_the_listener_s(mesh):
+    gated, plain = (TMTLayer(16, heads=4, k=2, mesh=mesh, gated_heads=gates, **FULL) for gates in (True, False))
+    gated.load_state_dict(plain.state_dict(), strict=False)
+    x, brought = torch.randn(10, 16), []
+    for layer in (gated, plain):
+        layer.lin_out.register_forward_pre_hook(lambda module, args: brought.append(args[0]))
+        layer.eval()(x)
+    opening = (plain.norm_attention(x) @ gated.lin_gate.weight.T + gated.lin_gate.bias).sigmoid()  # [N, H]
+    assert opening.std() > 0.05
+    torch.testing.assert_close(brought[0], brought[1] * opening.repeat_interleave(4, dim=1))
+
+
+@pytest.mark.parametrize("mesh", [True, False])
 def test_a_frozen_node_keeps_its_state_and_is_still_heard(mesh):
     layer = TMTLayer(16, heads=2, k=2, mesh=mesh, **FULL).eval()
     x = torch.randn(10, 16)

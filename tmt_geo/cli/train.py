@@ -38,6 +38,7 @@ MODEL_OPTIONS = (
     "shift",
     "mesh",
     "decay",
+    "gated_heads",
     "exit",
     "exit_rule",
     "exit_threshold",
@@ -91,6 +92,9 @@ def train(
         bool | None, typer.Option("--shift/--no-shift", help="Neighbours tell what followed them.", **MECHANISMS)
     ] = None,
     decay: Annotated[str | None, typer.Option(help="log, published or none.", **MECHANISMS)] = None,
+    gated_heads: Annotated[
+        bool | None, typer.Option("--gated-heads/--no-gated-heads", help="Heads can be silent.", **MECHANISMS)
+    ] = None,
     exit: Annotated[bool | None, typer.Option("--exit/--no-exit", help="Exit gates.", **MECHANISMS)] = None,
     exit_rule: Annotated[str | None, typer.Option(help="budget, fixed or learned.", **MECHANISMS)] = None,
     exit_threshold: Annotated[

@@ -42,7 +42,7 @@ def _sizes(recipe: Recipe) -> dict[str, Any]:
 
 
 def _config(recipe: Recipe, options: dict[str, Any]) -> TMTConfig:
-    return TMTConfig(**_sizes(recipe) | options)
+    return TMTConfig(**_sizes(recipe) | {"gated_heads": False} | options)  # a plain transformer has no such gates
 
 
 def _tmt(row: Row, recipe: Recipe, params: int | None) -> TMTModel:

@@ -53,7 +53,7 @@ def _listen(layer, x, spoken, grids, rank, slot_time, projected) -> tuple[Tensor
         lag = slot_time[first + rank].unsqueeze(1) - slot_time[table]
     own = (spoken.key, spoken.value)
     out, _ = layer.attention.attend(spoken.query, key, value, table, mask, own, lag)
-    return layer.feed(x, out.flatten(1), projected)[0], table, mask
+    return layer.feed(x, layer.norm_attention(x), out.flatten(1), projected)[0], table, mask
 
 
 speak = Compiled(_speak, _speak)

@@ -40,6 +40,9 @@ class TMTLayer(nn.Module):
         shift (bool, optional): A neighbour also tells what followed it. (default: :obj:`False`)
         rotary (bool, optional): Rotary positions. (default: :obj:`False`)
         kv_heads (int, optional): Key and value heads. (default: as many as `heads`)
+        gated_heads (bool, optional): Each head's output is let through by a share in :math:`[0, 1]` that the listening
+            node decides on, so that a head with nothing to tell it can be silent ("Gated Attention for Large Language
+            Models", arXiv:2505.06708, gates by head). (default: :obj:`False`)
         dual_stream (bool, optional): Two feed-forward streams, or a plain one. (default: :obj:`True`)
         ffn_dim (int, optional): Width of each stream, or of the plain network. (default: as of
             :class:`~tmt_geo.DualStreamFFN`, or ``4 * channels``)
@@ -78,6 +81,7 @@ class TMTLayer(nn.Module):
         shift: bool = False,
         rotary: bool = False,
         kv_heads: int | None = None,
+        gated_heads: bool = False,
         dual_stream: bool = True,
         ffn_dim: int | None = None,
         gated_streams: bool = False,
@@ -114,6 +118,7 @@ class TMTLayer(nn.Module):
             channels, channels // heads, heads, dropout=dropout, decay=decay, decay_rate=decay_rate,
             kv_heads=kv_heads, shift=shift and mesh, rotary=rotary,
         )  # fmt: skip
+        self.lin_gate = nn.Linear(channels, heads) if gated_heads else None
         self.lin_out = nn.Linear(channels, channels)
         self.norm_ffn = nn.LayerNorm(channels, eps=eps)
         if dual_stream:
@@ -191,7 +196,7 @@ class TMTLayer(nn.Module):
         h = self.norm_attention(x)
         key, value = self._speak(state, frame, h if state.fresh is None and targets is None else None)
         out, near, record = self._listen(h, key, value, state, frame, cache)
-        y, memory_statistic = self.feed(x, out, projected, observed.anchors)
+        y, memory_statistic = self.feed(x, h, out, projected, observed.anchors)
         if state.stay is not None and state.stay.requires_grad:
             # Straight through: nothing in value, but the loss tells the gate whether this update was worth it.
             y = y + (y - x) * (state.stay - state.stay.detach()).unsqueeze(1)
@@ -201,15 +206,21 @@ class TMTLayer(nn.Module):
         state = NodeState(x, targets, targets, key, value, near=near)
         return (state, record) if self.gate is None else self._leave(state, record, y, observed.running)
 
-    def feed(self, x: Tensor, out: Tensor, projected, anchors: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+    def feed(
+        self, x: Tensor, h: Tensor, out: Tensor, projected, anchors: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
         """What follows the attention: states (T, F) and, in training, what they tell the anchors.
 
         Args:
             x (Tensor): States that entered, (T, F).
+            h (Tensor): The same, normalised for the attention.
             out (Tensor): What the attention brought them, (T, F).
             projected (tuple[Tensor, Tensor], optional): The anchors' keys and values.
             anchors (Tensor, optional): The anchors.
         """
+        if self.lin_gate is not None:
+            opening = self.lin_gate(h).sigmoid().unsqueeze(-1)  # [T, H, 1]
+            out = (out.unflatten(1, (self.attention.heads, -1)) * opening).flatten(1)
         y = x + self._drop(self.lin_out(out))
         y = y + self._drop(self.ffn(self.norm_ffn(y)))
         if self.memory is None:

@@ -27,6 +27,7 @@ PUBLISHED = {
     "decay": "published",
     "decay_rate": 0.1,
     "exit_threshold": 0.85,
+    "gated_heads": False,
     "gated_streams": False,
     "ffn_stream_dim": 256,
     "memory_anchors": 16,
@@ -64,6 +65,7 @@ class TMTConfig(PreTrainedConfig):
         decay_rate (float): Where the decay starts, see :class:`~tmt_geo.TemporalDecay`; in one over
             `max_position_embeddings` tokens.
         rotary (bool): Rotary positions.
+        gated_heads (bool): Each head's output is let through by a share that the listening token decides on.
         exit (bool): Whether tokens may leave before the last layer.
         exit_rule (str, optional): ``"budget"``, ``"fixed"`` or ``"learned"``. (default: ``"fixed"`` if a threshold is
             given, else ``"budget"``)
@@ -134,6 +136,7 @@ class TMTConfig(PreTrainedConfig):
     decay: str | None = "log"
     decay_rate: float = 64.0
     rotary: bool = True
+    gated_heads: bool = True
     exit: bool = True
     exit_rule: str | None = None
     exit_threshold: float | None = None

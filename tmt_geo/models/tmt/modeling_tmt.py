@@ -84,6 +84,7 @@ class TMTModel(PreTrainedModel, GenerationMixin):
             shift=config.shift,
             rotary=config.rotary,
             dual_stream=config.dual_stream,
+            gated_heads=config.gated_heads,
             gated_streams=config.gated_streams,
             ffn_dim=config.ffn_stream_dim if config.dual_stream else config.intermediate_size,
             memory_anchors=config.memory_anchors,
