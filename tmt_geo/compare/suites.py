@@ -139,6 +139,8 @@ PUSH = Suite(
     full=SIZE,
 )  # fmt: skip
 
+THIRD = {**FULL, "exit_budget": 0.34}  # three layers cannot do with less
+
 SCALE = Suite(
     name="scale",
     about="Perplexity against size and against tokens.",
@@ -146,7 +148,7 @@ SCALE = Suite(
         Row(f"{name}, {width} channels, {steps} steps", family=family, options=options,
             recipe={"d_model": width, "n_layers": layers, "steps": steps, **rate})
         for width, layers, steps in ((64, 3, 500), (192, 6, 500), (128, 4, 250), (128, 4, 1000), (128, 4, 2000))
-        for name, family, options, rate in (("llama", "llama", {}, {}), ("full", "tmt", FULL, FULL_RATE))
+        for name, family, options, rate in (("llama", "llama", {}, {}), ("full", "tmt", THIRD, FULL_RATE))
     ),
     recipe=TINY,
     full=SIZE,
