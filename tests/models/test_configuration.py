@@ -49,6 +49,8 @@ def test_a_threshold_means_the_fixed_rule():
         ("'decay'", {"decay": "slow"}),
         ("'decay_rate'", {"decay_rate": 0}),
         ("'exit_rule'", {"exit_rule": "never"}),
+        ("'exit_rule'", {"exit": False, "exit_rule": "never"}),
+        ("'exit_after'", {"exit": False, "exit_after": 0}),
         ("'exit_budget'", {"exit_budget": 0.01}),
         ("'exit_budget'", {"exit_budget": 0.5, "exit_after": 7, "n_layers": 12}),
         ("'exit_after'", {"exit_after": 0}),

@@ -17,8 +17,12 @@ from tmt_geo.ops.temporal import window_slots
 
 
 class Spoken(NamedTuple):
-    """What each new node says and asks: query (B, H, C), key and value (B, H', C), index features (B, F)."""
+    """What each new node says and asks.
 
+    Its normalised state (B, F), query (B, H, C), key and value (B, H', C), index features (B, F').
+    """
+
+    state: Tensor
     query: Tensor
     key: Tensor
     value: Tensor
@@ -28,7 +32,7 @@ class Spoken(NamedTuple):
 def _speak(layer, x: Tensor, cos: Tensor | None, sin: Tensor | None) -> Spoken:
     h, angles = layer.norm_attention(x), None if cos is None else (cos, sin)
     return Spoken(
-        layer.attention.query(h, angles), *layer.attention.key_value(h, angles), index_features(layer.features(x))
+        h, layer.attention.query(h, angles), *layer.attention.key_value(h, angles), index_features(layer.features(x))
     )
 
 
@@ -53,7 +57,7 @@ def _listen(layer, x, spoken, grids, rank, slot_time, projected) -> tuple[Tensor
         lag = slot_time[first + rank].unsqueeze(1) - slot_time[table]
     own = (spoken.key, spoken.value)
     out, _ = layer.attention.attend(spoken.query, key, value, table, mask, own, lag)
-    return layer.feed(x, layer.norm_attention(x), out.flatten(1), projected)[0], table, mask
+    return layer.feed(x, spoken.state, out.flatten(1), projected)[0], table, mask
 
 
 speak = Compiled(_speak, _speak)

@@ -250,7 +250,7 @@ class TMTLayer(nn.Module):
         order, x = frame.order, state.x
         cos, sin = self._angles(frame, None, x.dtype) or (None, None)
         spoken = latest.speak(0, self, x, cos, sin)
-        grids = cache.write(order.slot, *spoken[1:])
+        grids = cache.write(order.slot, *spoken[2:])
         y, table, mask = latest.listen(0, self, x, spoken, grids, order.rank, frame.slot_time, projected)
         record = LayerRecord(None, Mesh(table, mask, order.num_slots, order.slot), mask.sum() + order.rank.numel())
         found = table.size(1) - self.window  # below k while there are fewer slots

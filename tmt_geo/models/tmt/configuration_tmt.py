@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from transformers import PreTrainedConfig
 
-from tmt_geo.nn.exit_gate import gate_rate
+from tmt_geo.nn.exit_gate import RULES, gate_rate
 from tmt_geo.nn.temporal_decay import FORMS
 
 SEARCHES = ("auto", "dense", "blocked", "windows", "descent")
@@ -228,6 +228,9 @@ class TMTConfig(PreTrainedConfig):
             raise ValueError(f"'decay' must be one of {FORMS} or None (got {self.decay!r})")
         if not self.decay_rate > 0:
             raise ValueError(f"'decay_rate' must be positive (got {self.decay_rate})")
+        if self.exit_rule not in (None, *RULES):  # without exits too
+            raise ValueError(f"'exit_rule' must be one of {RULES} or None (got {self.exit_rule!r})")
+        _at_least("exit_after", self.exit_after, 1)
         if self.gate_rule is not None:
             gate_rate(self.gate_rule, self.num_hidden_layers, self.exit_budget, self.exit_after)
         if not 0 <= self.exit_momentum < 1:
