@@ -63,7 +63,7 @@ def test_it_learns_what_attention_looks_at():
     optimizer = torch.optim.Adam(index.parameters(), lr=0.05)
 
     def recall():
-        table = knn_graph(index(x), 20).table
+        table = knn_graph(index(x), 20, metric="cosine").table
         return float((table == favourite.unsqueeze(1)).any(1).float().mean())
 
     losses, before = [], recall()

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from tmt_geo import knn_graph
-from tmt_geo.ops.knn import exact, index_features, rows, search
+from tmt_geo.ops.knn import blocks, exact, index_features, rows, search
 from tmt_geo.ops.knn.top import CHUNK, top_scores
 from tmt_geo.ops.naive.knn import knn_graph as naive_knn_graph
 from tmt_geo.testing import largest_tensor
@@ -30,7 +30,7 @@ def edges(edge_index):
 )
 @pytest.mark.parametrize("metric", ["cosine", "euclidean"])
 def test_knn_graph_matches_naive(graphs, backend, options, metric, monkeypatch):
-    monkeypatch.setattr(exact, "CPU", exact.Limits(queries=3, scores=32))  # several blocks and stretches even here
+    monkeypatch.setattr(blocks, "CPU", blocks.Limits(queries=3, scores=32))  # several blocks and stretches even here
     batch, n = GRAPHS[graphs][0](), GRAPHS[graphs][1]
     x = torch.randn(n, 5, dtype=torch.float64)
     for k in (1, 3, 30):
@@ -110,7 +110,7 @@ def test_blocked_never_holds_all_scores():
     n = 5000
     x = torch.randn(n, 8)
     largest = largest_tensor(lambda: knn_graph(x, 4, causal=True, backend="blocked"))
-    assert largest <= max(exact.limits_on(x.device).scores, x.numel()) < n * n / 4
+    assert largest <= max(blocks.limits_on(x.device).scores, x.numel()) < n * n / 4
 
 
 @pytest.mark.parametrize("graphs", ["one", "ragged", "empty graphs", "unsorted", "single node"])
@@ -122,7 +122,7 @@ def test_those_who_listen_find_what_they_find_among_all(graphs, backend, causal,
         pytest.importorskip("torch_cluster", reason="torch-cluster is not installed")
         if causal:
             pytest.skip("torch-cluster has no causal mode")
-    monkeypatch.setattr(exact, "CPU", exact.Limits(queries=3, scores=32))
+    monkeypatch.setattr(blocks, "CPU", blocks.Limits(queries=3, scores=32))
     batch, n = GRAPHS[graphs][0](), GRAPHS[graphs][1]
     x, time = torch.randn(n, 5, dtype=torch.float64), torch.rand(n)
     options = {"metric": metric, "backend": backend, "causal": causal, "time": time}
@@ -204,14 +204,14 @@ def test_long_graphs_match_brute_force(options):
     n, k = 1501, 5
     x = torch.randn(n, 6, dtype=torch.float64)
     feature, rank = index_features(x), torch.arange(n)
-    score = feature @ feature.T + 1e-6 * rank
+    score = feature @ feature.T
     causal, loop, skip = (options.get(name, 0) for name in ("causal", "loop", "skip"))
     refused = rank >= rank.unsqueeze(1) - skip if causal else torch.eye(n, dtype=torch.bool)
     score[refused & ~torch.eye(n, dtype=torch.bool) if loop else refused] = float("-inf")
     expected = score.topk(k)
-    for limits in (exact.CPU, exact.Limits(queries=50, scores=50 * 16 * 45)):
+    for limits in (blocks.CPU, blocks.Limits(queries=50, scores=50 * 16 * 45)):
         arguments = (feature, feature.unsqueeze(0), torch.zeros_like(rank), rank, torch.tensor([n]), k, "cosine")
-        table, mask = exact.search_blocked(*arguments, bool(causal), bool(loop), skip, limits=limits)
+        table, mask = exact.search_exact(*arguments, bool(causal), bool(loop), skip, limits=limits)
         assert torch.equal(mask, expected.values.isfinite())
         assert torch.equal(table[mask], expected.indices[mask])
 

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from tmt_geo.ops.compiled import Compiled
-from tmt_geo.ops.knn.scores import RECENCY, index_features
+from tmt_geo.ops.knn.latest import latest_of
+from tmt_geo.ops.knn.scores import pair_scores, unit_rows
 from tmt_geo.ops.temporal import window_slots
 
 
@@ -32,7 +33,7 @@ class Spoken(NamedTuple):
 def _speak(layer, x: Tensor, cos: Tensor | None, sin: Tensor | None) -> Spoken:
     h, angles = layer.norm_attention(x), None if cos is None else (cos, sin)
     return Spoken(
-        h, layer.attention.query(h, angles), *layer.attention.key_value(h, angles), index_features(layer.features(x))
+        h, layer.attention.query(h, angles), *layer.attention.key_value(h, angles), unit_rows(layer.features(x))
     )
 
 
@@ -42,14 +43,11 @@ def _listen(layer, x, spoken, grids, rank, slot_time, projected) -> tuple[Tensor
     index = index.view(num_rows, -1, index.size(-1))
     capacity = index.size(1)
     first = torch.arange(num_rows, device=x.device) * capacity
-    place = torch.arange(capacity, device=x.device)
 
-    score = (index * spoken.index.unsqueeze(1)).sum(-1) + RECENCY * place
-    score = score.masked_fill(place >= rank.unsqueeze(1) - layer.window, float("-inf"))
-    best, table = score.topk(min(layer.k, capacity))
-    mask = best > float("-inf")
+    score = pair_scores(spoken.index.double(), index.double(), "cosine")
+    table, mask = latest_of(score, rank - layer.window, layer.k, capacity)
     near, heard = window_slots(first + rank, rank, layer.window)
-    table = torch.cat([table + first.unsqueeze(1), near], dim=1)
+    table = torch.cat([table, near], dim=1)
     mask = torch.cat([mask, heard], dim=1)
 
     lag = None

@@ -58,8 +58,12 @@ class MeshIndex(nn.Module):
         nn.init.orthogonal_(self.weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Features of states :math:`(N, F)`, which get no gradient."""
-        return F.linear(x.detach(), self.weight)
+        """Features of states :math:`(N, F)`, which get no gradient.
+
+        Computed in float64: the last bits of a product in float32 depend on how many rows there are, and equal states
+        would no longer be equally near.
+        """
+        return F.linear(x.detach().double(), self.weight.double()).to(torch.promote_types(x.dtype, torch.float32))
 
     def loss(self, query: Tensor, index: Tensor, table: Tensor, mask: Tensor, attention: Tensor) -> Tensor:
         r"""How far the likeness of features is from the attention, summed over the targets.

@@ -16,7 +16,7 @@ from tmt_geo.nn.mesh_index import MeshIndex
 from tmt_geo.nn.neighbours import find_neighbours
 from tmt_geo.nn.node_state import LayerCache, LayerRecord, NodeState, Observed
 from tmt_geo.ops.dense_attention import decayed_dense_attention, dense_attention
-from tmt_geo.ops.knn import check_options, index_features
+from tmt_geo.ops.knn import check_options, unit_rows
 from tmt_geo.ops.knn.latest import is_latest
 from tmt_geo.ops.mesh import Mesh
 
@@ -253,8 +253,8 @@ class TMTLayer(nn.Module):
         grids = cache.write(order.slot, *spoken[2:])
         y, table, mask = latest.listen(0, self, x, spoken, grids, order.rank, frame.slot_time, projected)
         record = LayerRecord(None, Mesh(table, mask, order.num_slots, order.slot), mask.sum() + order.rank.numel())
-        found = table.size(1) - self.window  # below k while there are fewer slots
-        state = NodeState(y, None, None, spoken.key, spoken.value, near=(table[:, :found], mask[:, :found]))
+        near = (table[:, : self.k], mask[:, : self.k])
+        state = NodeState(y, None, None, spoken.key, spoken.value, near=near)
         return (state, record) if self.gate is None else self._leave(state, record, y, observed.running)
 
     def _nobody(self, state: NodeState, frame: Frame, cache: LayerCache | None) -> tuple[NodeState, LayerRecord]:
@@ -262,7 +262,7 @@ class TMTLayer(nn.Module):
         if cache is not None:
             state.key, state.value = self._speak(state, frame)
             state.fresh = state.active
-            cache.write(frame.order.slot, state.key, state.value, index_features(self.features(state.x)))
+            cache.write(frame.order.slot, state.key, state.value, unit_rows(self.features(state.x)))
         nothing = Mesh(
             state.active.new_zeros(0, 1), state.x.new_zeros(0, 1).bool(), frame.order.num_slots, state.active
         )
@@ -307,7 +307,7 @@ class TMTLayer(nn.Module):
         query = self.attention.query(h, self._angles(frame, targets, h.dtype))
         own = (key, value) if targets is None else (key[targets], value[targets])
         features = self.features(state.x)
-        index = index_features(features)
+        index = unit_rows(features)
         if cache is not None:
             key, value, grid = cache.write(order.slot, key, value, index)
         else:

@@ -22,6 +22,8 @@ class Mesh:
         num_nodes (int): The number of nodes :math:`N` the sources are drawn from.
         targets (Tensor, optional): The node each row of the table belongs to, shape :math:`(T)`. Without it row
             :math:`i` is node :math:`i`.
+        flow (str, optional): As of PyG: with ``"target_to_source"`` row 0 of :attr:`edge_index` holds the targets.
+            (default: :obj:`"source_to_target"`)
 
     Raises:
         ValueError: If the shapes do not agree.
@@ -31,6 +33,7 @@ class Mesh:
     mask: Tensor
     num_nodes: int
     targets: Tensor | None = None
+    flow: str = "source_to_target"
 
     def __post_init__(self):
         if self.table.dim() != 2 or self.table.shape != self.mask.shape:
@@ -72,9 +75,10 @@ class Mesh:
 
     @property
     def edge_index(self) -> Tensor:
-        """The edges, shape :math:`(2, E)`: row 0 the source, row 1 the target (PyG's ``source_to_target``)."""
+        """The edges, shape :math:`(2, E)`: row 0 the source, row 1 the target, or as :attr:`flow` says."""
         dst = self.target_index.unsqueeze(1).expand_as(self.table)
-        return torch.stack([self.table[self.mask], dst[self.mask]])
+        edges = [self.table[self.mask], dst[self.mask]]
+        return torch.stack(edges if self.flow == "source_to_target" else edges[::-1])
 
     def union(self, other: Mesh) -> Mesh:
         """Hear the sources of both meshes, each once.
@@ -86,7 +90,7 @@ class Mesh:
             raise ValueError("'other' must have the same nodes and targets (got a mesh over others)")
         twice = (other.table.unsqueeze(2) == self.table.unsqueeze(1)) & self.mask.unsqueeze(1)  # [T, K2, K1]
         mask = torch.cat([self.mask, other.mask & ~twice.any(dim=2)], dim=1)
-        return Mesh(torch.cat([self.table, other.table], dim=1), mask, self.num_nodes, self.targets)
+        return Mesh(torch.cat([self.table, other.table], dim=1), mask, self.num_nodes, self.targets, self.flow)
 
     def restrict(self, targets: Tensor) -> Mesh:
         """Keep only the rows of these target nodes, shape :math:`(T')`, each of which must be a target of this mesh.
@@ -99,12 +103,12 @@ class Mesh:
         row = row[targets]
         if bool((row < 0).any()):
             raise ValueError(f"'targets' must be targets of this mesh (got node {int(targets[row < 0][0])})")
-        return Mesh(self.table[row], self.mask[row], self.num_nodes, targets)
+        return Mesh(self.table[row], self.mask[row], self.num_nodes, targets, self.flow)
 
     def to(self, device) -> Mesh:
         """The same mesh on another device."""
         targets = None if self.targets is None else self.targets.to(device)
-        return Mesh(self.table.to(device), self.mask.to(device), self.num_nodes, targets)
+        return Mesh(self.table.to(device), self.mask.to(device), self.num_nodes, targets, self.flow)
 
     def __repr__(self) -> str:
         rows, width = self.table.shape

@@ -59,7 +59,7 @@ class NodeOrder:
         if device is not None:
             check_devices(device, batch=batch, time=time)
         _check_vectors(num_nodes, batch, time)
-        row = batch if batch is not None else torch.zeros(num_nodes, dtype=torch.long, device=device)
+        row = batch.long() if batch is not None else torch.zeros(num_nodes, dtype=torch.long, device=device)
         sizes = torch.bincount(row, minlength=num_graphs)  # [B]
         order = torch.arange(num_nodes, device=device) if time is None else time.argsort(stable=True)
         order = order[row[order].argsort(stable=True)]

@@ -2,33 +2,40 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import torch
 from torch import Tensor
 
 from tmt_geo.ops.checks import check_devices, check_finite
+from tmt_geo.ops.knn.arguments import BACKENDS, check_nodes, check_options, check_targets
+from tmt_geo.ops.knn.blocks import Limits
 from tmt_geo.ops.knn.descent import search_descent
-from tmt_geo.ops.knn.exact import search_blocked, search_dense
+from tmt_geo.ops.knn.exact import search_exact
 from tmt_geo.ops.knn.latest import is_latest, search_latest
-from tmt_geo.ops.knn.scores import METRICS, index_features
+from tmt_geo.ops.knn.scores import index_features, unit_rows
 from tmt_geo.ops.knn.torch_cluster import search_torch_cluster
+from tmt_geo.ops.knn.tree import pays, search_tree
 from tmt_geo.ops.knn.windows import search_windows
 from tmt_geo.ops.mesh import Mesh
 from tmt_geo.ops.order import NodeOrder
 
-__all__ = ["BACKENDS", "index_features", "knn_graph", "search"]
+__all__ = ["BACKENDS", "check_options", "index_features", "knn_graph", "search", "unit_rows"]
 
-BACKENDS = ("auto", "dense", "blocked", "windows", "descent", "torch_cluster")
 APPROXIMATE = ("windows", "descent")  # they look at a part of the past
+FLOWS = ("source_to_target", "target_to_source")
 
 
 def knn_graph(
     x: Tensor,
     k: int,
     batch: Tensor | None = None,
+    loop: bool = False,
+    flow: str = "source_to_target",
     *,
     time: Tensor | None = None,
     causal: bool = False,
-    loop: bool = False,
-    metric: str = "cosine",
+    metric: str = "euclidean",
     backend: str = "auto",
     skip: int = 0,
     targets: Tensor | None = None,
@@ -36,26 +43,30 @@ def knn_graph(
     r"""Connect each node to its `k` nearest nodes in the same graph, in the dialect of ``torch_cluster.knn_graph``.
 
     Published as :math:`\mathcal{N}_k(i) = \text{top-}k_{j \neq i}\, x_i^\top x_j / (\|x_i\| \|x_j\|)` (TemporalMesh
-    Transformer, eq. 1), where any token could be chosen; with `causal` only earlier ones can. Fewer candidates than
-    `k` give fewer edges. Equally near nodes are taken from the most recent on, alike in every backend but
-    torch-cluster's. No gradient flows through the selection.
+    Transformer, eq. 1), where any token could be chosen; with `causal` only earlier ones can. The exact backends find
+    what comparing all pairs in float64 finds, wherever the data lie and however large or small they are. Equally near
+    nodes are taken from the most recent on with `causal`, and in any order without. Fewer candidates than `k` give
+    fewer edges. No gradient flows through the selection.
 
     Args:
-        x (Tensor): Node features, shape :math:`(N, F)`. A row of zeros has cosine 0 with everything.
+        x (Tensor): Node features of any real type, shape :math:`(N, F)`. A row of zeros has cosine 0 with everything.
         k (int): Neighbours a node, at least 1.
-        batch (Tensor, optional): The graph of each node, shape :math:`(N)`.
+        batch (Tensor, optional): The graph of each node, integers of any type, shape :math:`(N)`.
+        loop (bool): Whether a node is a neighbour of itself, and then its first.
+        flow (str): ``"source_to_target"``, or ``"target_to_source"``, where row 0 of ``edge_index`` holds the nodes
+            that asked.
         time (Tensor, optional): The time of each node, integer or float, shape :math:`(N)`. Node order breaks ties and
             stands in where it is not given.
         causal (bool): Hear only nodes before oneself.
-        loop (bool): Whether a node is a candidate for itself.
-        metric (str): ``"cosine"`` or ``"euclidean"``.
-        backend (str): ``"dense"`` and ``"blocked"`` (never :math:`N \times N` in memory) are exact, and so is
-            ``"auto"``, which takes what is quickest. ``"windows"`` is approximate and needs `causal`: it knows the
-            nodes of one's own window of 64 and of the 4 earlier windows whose means are nearest. ``"descent"`` is
-            too: neighbours of neighbours, at a cost that grows little faster than :math:`N`, for long graphs.
-            ``"torch_cluster"`` has the plain mode only.
+        metric (str): ``"euclidean"`` or ``"cosine"``.
+        backend (str): ``"dense"`` and ``"blocked"`` (never :math:`N \times N` in memory) are exact, and so are
+            ``"tree"`` (scipy's k-d tree, without `causal`, quick in few dimensions) and ``"auto"``, which takes what
+            is quickest. ``"windows"`` is approximate and needs `causal`: it knows the nodes of one's own window of 64
+            and of the 4 earlier windows whose means are nearest. ``"descent"`` is too: neighbours of neighbours, at a
+            cost that grows little faster than :math:`N`, for long graphs. ``"torch_cluster"`` has the plain mode only.
         skip (int): With `causal`, leave out this many most recent nodes (a window hears them anyway).
-        targets (Tensor, optional): The only nodes that listen, shape :math:`(T)`; nothing is searched for the others.
+        targets (Tensor, optional): The only nodes that listen, shape :math:`(T)`, or which of all do, boolean,
+            shape :math:`(N)`; nothing is searched for the others.
 
     Returns:
         Mesh: Table and mask of shape :math:`(N, k)`, or with `targets` :math:`(T, k)`.
@@ -63,20 +74,25 @@ def knn_graph(
     Raises:
         ValueError: For an argument outside the above or on another device than `x`, or features that are not finite.
     """
-    if x.dim() != 2:
-        raise ValueError(f"'x' must be two-dimensional (got {x.dim()} dimensions)")
+    x = check_nodes(x)
     check_devices(x.device, batch=batch, time=time, targets=targets)
     check_finite(x)
     check_options(k, metric, backend, skip)
+    if flow not in FLOWS:
+        raise ValueError(f"'flow' must be one of {FLOWS} (got {flow!r})")
     if skip and not causal:
         raise ValueError(f"'skip' needs causal=True (got skip={skip})")
+    targets = check_targets(targets, x.size(0))
     order = NodeOrder.from_batch(x.size(0), batch, time, device=x.device)
     index = index_features(x, metric)
+    if backend in APPROXIMATE:
+        index = index.to(torch.promote_types(x.dtype, torch.float32))
     if backend == "torch_cluster":
         if causal:
             raise ValueError("backend 'torch_cluster' has no causal mode (got causal=True)")
-        mesh = search_torch_cluster(index, k, batch, loop)
-        return mesh if targets is None else mesh.restrict(targets)
+        mesh = search_torch_cluster(index, k, order.row, loop, metric)
+        mesh = mesh if targets is None else mesh.restrict(targets)
+        return replace(mesh, flow=flow)
     grid = order.to_slots(index).view(order.num_graphs, order.capacity, x.size(1))
     asking = (index, order.row, order.rank)
     query, row, rank = asking if targets is None else (part[targets] for part in asking)
@@ -85,7 +101,7 @@ def knn_graph(
     )
     if not order.packed:
         table = order.node[table].clamp(min=0)
-    return Mesh(table.masked_fill(~mask, 0), mask, x.size(0), targets)
+    return Mesh(table.masked_fill(~mask, 0), mask, x.size(0), targets, flow)
 
 
 def search(
@@ -106,8 +122,9 @@ def search(
     """Find the `k` nearest slots of each query in its own row of a grid (see :class:`tmt_geo.ops.order.NodeOrder`).
 
     Args:
-        query (Tensor): Features of the nodes that ask, shape :math:`(T, F)`, as `index_features` makes them.
-        index (Tensor): Features of all slots, shape :math:`(B, C, F)`.
+        query (Tensor): Rows of the nodes that ask, shape :math:`(T, F)`, as `index_features` or `unit_rows` makes
+            them: with ``"cosine"`` scores are their products, with ``"euclidean"`` their distances, in float64.
+        index (Tensor): Rows of all slots, shape :math:`(B, C, F)`.
         row (Tensor): The graph of each query, shape :math:`(T)`.
         rank (Tensor): The place of each query in its graph, shape :math:`(T)`.
         sizes (Tensor): Filled slots of each row, shape :math:`(B)`.
@@ -125,29 +142,25 @@ def search(
         tuple[Tensor, Tensor]: Slots and mask, both :math:`(T, k)`, nearest first.
 
     Raises:
-        ValueError: If an approximate backend is to search without `causal`.
+        ValueError: If an approximate backend is to search without `causal`, or ``"tree"`` with it, or by cosine, or
+            without scipy.
     """
     if backend in APPROXIMATE and not causal:
         raise ValueError(f"backend {backend!r} needs causal=True (got causal=False)")
     if query.size(0) == 0:
         return row.new_zeros(0, k), row.new_zeros(0, k).bool()
+    if backend == "tree" or (
+        backend == "auto" and not causal and metric == "euclidean" and pays(query, sizes.numel())
+    ):
+        if causal or metric != "euclidean":
+            raise ValueError(f"backend 'tree' needs plain distances (got causal={causal}, metric={metric!r})")
+        return search_tree(query, index, row, rank, sizes, k, loop)
     if backend in ("auto", "descent") and causal and not loop and is_latest(row, index.size(0)):
         return search_latest(query, index, rank, k, metric, skip)
     if backend == "descent":
         return search_descent(query, index, row, rank, sizes, k, metric, loop, skip, start)
     if backend == "windows":
         return search_windows(query, index, row, rank, sizes, k, metric, loop, skip)
-    find = search_dense if backend == "dense" else search_blocked
-    return find(query, index, row, rank, sizes, k, metric, causal, loop, skip)
-
-
-def check_options(k: int, metric: str, backend: str, skip: int) -> None:
-    """Raise a `ValueError` that names the option if one of them is out of range."""
-    if k < 1:
-        raise ValueError(f"'k' must be at least 1 (got {k})")
-    if metric not in METRICS:
-        raise ValueError(f"'metric' must be one of {METRICS} (got {metric!r})")
-    if backend not in BACKENDS:
-        raise ValueError(f"'backend' must be one of {BACKENDS} (got {backend!r})")
-    if skip < 0:
-        raise ValueError(f"'skip' must not be negative (got {skip})")
+    whole = Limits(query.size(0), query.size(0) * index.shape[:2].numel())
+    limits = whole if backend == "dense" else None
+    return search_exact(query, index, row, rank, sizes, k, metric, causal, loop, skip, limits)

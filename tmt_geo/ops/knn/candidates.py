@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from torch import Tensor
 from torch.nn.functional import pad
 
-from tmt_geo.ops.knn.scores import Likeness
+from tmt_geo.ops.knn.scores import gathered_scores
+from tmt_geo.ops.knn.top import top_recent
 
 BLOCK = 2048  # queries whose candidates are held at once
 
@@ -17,20 +18,21 @@ def blocks(num_queries: int) -> Iterator[slice]:
     return (slice(first, min(first + BLOCK, num_queries)) for first in range(0, num_queries, BLOCK))
 
 
-def best_of(likeness: Likeness, query: Tensor, slot: Tensor, allowed: Tensor, k: int) -> tuple[Tensor, Tensor]:
+def best_of(query: Tensor, index: Tensor, metric: str, slot: Tensor, allowed: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """The k best of the candidates (T, D) that are `allowed`: slots and mask (T, k), nearest first.
 
     `slot` counts through the whole grid, and must be in range where it is not allowed too. None may be there twice.
+    Those of a query are in the order of time, so that of equally near ones the latest is taken.
     """
-    score = likeness.pairs(query, slot).masked_fill_(~allowed, float("-inf"))
-    value, best = score.topk(min(k, slot.size(1)))
+    score = gathered_scores(query, index, slot, metric, query.dtype).masked_fill_(~allowed, float("-inf"))
+    value, best = top_recent(score, min(k, slot.size(1)))
     short = (0, k - best.size(1))
     return pad(slot.gather(1, best), short), pad(value > float("-inf"), short)
 
 
 def once(slot: Tensor, allowed: Tensor) -> tuple[Tensor, Tensor]:
-    """Candidates (T, D) in descending order, each allowed the first time alone; what is not allowed points to 0."""
-    slot = slot.masked_fill(~allowed, -1).sort(dim=1, descending=True).values
+    """Candidates (T, D) in ascending order, each allowed the first time alone; what is not allowed points to 0."""
+    slot = slot.masked_fill(~allowed, -1).sort(dim=1).values
     allowed = slot >= 0
     allowed[:, 1:] &= slot[:, 1:] != slot[:, :-1]
     return slot.clamp_(min=0), allowed

@@ -19,8 +19,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from tmt_geo.ops.knn.candidates import best_of, blocks, once
-from tmt_geo.ops.knn.exact import search_blocked
-from tmt_geo.ops.knn.scores import Likeness
+from tmt_geo.ops.knn.exact import search_exact
 
 HEAD = 256  # so many nodes of each graph are searched exactly
 HASHES, BITS = 4, (8, 14)  # hash functions, and how many hyperplanes of each make a coarse and a fine bucket
@@ -47,12 +46,10 @@ def search_descent(
         asked = asked[asked % capacity < sizes[asked // capacity]]
         asking, rounds = index.flatten(0, 1)[asked], ROUNDS
         start = (asked.new_zeros(num_rows * capacity, k), asked.new_zeros(num_rows * capacity, k).bool())
-    likeness = Likeness(index, metric)
-    table, mask = descend(likeness, asking, asked, sizes, k, skip, start, rounds)
+    table, mask = descend(index, metric, asking, asked, sizes, k, skip, start, rounds)
     table, mask = table[target], mask[target]
     if loop:
-        table, mask = torch.cat([target.unsqueeze(1), table], dim=1), pad(mask, (1, 0), value=True)
-        table, mask = best_of(likeness, query, table, mask, k)
+        table, mask = torch.cat([target.unsqueeze(1), table], dim=1)[:, :k], pad(mask, (1, 0), value=True)[:, :k]
     return table.where(mask, row.unsqueeze(1) * capacity), mask
 
 
@@ -63,46 +60,46 @@ def pairs_scored(k: int, warm: bool) -> int:
 
 
 def descend(
-    likeness: Likeness, query: Tensor, slot: Tensor, sizes: Tensor, k: int, skip: int, start: Table, rounds: int
-) -> Table:
+    index: Tensor, metric: str, query: Tensor, slot: Tensor, sizes: Tensor, k: int, skip: int, start: Table,
+    rounds: int,
+) -> Table:  # fmt: skip
     """Neighbours of all slots: new ones for the queries (T, F) at `slot` (T), for others those of `start`."""
-    capacity = likeness.index.size(1)
+    capacity = index.size(1)
     table, mask = (pad(part, (0, max(0, k - part.size(1))))[:, :k].contiguous() for part in start)
     early = slot % capacity < HEAD
-    head = likeness.index[:, :HEAD]
+    head = index[:, :HEAD]
     row, rank = slot[early] // capacity, slot[early] % capacity
-    found, heard = search_blocked(
-        query[early], head, row, rank, sizes.clamp(max=HEAD), k, likeness.metric, True, False, skip
-    )
+    found, heard = search_exact(query[early], head, row, rank, sizes.clamp(max=HEAD), k, metric, True, False, skip)
     found += (row * (capacity - head.size(1))).unsqueeze(1)
     table, mask = table.index_copy(0, slot[early], found), mask.index_copy(0, slot[early], heard)
 
     query, slot = query[~early], slot[~early]
     if not slot.numel():
         return table, mask
-    buckets = [History(bucket) for bucket in hashes(likeness.index)]
+    buckets = [History(bucket) for bucket in hashes(index)]
     lag = skip + 1 + torch.arange(RECENT, device=slot.device)
 
     def begin(at: Tensor) -> list[Table]:
         latest = (at.unsqueeze(1) - lag, at.unsqueeze(1) % capacity >= lag)
         return [latest, (start[0][at], start[1][at])] + [bucket.before(at) for bucket in buckets]
 
-    found, heard = pick(likeness, query, slot, k, skip, begin)
+    found, heard = pick(index, metric, query, slot, k, skip, begin)
     for _ in range(rounds):
         table, mask = table.index_copy(0, slot, found), mask.index_copy(0, slot, heard)
-        found, heard = pick(likeness, query, slot, k, skip, Neighbourhood(table, mask))
+        found, heard = pick(index, metric, query, slot, k, skip, Neighbourhood(table, mask))
     return table.index_copy(0, slot, found), mask.index_copy(0, slot, heard)
 
 
 def pick(
-    likeness: Likeness, query: Tensor, slot: Tensor, k: int, skip: int, candidates: Callable[[Tensor], list[Table]]
-) -> tuple[Tensor, Tensor]:
+    index: Tensor, metric: str, query: Tensor, slot: Tensor, k: int, skip: int,
+    candidates: Callable[[Tensor], list[Table]],
+) -> tuple[Tensor, Tensor]:  # fmt: skip
     """The k best candidates of each target that are early enough: slots and mask (T, k)."""
     parts = []
     for part in blocks(slot.numel()):
         near, known = (torch.cat(few, dim=1) for few in zip(*candidates(slot[part]), strict=True))
         near, known = once(near, known & (near < slot[part].unsqueeze(1) - skip))
-        parts.append(best_of(likeness, query[part], near, known, k))
+        parts.append(best_of(query[part], index, metric, near, known, k))
     return tuple(torch.cat(part) for part in zip(*parts, strict=True))
 
 

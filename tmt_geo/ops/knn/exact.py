@@ -1,4 +1,11 @@
-"""Exact search, a block of queries and a stretch of slots at a time: memory grows with the grid's size alone."""
+"""Exact search: chosen by a product where its rounding cannot matter, and by the definition where it can.
+
+Three ways, each for the queries that the one before could not settle. In float32 and then in float64 a matrix product
+finds a few more candidates than are wanted. If no two of the best are closer than the error of the product, they are
+the nearest in their order. Else the candidates are scored by the definition, and are the nearest if none that was left
+out can come as near as the last. What is still not settled, a tie of very many, is scored by the definition as a whole.
+So the result is that of the definition, and depends neither on the block nor on the number of nodes.
+"""
 
 from __future__ import annotations
 
@@ -6,130 +13,133 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
-from tmt_geo.ops.knn.rows import QueryGrid, groups, in_rows
-from tmt_geo.ops.knn.scores import Likeness
-from tmt_geo.ops.knn.top import CHUNK, top_scores
+from tmt_geo.ops.knn.blocks import Limits, top_products
+from tmt_geo.ops.knn.centred import Centred
+from tmt_geo.ops.knn.distinct import Distinct
+from tmt_geo.ops.knn.scores import gathered_scores, pair_scores
+from tmt_geo.ops.knn.top import by_score, top_recent
 
-
-class Limits(NamedTuple):
-    """The most queries of one graph in a block, and the most scores held at once."""
-
-    queries: int
-    scores: int
-
-
-# For each thread of a CPU: its scores (4 MiB in float32) are to stay in the last level of cache between product and
-# selection, and blocks are to be so large that starting threads costs little beside their work; the finer the
-# staircase of causality is cut, though, the less is computed in vain. A GPU wants more at a time.
-CPU = Limits(queries=256, scores=2**20)
-GPU = Limits(queries=1024, scores=2**26)
+MORE = 1  # candidates beyond those wanted: they may be as near as the last, within the error of the product
+WHOLE = 2**21  # numbers that the definition reads at once where it scores all slots
 
 
-def limits_on(device: torch.device) -> Limits:
-    """How much of the search is to be done at a time."""
-    threads = min(torch.get_num_threads(), 8)
-    return Limits(CPU.queries * threads, CPU.scores * threads) if device.type == "cpu" else GPU
-
-
-class Rule(NamedTuple):
-    """Whom a query may hear, see :func:`tmt_geo.ops.knn.search`."""
-
-    causal: bool
-    loop: bool
-    skip: int
-
-
-def search_blocked(
+def search_exact(
     query: Tensor, index: Tensor, row: Tensor, rank: Tensor, sizes: Tensor, k: int, metric: str, causal: bool,
     loop: bool, skip: int, limits: Limits | None = None,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """Search block by block, of a size that suits the device; see :func:`tmt_geo.ops.knn.search`."""
-    num_rows, capacity, _ = index.shape
-    limits = limits or limits_on(index.device)
-    likeness = Likeness(index, metric, None if causal else sizes)
-    order, counts = in_rows(row, rank, num_rows, capacity)
-    if order is not None:
-        query, rank = query[order], rank[order]
-    score, place = query.new_empty(rank.numel(), k), rank.new_empty(rank.numel(), k)
-    start = 0
-    for first, last in groups(counts, capacity, *limits):
-        grid = QueryGrid(start, counts[first:last], rank.device)
-        best = search_rows(
-            likeness, slice(first, last), grid.spread(query), grid.spread(rank), k, Rule(causal, loop, skip), limits
-        )
-        score[grid.part], place[grid.part] = (grid.gather(part) for part in best)
-        start = grid.part.stop
-    if order is not None:
-        back = order.argsort()
-        score, place = score[back], place[back]
-    mask = score.isfinite()
-    return place.masked_fill_(~mask, 0).add_(row.unsqueeze(1) * capacity), mask
+    """Search block by block; see :func:`tmt_geo.ops.knn.search`."""
+    capacity = index.size(1)
+    others = k - loop  # oneself is as near as can be, and the latest
+    limit = (rank - skip).clamp(min=0, max=capacity) if causal else sizes[row]
+    wanted = min(others if causal else others + 1, capacity)  # without causality one finds oneself, and is left out
+    place = _nearest(query, index, row, limit, sizes, wanted, metric, limits)
+    known = torch.arange(wanted, device=row.device) < limit.unsqueeze(1)
+    if not causal:
+        place, known = _without(place, known, rank)
+    place, known = (pad(part, (0, others - part.size(1))) for part in (place, known))
+    if loop:
+        own = rank.unsqueeze(1)
+        place, known = torch.cat([own, place], dim=1), torch.cat([own >= 0, known], dim=1)
+    return place.masked_fill_(~known, 0).add_(row.unsqueeze(1) * capacity), known
 
 
-def search_dense(query: Tensor, index: Tensor, *rest) -> tuple[Tensor, Tensor]:
-    """All scores at once; see :func:`tmt_geo.ops.knn.search`."""
-    limits = Limits(query.size(0), query.size(0) * index.shape[:2].numel())
-    return search_blocked(query, index, *rest, limits=limits)
+def _nearest(query, index, row, limit, sizes, k, metric, limits) -> Tensor:
+    """The `k` nearest places below `limit` of each query (T, k); what there are too few for has any place."""
+    if not k or not query.numel():
+        return (limit.unsqueeze(1) - 1 - torch.arange(k, device=row.device)).clamp_(min=0)
+    distinct = Distinct.of(index, sizes)
+    place, left = row.new_empty(row.numel(), k), None
+    for dtype in (torch.float32, torch.float64):
+        search = Products(metric, dtype, limits)
+        asking = (query, row, limit) if left is None else tuple(part[left] for part in (query, row, limit))
+        if distinct is None:
+            found, settled, _ = search(*asking, index, sizes, k)
+        else:
+            found, settled = distinct.search(*asking, k, search)
+        if left is None:
+            place, left = found, (~settled).nonzero().squeeze(1)
+        else:
+            place[left] = found
+            left = left[~settled]
+        if not left.numel():
+            return place
+    place[left] = by_definition(query[left], index, row[left], limit[left], k, metric)
+    return place
 
 
-def search_rows(
-    likeness: Likeness, rows: slice, query: Tensor, rank: Tensor, k: int, rule: Rule, limits: Limits
-) -> tuple[Tensor, Tensor]:
-    """Search for a grid of queries (b, Q, F) in `rows`: scores and places (b, Q, k), ``-inf`` where there is none."""
-    num_rows, num_queries = rank.shape
-    height = min(num_queries, limits.queries)
-    capacity = likeness.index.size(1)
-    width = max(1, limits.scores // (num_rows * height))
-    width = max(1, min(width - width % CHUNK or width, capacity))
-    buffer = query.new_empty(num_rows * height * (width + -width % CHUNK))
-    score = query.new_full((num_rows, num_queries, k), float("-inf"))
-    place = rank.new_zeros(num_rows, num_queries, k)
-    cuts = [slice(cut, cut + height) for cut in range(0, num_queries, height)]
-    ends = torch.stack([end for cut in cuts for end in rank[:, cut].aminmax()]).tolist()  # one wait for the device
-    for cut, low, high in zip(cuts, ends[::2], ends[1::2], strict=True):
-        stop = min(capacity, max(high - rule.skip, (high + 1) * rule.loop)) if rule.causal else capacity
-        best = []
-        for left in range(0, stop, width):
-            slots = slice(left, min(left + width, stop))
-            tile = score_tile(likeness, rows, slots, query[:, cut], rank[:, cut], (low, high), rule, buffer)
-            value, at = top_scores(tile, min(k, slots.stop - left))
-            best.append((value, at + left))
-        if not best:
-            continue
-        value, at = best[0] if len(best) == 1 else merge(best, k)
-        score[:, cut, : value.size(-1)], place[:, cut, : at.size(-1)] = value, at
-    return score, place
+class Products(NamedTuple):
+    """The search by products of one type."""
+
+    metric: str
+    dtype: torch.dtype
+    limits: Limits | None
+
+    def __call__(
+        self, query: Tensor, row: Tensor, limit: Tensor, index: Tensor, sizes: Tensor, k: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Search for queries (T, F) of these graphs (T) among the slots (B, C, F) below their limits (T).
+
+        Returns:
+            tuple[Tensor, Tensor, Tensor]: The nearest places (T, k), whether they are certain (T), and whether two of
+            them are equally near, or the last and one that was left out (T).
+        """
+        capacity = index.size(1)
+        width = min(k + 1 + MORE, capacity)
+        centred = Centred(index, sizes, self.metric, self.dtype)
+        product, error = centred.queries(query, row)
+        score, place = top_products(centred.rows, product, row, limit, width, self.limits)
+        place.clamp_(max=capacity - 1)  # of those that do not exist
+        close = (score[:, :-1] - score[:, 1:]) <= 2 * error.unsqueeze(1)  # [T, width - 1]; not those without a score
+        settled = ~close[:, :k].any(1)
+        tie = torch.zeros_like(settled)
+        again = (~settled).nonzero().squeeze(1)
+        if again.numel():
+            near = Near(query[again], row[again], score[again].double(), place[again], error[again])
+            place[again], settled[again], tie[again] = self._refine(near, close[again], centred, index, k)
+        return pad(place[:, :k], (0, max(0, k - width))), settled, tie
+
+    def _refine(self, near: Near, close: Tensor, centred: Centred, index: Tensor, k: int):
+        """Places (t, width) in the order of the definition; of the first k, whether they are certain, and whether any tie."""
+        query, row, score, place, error = near
+        score += centred.offset(query, row).unsqueeze(1)
+        left_out = score[:, -1] + error if place.size(1) < index.size(1) else score.new_full(row.shape, float("-inf"))
+        doubtful = pad(close, (0, 1)) | pad(close, (1, 0))
+        who, column = doubtful.nonzero(as_tuple=True)
+        slot = place[who, column] + row[who] * index.size(1)
+        score[who, column] = gathered_scores(query[who], index, slot.unsqueeze(1), self.metric, score.dtype).squeeze(1)
+        score, place = by_score(score, place)
+        last = score[:, min(k, score.size(1)) - 1]
+        tie = (score[:, :-1] == score[:, 1:]) & score[:, 1:].isfinite()
+        return place, (last > left_out) | (score[:, -1] == float("-inf")), tie[:, :k].any(1)
 
 
-def score_tile(
-    likeness: Likeness, rows: slice, slots: slice, query: Tensor, rank: Tensor, ranks: tuple[int, int], rule: Rule,
-    buffer: Tensor,
-) -> Tensor:  # fmt: skip
-    """Scores of a stretch of slots (b, Q, C) with ``-inf`` for all that may not be heard, to full chunks of columns.
+class Near(NamedTuple):
+    """Queries (t, F), their graphs (t), scores and places of candidates (t, width), the error of the scores (t)."""
 
-    Only where a query of these `ranks`, lowest and highest, can meet the edge of its past, or itself, is a mask made.
-    """
-    width = slots.stop - slots.start
-    shape = (*rank.shape, width + -width % CHUNK)
-    tile = buffer[: shape[0] * shape[1] * shape[2]].view(shape)
-    likeness(query, rows, slots, out=tile[..., :width])
-    tile[..., width:] = float("-inf")
-    low, high = ranks
-    first = max(low - rule.skip if rule.causal else low, slots.start)
-    last = slots.stop if rule.causal else min(high + 1, slots.stop)
-    if first < last and (rule.causal or not rule.loop):
-        slot = torch.arange(first, last, device=rank.device)
-        rank = rank.unsqueeze(-1)
-        refused = slot >= rank - rule.skip if rule.causal else slot == rank
-        if rule.causal and rule.loop:
-            refused &= slot != rank
-        tile[..., first - slots.start : last - slots.start].masked_fill_(refused, float("-inf"))
-    return tile
+    query: Tensor
+    row: Tensor
+    score: Tensor
+    place: Tensor
+    error: Tensor
 
 
-def merge(best: list[tuple[Tensor, Tensor]], k: int) -> tuple[Tensor, Tensor]:
-    """The best of the best of each stretch."""
-    value, place = (torch.cat(part, dim=-1) for part in zip(*best, strict=True))
-    value, among = value.topk(min(k, value.size(-1)))
-    return value, place.gather(-1, among)
+def by_definition(query: Tensor, index: Tensor, row: Tensor, limit: Tensor, k: int, metric: str) -> Tensor:
+    """The `k` nearest places below `limit` of each query (T, k), with every slot scored by the definition."""
+    capacity = index.size(1)
+    step = max(1, WHOLE // index[0].numel())
+    found = [row.new_zeros(0, k)]
+    for part in (slice(first, first + step) for first in range(0, row.numel(), step)):
+        score = pair_scores(query[part].double(), index[row[part]].double(), metric)
+        late = torch.arange(capacity, device=row.device) >= limit[part].unsqueeze(1)
+        found.append(top_recent(score.masked_fill_(late, float("-inf")), k)[1])
+    return torch.cat(found)
+
+
+def _without(place: Tensor, known: Tensor, rank: Tensor) -> tuple[Tensor, Tensor]:
+    """Places and mask (T, k + 1) without one's own, or else without the last: (T, k)."""
+    own = (place == rank.unsqueeze(1)) & known
+    after = own.cumsum(1)[:, :-1]  # one from one's own place on
+    column = torch.arange(place.size(1) - 1, device=place.device) + after
+    return place.gather(1, column), known.gather(1, column)

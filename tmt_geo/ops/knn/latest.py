@@ -1,4 +1,4 @@
-"""One causal query a row, as in cached decoding: few operators, and the index read once."""
+"""One causal query a graph, as in cached decoding: few operators, and the index read once."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from tmt_geo.ops.knn.scores import RECENCY
+from tmt_geo.ops.knn.scores import pair_scores
+from tmt_geo.ops.knn.top import top_recent
 
 MOST_ROWS = 64  # every row has a product of its own: a batched product of single queries is slow on a CPU
 
@@ -20,25 +21,21 @@ def is_latest(row: Tensor, num_rows: int) -> bool:
 
 def search_latest(query: Tensor, index: Tensor, rank: Tensor, k: int, metric: str, skip: int) -> tuple[Tensor, Tensor]:
     """Search for query b of (B, F) in row b of the slots (B, C, F); see :func:`tmt_geo.ops.knn.search`."""
-    num_rows, capacity, _ = index.shape
-    ranks = rank.tolist()
-    stop = max(0, min(max(ranks) - skip, capacity))  # nobody hears what is later
-    score = query.new_empty(num_rows, stop)
-    recency = torch.arange(stop, dtype=query.dtype, device=query.device).mul_(RECENCY)
-    with torch.autocast(query.device.type, enabled=False):
-        for b in range(num_rows):
-            torch.mv(index[b, :stop], query[b], out=score[b])
-    if metric == "euclidean":
-        score.mul_(2).sub_(index[:, :stop].square().sum(-1))
-        recency = recency * query.square().sum(-1, keepdim=True).clamp(min=1.0)
-    score.add_(recency)
-    if min(ranks) < max(ranks):
-        late = torch.arange(stop, device=rank.device) >= rank.unsqueeze(1) - skip
-        score.masked_fill_(late, float("-inf"))
-    value, place = score.topk(min(k, stop))
-    mask = value > float("-inf")
-    place.masked_fill_(~mask, 0)
-    if num_rows > 1:
-        place.add_(torch.arange(0, num_rows * capacity, capacity, device=rank.device).unsqueeze(1))
-    short = k - place.size(1)
-    return (pad(place, (0, short)), pad(mask, (0, short))) if short else (place, mask)
+    capacity = index.size(1)
+    stop = max(0, min(int(rank.max()) - skip, capacity))  # nobody hears what is later
+    score = pair_scores(query.double(), index[:, :stop].double(), metric)
+    return latest_of(score, rank - skip, k, capacity)
+
+
+def latest_of(score: Tensor, limit: Tensor, k: int, capacity: int) -> tuple[Tensor, Tensor]:
+    """The `k` best below `limit` (B) of scores (B, c) of a graph's first slots: slots and mask (B, k)."""
+    num_rows, stop = score.shape
+    late = torch.arange(stop, device=score.device) >= limit.unsqueeze(1)
+    few = min(k, stop)
+    if not few:
+        place = limit.new_zeros(num_rows, 0)
+    else:
+        _, place = top_recent(score.masked_fill(late, float("-inf")), few)
+    mask = torch.arange(k, device=score.device) < limit.clamp(max=few).unsqueeze(1)
+    first = torch.arange(num_rows, device=score.device).unsqueeze(1) * capacity
+    return pad(place, (0, k - few)).masked_fill(~mask, 0) + first, mask

@@ -14,7 +14,7 @@ def in_rows(row: Tensor, rank: Tensor, num_rows: int, capacity: int) -> tuple[Te
     if num_rows == 1 and row.numel() == 1:
         return None, [1]
     slot = row * (capacity + 1) + rank  # a query may stand just past the slots of its row
-    order = None if bool((slot[1:] > slot[:-1]).all()) else slot.argsort(stable=True)
+    order = None if bool((slot[1:] >= slot[:-1]).all()) else slot.argsort(stable=True)
     return order, torch.bincount(row, minlength=num_rows).tolist()
 
 

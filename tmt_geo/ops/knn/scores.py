@@ -1,71 +1,61 @@
-"""What two nodes' likeness is, and how ties are broken: shared by all backends."""
+"""What is searched, and how near two rows of it are: one definition for every backend."""
 
 from __future__ import annotations
+
+import math
 
 import torch
 from torch import Tensor
 
 METRICS = ("cosine", "euclidean")
 
-# A step of recency. Equal tokens have equal states before the first layer, and the last bits of a matrix product
-# change with its shape (a few 1e-7 for unit vectors): without it a prefix, a cached step and a full pass would pick
-# different twins. One step of rank must outweigh that rounding and nothing else.
-RECENCY = 1e-6
-
-GATHERED = 2**18  # features gathered at once, 1 MiB in float32: what a second-level cache holds
+GATHERED = 2**17  # numbers gathered at once, 1 MiB in float64: what a second-level cache holds
 
 
 def index_features(x: Tensor, metric: str = "cosine") -> Tensor:
-    """The features that are searched: detached, at least float32, unit length under the cosine (zero stays zero)."""
-    x = x.detach()
-    if x.dtype in (torch.float16, torch.bfloat16):
-        x = x.float()
-    if metric == "cosine":
-        x = x / x.norm(dim=-1, keepdim=True).clamp(min=1e-12)
-    return x
+    """The rows in which nodes are compared: detached, and of a size whose square no type overflows at.
 
-
-class Likeness:
-    r"""Scores slots of a grid for queries: larger is nearer, and later wins a tie.
-
-    The cosine :math:`q^\top x_j`, or the negative squared distance without the part that is the same for all slots,
-    :math:`2 q^\top x_j - \|x_j\|^2`, plus a step of recency per rank :math:`j` (in the units of the metric,
-    :math:`\max(\|q\|^2, 1)` for distances).
-
-    Args:
-        index (Tensor): Features of the slots in order of rank, shape :math:`(B, C, F)`.
-        metric (str): ``"cosine"`` (features must have unit length) or ``"euclidean"``.
-        sizes (Tensor, optional): Filled slots of each row :math:`(B)`; the others get a score of ``-inf``.
+    Under the cosine they have unit length, in float64, so that the order of two cosines is that of the input; a row
+    of zeros stays zero. Under the distance they are the input, in at least float32, times one power of two: exactly.
     """
+    x = x.detach()
+    if not x.numel():
+        return x.to(torch.promote_types(x.dtype, torch.float32))
+    if metric == "cosine":
+        x = x.double()
+        x = x / x.abs().amax(dim=-1, keepdim=True).clamp(min=torch.finfo(x.dtype).tiny)
+        return x / x.norm(dim=-1, keepdim=True).clamp(min=1.0)  # below one is only the norm of zeros
+    x = x.to(torch.promote_types(x.dtype, torch.float32))
+    exponent = math.frexp(max(map(abs, torch.stack(x.aminmax()).tolist())))[1]
+    return x if abs(exponent) < 32 else torch.ldexp(x, torch.tensor(-exponent, device=x.device))
 
-    def __init__(self, index: Tensor, metric: str, sizes: Tensor | None = None):
-        self.index, self.metric = index, metric
-        rank = torch.arange(index.size(1), device=index.device)
-        self.recency = (RECENCY * rank.to(index.dtype)).expand(index.size(0), -1)  # [B, C]
-        if sizes is not None:
-            self.recency = self.recency.masked_fill(rank >= sizes.unsqueeze(1), float("-inf"))
-        self.square = None if metric == "cosine" else index.square().sum(-1)  # [B, C]
 
-    def __call__(self, query: Tensor, rows: slice, slots: slice, out: Tensor) -> Tensor:
-        """Scores of some slots of some rows, for queries (b, Q, F) of these rows, into `out` (b, Q, C)."""
-        with torch.autocast(query.device.type, enabled=False):  # a search in bfloat16 would tie everything
-            torch.bmm(query, self.index[rows, slots].transpose(1, 2), out=out)
-            recency = self.recency[rows, None, slots]
-            if self.square is None:
-                return out.add_(recency)
-            unit = query.square().sum(-1, keepdim=True).clamp(min=1.0)
-            return out.mul_(2).sub_(self.square[rows, None, slots]).add_(unit * recency)
+def unit_rows(x: Tensor) -> Tensor:
+    """Rows of unit length in at least float32, whose values do not depend on how many rows there are.
 
-    def pairs(self, query: Tensor, slot: Tensor) -> Tensor:
-        """Scores (T, D) of the slots that each query (T, F) names, counted through the whole grid (T, D)."""
-        flat = self.index.flatten(0, 1)
-        score = query.new_empty(slot.shape)
-        step = max(1, GATHERED // (slot.size(1) * query.size(1)))
-        for part in (slice(first, first + step) for first in range(0, slot.size(0), step)):
-            near = flat.index_select(0, slot[part].flatten()).view(*slot[part].shape, -1)
-            score[part] = near.mul_(query[part].unsqueeze(1)).sum(-1)
-        recency = RECENCY * (slot % self.index.size(1)).to(score.dtype)
-        if self.square is None:
-            return score.add_(recency)
-        unit = query.square().sum(-1, keepdim=True).clamp(min=1.0)
-        return score.mul_(2).sub_(self.square.flatten()[slot]).add_(unit * recency)
+    The last bits of a product in float32 change with its shape. Rounded from float64 they hardly ever do, so that
+    equal tokens are equally near in a prefix, in a step of decoding and in a full pass.
+    """
+    return index_features(x).to(torch.promote_types(x.dtype, torch.float32))
+
+
+def pair_scores(query: Tensor, rows: Tensor, metric: str) -> Tensor:
+    """How near rows (T, D, F) are to their query (T, F), larger is nearer: :math:`q^T x`, or :math:`-|q - x|^2 / 2`.
+
+    Every score is a sum of its own, whose order depends on F alone: equal rows are equally near, bit for bit.
+    """
+    query = query.unsqueeze(1)
+    if metric == "cosine":
+        return (rows * query).sum(-1)
+    return (rows - query).square_().sum(-1).mul_(-0.5)
+
+
+def gathered_scores(query: Tensor, index: Tensor, slot: Tensor, metric: str, dtype: torch.dtype) -> Tensor:
+    """The scores (T, D) of slots (T, D), counted through a whole grid (B, C, F), a few queries at a time."""
+    flat = index.flatten(0, 1)
+    score = torch.empty(slot.shape, dtype=dtype, device=slot.device)
+    step = max(1, GATHERED // max(1, slot.size(1) * index.size(2)))
+    for part in (slice(first, first + step) for first in range(0, slot.size(0), step)):
+        rows = flat.index_select(0, slot[part].flatten()).view(*slot[part].shape, -1)
+        score[part] = pair_scores(query[part].to(dtype), rows.to(dtype), metric)
+    return score

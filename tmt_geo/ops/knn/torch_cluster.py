@@ -8,20 +8,22 @@ from torch import Tensor
 from tmt_geo.ops.mesh import Mesh
 
 
-def search_torch_cluster(index: Tensor, k: int, batch: Tensor | None, loop: bool) -> Mesh:
+def search_torch_cluster(index: Tensor, k: int, batch: Tensor, loop: bool, metric: str) -> Mesh:
     """Search with ``torch_cluster.knn_graph`` over features that are already normalised, shape :math:`(N, F)`.
 
     On unit vectors the nearest by distance are the nearest by cosine. The package does not say how it breaks ties.
 
     Raises:
-        ValueError: If torch-cluster is not installed.
+        ValueError: If torch-cluster is not installed, or is to take the cosine of zeros, which is no distance.
     """
+    if metric == "cosine" and bool((index == 0).all(-1).any()):
+        raise ValueError("backend 'torch_cluster' knows no cosine of zeros (got a row of zeros in 'x')")
     try:
         from torch_cluster import knn_graph
     except ImportError as error:
         raise ValueError("backend 'torch_cluster' needs the package torch-cluster (got none installed)") from error
     order = None
-    if batch is not None and bool((batch[1:] < batch[:-1]).any()):  # the package wants graphs in one piece
+    if bool((batch[1:] < batch[:-1]).any()):  # the package wants graphs in one piece
         order = batch.argsort(stable=True)
         index, batch = index[order], batch[order]
     edge_index = knn_graph(index.contiguous(), k, batch, loop)

@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from tmt_geo.ops.knn.candidates import best_of, blocks
-from tmt_geo.ops.knn.exact import search_blocked
-from tmt_geo.ops.knn.scores import Likeness, index_features
+from tmt_geo.ops.knn.exact import search_exact
+from tmt_geo.ops.knn.scores import unit_rows
 
 WINDOW, NEAREST = 64, 4
 
@@ -28,13 +28,14 @@ def search_windows(
     whole = capacity // WINDOW
     means = index[:, : whole * WINDOW].unflatten(1, (whole, WINDOW)).mean(2)
     own = rank // WINDOW
-    near, heard = search_blocked(
-        query, index_features(means, metric), row, own, sizes // WINDOW, NEAREST, metric, True, False, 0
-    )
+    if metric == "cosine":
+        means = unit_rows(means)
+    near, heard = search_exact(query, means, row, own, sizes // WINDOW, NEAREST, metric, True, False, 0)
     near = torch.cat([own.unsqueeze(1), near - row.unsqueeze(1) * whole], dim=1) * WINDOW  # [T, 5], first ranks
     heard = pad(heard, (1, 0), value=True)
+    near, order = near.sort(dim=1)  # candidates in the order of time
+    heard = heard.gather(1, order)
 
-    likeness = Likeness(index, metric)
     table, mask = rank.new_zeros(rank.numel(), k), torch.zeros(rank.numel(), k, dtype=torch.bool, device=rank.device)
     offset = torch.arange(WINDOW, device=rank.device)
     for part in blocks(rank.numel()):
@@ -45,5 +46,5 @@ def search_windows(
             allowed |= slot == at
         allowed &= heard[part].repeat_interleave(WINDOW, dim=1)
         slot = slot.clamp_(max=capacity - 1).add_(row[part].unsqueeze(1) * capacity)
-        table[part], mask[part] = best_of(likeness, query[part], slot, allowed, k)
+        table[part], mask[part] = best_of(query[part], index, metric, slot, allowed, k)
     return table.where(mask, row.unsqueeze(1) * capacity), mask

@@ -5,8 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from tmt_geo.ops.knn.scores import RECENCY
-
 
 def copy_mixture(logits: Tensor, index: Tensor, token: Tensor, scale: Tensor, gate: Tensor, k: int) -> Tensor:
     """The definition, for one sequence. Read this to learn the op.
@@ -29,7 +27,8 @@ def copy_mixture(logits: Tensor, index: Tensor, token: Tensor, scale: Tensor, ga
             rows.append(spoken.log())
             continue
         likeness = index[:i] @ index[i]
-        near = (likeness.detach() + RECENCY * torch.arange(i)).argsort(descending=True)[:k]
+        score = likeness.detach().tolist()
+        near = torch.tensor(sorted(range(i), key=lambda j: (score[j], j), reverse=True)[:k])
         vote = (scale * likeness[near]).softmax(0)
         copied = torch.zeros_like(spoken)
         for weight, j in zip(vote, near.tolist(), strict=True):

@@ -5,37 +5,30 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from tmt_geo.ops.knn.scores import RECENCY
-
 
 def knn_graph(
     x: Tensor,
     k: int,
     batch: Tensor | None = None,
+    loop: bool = False,
     *,
     time: Tensor | None = None,
     causal: bool = False,
-    loop: bool = False,
-    metric: str = "cosine",
+    metric: str = "euclidean",
     skip: int = 0,
 ) -> Tensor:
-    """The definition: score every admissible node, sort, take `k`. Returns ``edge_index``, nearest first."""
+    """The definition: score each admissible node in float64, sort, take `k`. Returns ``edge_index``, nearest first."""
     order = in_time(x.size(0), batch, time)
     edges = []
     for i, (graph, rank) in enumerate(order):
         scored = []
         for j, (other_graph, other_rank) in enumerate(order):
-            if other_graph != graph:
+            if other_graph != graph or j == i:
                 continue
-            if j == i:
-                allowed = loop
-            elif causal:
-                allowed = other_rank < rank - skip
-            else:
-                allowed = True
-            if allowed:
-                scored.append((likeness(x[i], x[j], other_rank, metric), j))
-        edges += [(j, i) for _, j in sorted(scored, reverse=True)[:k]]
+            if not causal or other_rank < rank - skip:
+                scored.append((similarity(x[i], x[j], metric), other_rank, j))
+        found = [j for _, _, j in sorted(scored, reverse=True)]
+        edges += [(j, i) for j in ([i] + found if loop else found)[:k]]
     return torch.tensor(edges, dtype=torch.long).reshape(-1, 2).t()
 
 
@@ -43,10 +36,10 @@ def knn_graph_windows(
     x: Tensor,
     k: int,
     batch: Tensor | None = None,
+    loop: bool = False,
     *,
     time: Tensor | None = None,
-    loop: bool = False,
-    metric: str = "cosine",
+    metric: str = "euclidean",
     skip: int = 0,
     window: int = 64,
     nearest: int = 4,
@@ -59,17 +52,17 @@ def knn_graph_windows(
         own = rank // window
         scored = []
         for w in range(own):
-            members = [x[node[graph, r]] for r in range(w * window, (w + 1) * window)]
+            members = [x[node[graph, r]].double() for r in range(w * window, (w + 1) * window)]
             if metric == "cosine":
-                members = [member / max(float(member.norm()), 1e-12) for member in members]
-            scored.append((likeness(x[i], torch.stack(members).mean(0), w, metric), w))
+                members = [member / max(float(member.norm()), 1e-300) for member in members]
+            scored.append((similarity(x[i], torch.stack(members).mean(0), metric), w))
         chosen = [own] + [w for _, w in sorted(scored, reverse=True)[:nearest]]
         scored = []
         for r in (r for w in chosen for r in range(w * window, (w + 1) * window)):
             if r < rank - skip or (loop and r == rank):
                 j = node[graph, r]
-                scored.append((likeness(x[i], x[j], r, metric), j))
-        edges += [(j, i) for _, j in sorted(scored, reverse=True)[:k]]
+                scored.append((similarity(x[i], x[j], metric), r, j))
+        edges += [(j, i) for _, _, j in sorted(scored, reverse=True)[:k]]
     return torch.tensor(edges, dtype=torch.long).reshape(-1, 2).t()
 
 
@@ -80,9 +73,9 @@ def in_time(n: int, batch: Tensor | None, time: Tensor | None) -> list[tuple[int
     return [(graph[i], sum(graph[j] == graph[i] and (when[j], j) < (when[i], i) for j in range(n))) for i in range(n)]
 
 
-def likeness(query: Tensor, other: Tensor, rank: int, metric: str) -> float:
-    """The cosine or the negative squared distance, plus a step of recency per rank."""
+def similarity(query: Tensor, other: Tensor, metric: str) -> float:
+    """The cosine, or the negative squared distance."""
+    query, other = query.double(), other.double()
     if metric == "cosine":
-        norms = max(float(query.norm()), 1e-12) * max(float(other.norm()), 1e-12)
-        return float(query @ other) / norms + RECENCY * rank
-    return -float((query - other).square().sum()) + RECENCY * max(float(query.square().sum()), 1) * rank
+        return float(query / max(float(query.norm()), 1e-300) @ (other / max(float(other.norm()), 1e-300)))
+    return -float((query - other).square().sum())

@@ -1,0 +1,52 @@
+"""What is wrong with the arguments of a search, said by their names and before any maths."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from tmt_geo.ops.knn.scores import METRICS
+
+BACKENDS = ("auto", "dense", "blocked", "tree", "windows", "descent", "torch_cluster")
+
+
+def check_options(k: int, metric: str, backend: str, skip: int) -> None:
+    """Raise a `ValueError` that names the option if one of them is out of range."""
+    if isinstance(k, bool) or not isinstance(k, int) or k < 1:
+        raise ValueError(f"'k' must be an integer of at least 1 (got {k!r})")
+    if metric not in METRICS:
+        raise ValueError(f"'metric' must be one of {METRICS} (got {metric!r})")
+    if backend not in BACKENDS:
+        raise ValueError(f"'backend' must be one of {BACKENDS} (got {backend!r})")
+    if skip < 0:
+        raise ValueError(f"'skip' must not be negative (got {skip})")
+
+
+def check_nodes(x: Tensor) -> Tensor:
+    """Features (N, F) as numbers that can be compared: integers and booleans in float64, or a `ValueError`."""
+    if not isinstance(x, Tensor) or x.layout != torch.strided:
+        kind = x.layout if isinstance(x, Tensor) else type(x).__name__
+        raise ValueError(f"'x' must be a dense tensor (got {kind})")
+    if x.dim() != 2:
+        raise ValueError(f"'x' must be two-dimensional (got {x.dim()} dimensions)")
+    if x.is_complex():
+        raise ValueError(f"'x' must be real (got {x.dtype})")
+    return x if x.is_floating_point() else x.double()
+
+
+def check_targets(targets: Tensor | None, num_nodes: int) -> Tensor | None:
+    """The nodes (T) that these indices, or this mask over all nodes, name, or a `ValueError`."""
+    if targets is None:
+        return None
+    if targets.dtype == torch.bool and targets.shape == (num_nodes,):
+        return targets.nonzero().squeeze(1)
+    if targets.dim() != 1 or targets.is_floating_point() or targets.is_complex() or targets.dtype == torch.bool:
+        raise ValueError(
+            f"'targets' must be a vector of integers, or a mask over the {num_nodes} nodes (got {targets.dtype}, "
+            f"shape {tuple(targets.shape)})"
+        )
+    targets = targets.long()
+    outside = targets[(targets < 0) | (targets >= num_nodes)]
+    if outside.numel():
+        raise ValueError(f"'targets' must name nodes below {num_nodes} (got {int(outside[0])})")
+    return targets
