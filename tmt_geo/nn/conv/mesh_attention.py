@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Optional
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from torch_geometric.nn import MessagePassing
 from torch_geometric.nn.dense.linear import Linear
 from torch_geometric.typing import Adj, OptTensor, PairTensor
+from torch_geometric.utils import softmax
 
 from tmt_geo.nn.conv.checks import check_input, check_past
 from tmt_geo.nn.conv.edge_list import EdgeList, checked_edges, pair
@@ -404,19 +406,19 @@ class MeshAttention(MessagePassing):
         heard: OptTensor,
         edge_index_i: Tensor,
         edge_index_j: Tensor,
-        ptr: OptTensor,
         size_i: Optional[int],
     ) -> Tensor:
         """Weights of the edges, shape :math:`(|E|, H)`; zero for those that are not heard."""
         key = self._carried(key_j, next_key_j, 0, edge_index_i, edge_index_j, edge)
         terms = {} if lag is None else self.decay.terms(lag)
         score = (query_i * key).sum(-1)
+        shares = partial(softmax, index=edge_index_i, num_nodes=size_i)
         if heard is None:
-            return weigh(score, self.out_channels, edge_index_i, size_i, ptr=ptr, **terms)
+            return weigh(score, self.out_channels, shares, **terms)
         # They stay in the list, as explainers number edges and compilers need to know how many there are.
         heard = heard.unsqueeze(-1)
         score = score.masked_fill(~heard, torch.finfo(score.dtype).min)
-        return weigh(score, self.out_channels, edge_index_i, size_i, ptr=ptr, **terms) * heard
+        return weigh(score, self.out_channels, shares, **terms) * heard
 
     def message(
         self,
