@@ -34,6 +34,10 @@ class EdgeList(NamedTuple):
         index = self.index[:, which]
         return EdgeList(index, *(None if part is None else part[which] for part in self[1:]))
 
+    def only(self, which: Tensor) -> EdgeList:
+        """All of the edges, of which only some count; `which` is boolean :math:`(E)`."""
+        return self._replace(heard=which if self.heard is None else self.heard & which)
+
     def only_heard(self) -> EdgeList:
         """Those that count."""
         return self if self.heard is None else self.select(self.heard)._replace(heard=None)
@@ -50,7 +54,7 @@ class EdgeList(NamedTuple):
         """
         between, edges = self.index[0] != self.index[1], self
         if torch.compiler.is_compiling():
-            edges = self._replace(heard=between if self.heard is None else between & self.heard)
+            edges = self.only(between)
             heard = between.new_ones(num_nodes) if heard is None else heard
         else:
             edges = self.select(between)
@@ -97,6 +101,12 @@ def checked_edges(
     if edge_time is not None and is_sparse(adjacency):
         raise ValueError("'edge_time' goes with a list of edges (got a sparse matrix)")
     return index
+
+
+def as_matrix(edge_attr: OptTensor, edge_dim: int | None) -> OptTensor:
+    """Edge features :math:`(E, D)`, where one of them may have been given as :math:`(E)`."""
+    one = isinstance(edge_attr, Tensor) and edge_attr.dim() == 1 and edge_dim in (1, -1)
+    return edge_attr.unsqueeze(1) if one else edge_attr
 
 
 def pair(part):
