@@ -111,7 +111,8 @@ def test_mesh_attention_is_equivariant_and_keeps_graphs_apart(name, how):
     conv = messages(conv) if how == "messages" else conv
 
     def run(x, time, edge_index, batch=None):
-        return conv(x, Mesh.from_edge_index(edge_index, x.size(0)) if how == "mesh" else edge_index, time=time, batch=batch)
+        heard = Mesh.from_edge_index(edge_index, x.size(0)) if how == "mesh" else edge_index
+        return conv(x, heard, time=time, batch=batch)
 
     assert_node_equivariant(run, given, edge_index)
     assert_graph_independent(run, given, batch, edge_index)

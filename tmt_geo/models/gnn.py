@@ -14,7 +14,7 @@ from torch_geometric.nn.models.basic_gnn import BasicGNN
 from torch_geometric.nn.resolver import aggregation_resolver
 from torch_geometric.typing import Adj
 
-from tmt_geo.nn.conv.checks import check_input
+from tmt_geo.nn.conv.checks import check_input, check_mesh
 from tmt_geo.nn.conv.edge_list import EdgeList, as_matrix, checked_edges
 from tmt_geo.nn.conv.mesh_attention import MeshAttention
 from tmt_geo.nn.exit_gate import exit_gates
@@ -165,7 +165,7 @@ class TMT(BasicGNN):
 
         Args:
             x (Tensor): Node features :math:`(|\mathcal{V}|, F_{in})`.
-            edge_index (Tensor or SparseTensor, optional): The edges; may be left out where there is a mesh.
+            edge_index (Tensor, SparseTensor or Mesh, optional): The edges; may be left out where there is a mesh.
             edge_attr (Tensor, optional): Edge features :math:`(|\mathcal{E}|, D)`; those of the mesh are zero.
             edge_time (Tensor, optional): When each edge happened :math:`(|\mathcal{E}|)`; an edge of the mesh when its
                 source did. See :class:`~tmt_geo.MeshAttention`.
@@ -233,8 +233,7 @@ class TMT(BasicGNN):
         nodes = x.size(0)
         check_batch(batch, nodes)
         if isinstance(edge_index, Mesh):
-            if edge_index.num_nodes != nodes:
-                raise ValueError(f"'edge_index' must be a mesh over {nodes} nodes (got {edge_index.num_nodes})")
+            check_mesh(edge_index, nodes, "source_to_target")
             edge_index = edge_index.edge_index
         edge_attr, edges = as_matrix(edge_attr, conv.edge_dim), edge_index
         if edges is None:

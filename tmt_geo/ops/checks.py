@@ -42,8 +42,8 @@ def check_batch(batch: Tensor | None, num_nodes: int) -> None:
     """Raise a `ValueError` if this is given and does not name a graph for each node."""
     check_length("batch", batch, num_nodes)
     check_integers("batch", batch)
-    if batch is not None and num_nodes and int(batch.min()) < 0:
-        raise ValueError(f"'batch' must not be negative (got {int(batch.min())})")
+    if batch is not None and num_nodes and (least := int(batch.long().min())) < 0:
+        raise ValueError(f"'batch' must not be negative (got {least})")
 
 
 def check_features(name: str, x: Tensor, lin: nn.Module | None = None) -> None:

@@ -195,7 +195,8 @@ def test_compiles_without_a_graph_break():
     assert explanation.graph_break_count == 0
     mesh = causal_mesh(6)
     conv.add_self_loops = True
-    explanation = torch._dynamo.explain(lambda table, mask: conv(x, Mesh(table, mask, 6), time=time))(mesh.table, mesh.mask)
+    over_mesh = torch._dynamo.explain(lambda table, mask: conv(x, Mesh(table, mask, 6), time=time))
+    explanation = over_mesh(mesh.table, mesh.mask)
     assert explanation.graph_break_count == 0
 
 

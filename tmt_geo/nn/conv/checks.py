@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch_geometric.typing import OptTensor
 
-from tmt_geo.nn.conv.edge_list import pair
+from tmt_geo.nn.conv.edge_list import is_pair, pair
 from tmt_geo.ops.checks import check_devices, check_features, check_integers, check_length, check_numbers
 from tmt_geo.ops.mesh import Mesh
 from tmt_geo.ops.order import NodeOrder
@@ -14,7 +13,7 @@ from tmt_geo.ops.order import NodeOrder
 
 def check_input(conv, x, edge_index, edge_attr=None, time=None, batch=None, edge_time=None) -> None:
     """Raise the errors of the forward of a `MeshAttention`, which names these arguments, but those of its edges."""
-    bipartite = isinstance(x, tuple | list)
+    bipartite = is_pair(x)
     x_src, x_dst = x if bipartite else (x, x)
     if bipartite and (conv.shift is not None or conv.rotary):
         raise ValueError("'shift' and 'rotary' need one set of nodes (got a pair of feature matrices)")
@@ -40,22 +39,24 @@ def check_input(conv, x, edge_index, edge_attr=None, time=None, batch=None, edge
     asking = {"the decay": conv.decay is not None, "'causal'": conv.causal, "'edge_time'": edge_time is not None}
     if any(asking.values()) and (source_time is None or target_time is None):
         raise ValueError(f"'time' is needed by {' and '.join(name for name in asking if asking[name])} (got None)")
-    if isinstance(edge_index, Mesh):
-        _check_mesh(conv, edge_index, x_src, x_dst, edge_attr=edge_attr, edge_time=edge_time)
-
-
-def _check_mesh(conv, mesh: Mesh, x_src: Tensor, x_dst: Tensor, **of_edges: OptTensor) -> None:
-    for name, given in of_edges.items():
+    if not isinstance(edge_index, Mesh):
+        return
+    for name, given in (("edge_attr", edge_attr), ("edge_time", edge_time)):
         if given is not None:
             raise ValueError(f"'{name}' goes with an edge_index (got a Mesh)")
-    if conv.flow != "source_to_target":
-        raise ValueError(f"'edge_index' as a Mesh needs flow='source_to_target' (got {conv.flow!r})")
     if conv.explain:
         raise ValueError("'edge_index' must be a list where an explainer numbers edges, or explain=False (got a Mesh)")
-    check_devices(x_src.device, edge_index=mesh.table)
+    check_devices(x_src.device, edge_index=edge_index.table)
     for x in (x_src, x_dst):
-        if mesh.num_nodes != x.size(0):
-            raise ValueError(f"'edge_index' must be a mesh over {x.size(0)} nodes (got {mesh.num_nodes})")
+        check_mesh(edge_index, x.size(0), conv.flow)
+
+
+def check_mesh(mesh: Mesh, num_nodes: int, flow: str) -> None:
+    """Raise a `ValueError` if this mesh is over other nodes, or runs the other way."""
+    if flow != "source_to_target":
+        raise ValueError(f"'edge_index' as a Mesh needs flow='source_to_target' (got {flow!r})")
+    if mesh.num_nodes != num_nodes:
+        raise ValueError(f"'edge_index' must be a mesh over {num_nodes} nodes (got {mesh.num_nodes})")
 
 
 def check_past(order: NodeOrder, source: Tensor, target: Tensor, mask: Tensor | None = None) -> None:

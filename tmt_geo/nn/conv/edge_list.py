@@ -109,6 +109,11 @@ def as_matrix(edge_attr: OptTensor, edge_dim: int | None) -> OptTensor:
     return edge_attr.unsqueeze(1) if one else edge_attr
 
 
+def is_pair(x) -> bool:
+    """Whether there are two sets of nodes."""
+    return isinstance(x, tuple | list) and len(x) == 2
+
+
 def pair(part):
     """Of sources and of targets."""
     return part if isinstance(part, tuple) else (part, part)

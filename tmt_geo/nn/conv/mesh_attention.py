@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import Optional
 
@@ -14,7 +15,7 @@ from torch_geometric.typing import Adj, OptTensor, PairTensor
 from torch_geometric.utils import softmax
 
 from tmt_geo.nn.conv.checks import check_input, check_past
-from tmt_geo.nn.conv.edge_list import EdgeList, as_matrix, checked_edges, pair
+from tmt_geo.nn.conv.edge_list import EdgeList, as_matrix, checked_edges, is_pair, pair
 from tmt_geo.nn.conv.watched import watched
 from tmt_geo.nn.joint_linear import joint_linear
 from tmt_geo.nn.temporal_decay import TemporalDecay
@@ -187,7 +188,7 @@ class MeshAttention(MessagePassing):
                 decay, `causal` or `edge_time` has no `time`, or a mesh is given with edge features, edge times,
                 ``flow="target_to_source"`` or to an explainer of edges.
         """
-        bipartite = isinstance(x, tuple | list)
+        bipartite = is_pair(x)
         x_src, x_dst = x if bipartite else (x, x)
         edge_attr = as_matrix(edge_attr, self.edge_dim)
         check_input(self, x, edge_index, edge_attr, time, batch, edge_time)
@@ -337,7 +338,7 @@ class MeshAttention(MessagePassing):
             mask = mask & past_edges((mesh.table, target), time)
         if self.add_self_loops:
             mask = mask & (mesh.table != target)
-        return Mesh(mesh.table, mask, mesh.num_nodes, mesh.targets)
+        return replace(mesh, mask=mask)
 
     def _attend_mesh(self, query, key, value, mesh, time, order):
         target = mesh.target_index
