@@ -104,9 +104,11 @@ TWICE = {
 
 @pytest.mark.parametrize("kind", ["edges", "mesh", "part"])
 @pytest.mark.parametrize("name", TWICE)
-def test_a_step_of_ones_own_and_every_hook(name, kind):
-    conv, x, (graph, rows) = TWICE[name](5, 3, heads=2).double(), features(), given(kind)
-    torch.testing.assert_close(conv(x, graph), 2 * by_loop(conv, x, EDGES)[rows], rtol=0, atol=1e-12)
+@pytest.mark.parametrize("causal", [False, True])
+def test_a_step_of_ones_own_and_every_hook(name, causal, kind):
+    """None of them has to know of edges that are not heard."""
+    conv, x, (graph, rows) = TWICE[name](5, 3, heads=2, causal=causal).double(), features(), given(kind)
+    torch.testing.assert_close(conv(x, graph, time=TIME), 2 * by_loop(conv, x, EDGES)[rows], rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("options", [{}, {"shift": True}, {"decay": "log"}], ids=str)

@@ -42,18 +42,19 @@ class EdgeList(NamedTuple):
         """Those that count."""
         return self if self.heard is None else self.select(self.heard)._replace(heard=None)
 
-    def with_self_loops(self, num_nodes: int, lag: OptTensor = None, heard: OptTensor = None) -> EdgeList:
+    def with_self_loops(
+        self, num_nodes: int, lag: OptTensor = None, heard: OptTensor = None, keep: bool = False
+    ) -> EdgeList:
         """One self-loop for each of the first nodes, at the end, in place of those that were there.
-
-        Those are left in the list, unheard, while compiling: how many they are is not known then.
 
         Args:
             num_nodes (int): How many nodes get one.
             lag (Tensor, optional): The lags of the loops, if edges have any.
             heard (Tensor, optional): Which of the loops count, if not all edges do.
+            keep (bool): Leave those that were there in the list, unheard.
         """
         between, edges = self.index[0] != self.index[1], self
-        if torch.compiler.is_compiling():
+        if keep:
             edges = self.only(between)
             heard = between.new_ones(num_nodes) if heard is None else heard
         else:

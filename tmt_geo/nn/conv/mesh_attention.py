@@ -16,7 +16,7 @@ from torch_geometric.utils import softmax
 
 from tmt_geo.nn.conv.checks import check_input, check_past
 from tmt_geo.nn.conv.edge_list import EdgeList, as_matrix, checked_edges, is_pair, pair
-from tmt_geo.nn.conv.watched import watched
+from tmt_geo.nn.conv.watched import observed, own_steps
 from tmt_geo.nn.joint_linear import joint_linear
 from tmt_geo.nn.temporal_decay import TemporalDecay
 from tmt_geo.ops.mesh import Mesh
@@ -254,8 +254,7 @@ class MeshAttention(MessagePassing):
             listens = torch.zeros(size[0], dtype=torch.bool, device=key.device).index_fill(0, targets, True)
             heard = heard.only(listens[heard.index[1]])
             query = query.new_zeros(size[0], *query.shape[1:]).index_copy(0, targets, query)
-        if not self._keeps_unheard(heard):
-            heard = heard.only_heard()
+        heard = self._listed(heard)
         out, alpha = self._attend_edges(query, key, value, heard, order, found)
         return self._join(out if targets is None else out[targets]), heard, alpha
 
@@ -376,13 +375,13 @@ class MeshAttention(MessagePassing):
         edges = EdgeList(index, lag, edge_attr, heard)
         if not self.add_self_loops:
             return edges
-        if lag is None and heard is None:
-            return edges.with_self_loops(min(size))
-        # Of a pair of matrices a loop may join two nodes, with a lag, and even with the source ahead.
-        then, now = wide_times(*(part[: min(size)] for part in pair(time)))
-        return edges.with_self_loops(
-            min(size), None if lag is None else now - then, None if heard is None else then <= now
-        )
+        loop_lag = loop_heard = None
+        if lag is not None or heard is not None:
+            # Of a pair of matrices a loop may join two nodes, with a lag, and even with the source ahead.
+            then, now = wide_times(*(part[: min(size)] for part in pair(time)))
+            loop_lag = None if lag is None else now - then
+            loop_heard = None if heard is None else then <= now
+        return edges.with_self_loops(min(size), loop_lag, loop_heard, self._numbers_edges())
 
     def _attend_edges(self, query, key, value, edges: EdgeList, order, found):
         """Over an edge list, without a message for each edge in memory wherever nobody asks for messages."""
@@ -425,18 +424,24 @@ class MeshAttention(MessagePassing):
 
     def _watched(self) -> bool:
         """Whether somebody deals with the messages."""
-        return watched(self, MeshAttention)
+        return observed(self) or bool(own_steps(self, MeshAttention))
 
-    def _keeps_unheard(self, edges: EdgeList) -> bool:
-        """Whether edges that are not heard stay in the list, with weight zero.
+    def _numbers_edges(self) -> bool:
+        """Whether edges that are not heard stay in the list: explainers number them, compilers need their number.
 
-        Explainers number edges, and compilers need to know how many there are.
+        Not where what has no weight would still count.
         """
-        if self._sums():
-            return torch.compiler.is_compiling() or self._watched()
-        if self.explain and edges.heard is not None:  # a zero would be one more to take the maximum of
+        if not self._sums() or "edge_update" in own_steps(self, MeshAttention):
+            return False
+        return torch.compiler.is_compiling() or observed(self)
+
+    def _listed(self, edges: EdgeList) -> EdgeList:
+        """The edges to attend over."""
+        if self._numbers_edges():
+            return edges
+        if self.explain and edges.heard is not None:
             raise ValueError(f"an explainer of edges that are not all heard needs aggr='add' (got {self.aggr!r})")
-        return False
+        return edges.only_heard()
 
     def edge_update(
         self,
@@ -479,10 +484,9 @@ class MeshAttention(MessagePassing):
         if self._edge_mask is None:
             raise ValueError("an explainer needs an 'edge_mask' (got None)")
         mask = self._edge_mask.sigmoid() if self._apply_sigmoid else self._edge_mask
-        mask = mask[self._loop_mask] if self.add_self_loops else mask
         if mask.size(0) + added != inputs.size(0):
             given = inputs.size(0) - added
-            raise ValueError(f"'edge_mask' must have one entry an edge heard, {given} (got {mask.size(0)})")
+            raise ValueError(f"'edge_mask' must have one entry an edge, {given} (got {mask.size(0)})")
         return inputs * F.pad(mask, (0, added), value=1.0).view(-1, *[1] * (inputs.dim() - 1))
 
     def _carried(self, source_j, next_j, which, index_i, index_j, edge) -> Tensor:

@@ -8,7 +8,11 @@ STEPS = ("message", "edge_update", "aggregate", "update")  # what a subclass may
 HOOKS = [f"_{step}_forward{when}_hooks" for step in ("propagate", *STEPS[:3]) for when in ("_pre", "")]
 
 
-def watched(conv: MessagePassing, plain: type[MessagePassing]) -> bool:
-    """Whether an explainer or a hook does, or a step of `conv` is not that of the class `plain`."""
-    own = any(step in vars(conv) or getattr(type(conv), step) is not getattr(plain, step) for step in STEPS)
-    return own or bool(conv.explain) or any(len(getattr(conv, hooks)) for hooks in HOOKS)
+def own_steps(conv: MessagePassing, plain: type[MessagePassing]) -> list[str]:
+    """The steps that are not those of the class `plain`."""
+    return [step for step in STEPS if step in vars(conv) or getattr(type(conv), step) is not getattr(plain, step)]
+
+
+def observed(conv: MessagePassing) -> bool:
+    """Whether there is an explainer or a hook."""
+    return bool(conv.explain) or any(len(getattr(conv, hooks)) for hooks in HOOKS)
