@@ -32,7 +32,8 @@ class TMT(BasicGNN):
     Its layers hear the edges they are given, or the `k` nearest of the states that enter them (the mesh, found anew
     by each layer), or both together, each edge once. With an `exit_rule` gates stand behind all layers but the last,
     as in :class:`~tmt_geo.TMTEncoder`: nodes that have left keep their state, are still heard, and cost no later layer
-    a matrix product. All else is as in PyG's :class:`~torch_geometric.nn.models.GAT`.
+    a matrix product. All else is as in PyG's :class:`~torch_geometric.nn.models.GAT`. Explainers weigh the edges that
+    are given; those of the mesh have no number for them and stay.
 
     Args:
         in_channels (int): Size of each input sample, ``-1`` to infer it.

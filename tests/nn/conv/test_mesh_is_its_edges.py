@@ -90,6 +90,22 @@ def hooked(register):
     return make
 
 
+class Bare(MeshAttention):
+    def message(self, value_j):
+        return value_j
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_message_without_weight_does_not_hear_the_future(compiled):
+    conv, x = Bare(5, 3, heads=2, causal=True).double(), features()
+    conv.register_message_forward_hook(lambda module, inputs, out: None)
+    run = torch.compile(conv, backend="eager") if compiled else conv
+    heard = [(j, i) for j, i in EDGES.t().tolist() if (TIME[j], j) < (TIME[i], i)] + [(i, i) for i in range(N)]
+    source, target = torch.tensor(heard).t()
+    expected = torch.zeros(N, 6).double().index_add(0, target, conv.lin_value(x)[source])
+    torch.testing.assert_close(run(x, EDGES, time=TIME), expected)
+
+
 def patched(*args, **kwargs):
     conv = MeshAttention(*args, **kwargs)
     conv.update = lambda inputs: 2 * inputs
@@ -196,16 +212,17 @@ def masked(module, mask, edges=EDGES):
 
 
 @pytest.mark.parametrize("loops", [True, False])
-def test_a_mask_weighs_each_edge_by_its_own_entry(loops):
+@pytest.mark.parametrize(("kind", "factor"), [(MeshAttention, 1), (Update, 2)], ids=["plain", "own step"])
+def test_a_mask_weighs_each_edge_by_its_own_entry(kind, factor, loops):
     """Also where the input has as many loops as there are nodes, so that the list keeps its length."""
     edges = torch.tensor([[0, 1, 1, 2, 3, 3, 4, 5, 6, 7, 7, 0], [0, 0, 1, 2, 2, 3, 4, 5, 6, 7, 6, 7]])
-    conv, x, mask = MeshAttention(5, 3, heads=2, add_self_loops=loops).double(), features(), torch.rand(12).double()
+    conv, x, mask = kind(5, 3, heads=2, add_self_loops=loops).double(), features(), torch.rand(12).double()
     _, (heard, alpha) = conv(x, edges, return_attention_weights=True)
     weight = dict(zip(map(tuple, edges.t().tolist()), mask.tolist(), strict=True))
     kept = [1.0 if loops and j == i else weight[j, i] for j, i in heard.t().tolist()]
     said = torch.tensor(kept).double().view(-1, 1, 1) * alpha.unsqueeze(2) * conv.lin_value(x).view(N, 2, 3)[heard[0]]
     expected = torch.zeros(N, 2, 3).double().index_add(0, heard[1], said).flatten(1)
-    torch.testing.assert_close(masked(conv, mask, edges)(x, edges), expected)
+    torch.testing.assert_close(masked(conv, mask, edges)(x, edges), factor * expected)
 
 
 @pytest.mark.parametrize("options", [{}, {"exit_rule": "fixed", "exit_threshold": 0.5}], ids=str)

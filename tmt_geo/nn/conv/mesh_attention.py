@@ -406,10 +406,11 @@ class MeshAttention(MessagePassing):
         )
         # propagate_type: (value: Tensor, next_value: OptTensor, alpha: Tensor, edge: OptTensor)
         dropped = F.dropout(alpha, dropout).to(value.dtype)
-        added = {"added": found + min(size) * self.add_self_loops} if self.explain else {}
-        out = self.propagate(
-            edge_index, value=value, next_value=next_value, alpha=dropped, edge=edge, size=size, **added
-        )
+        parts = {"value": value, "next_value": next_value, "alpha": dropped, "edge": edge, "size": size}
+        if self.explain:  # what PyG generates for a subclass asks no explainer
+            added = found + min(size) * self.add_self_loops
+            return MessagePassing.propagate(self, edge_index, added=added, **parts), alpha
+        out = self.propagate(edge_index, **parts)
         return out, alpha
 
     def _fusable(self, edge_attr: OptTensor) -> bool:
@@ -429,9 +430,9 @@ class MeshAttention(MessagePassing):
     def _numbers_edges(self) -> bool:
         """Whether edges that are not heard stay in the list: explainers number them, compilers need their number.
 
-        Not where what has no weight would still count.
+        Not where what has no weight might count all the same.
         """
-        if not self._sums() or "edge_update" in own_steps(self, MeshAttention):
+        if not self._sums() or own_steps(self, MeshAttention):
             return False
         return torch.compiler.is_compiling() or observed(self)
 
@@ -440,7 +441,11 @@ class MeshAttention(MessagePassing):
         if self._numbers_edges():
             return edges
         if self.explain and edges.heard is not None:
-            raise ValueError(f"an explainer of edges that are not all heard needs aggr='add' (got {self.aggr!r})")
+            steps = own_steps(self, MeshAttention)
+            raise ValueError(
+                f"an explainer of edges that are not all heard needs aggr='add' and no step of one's own "
+                f"(got {self.aggr!r} and {steps})"
+            )
         return edges.only_heard()
 
     def edge_update(
@@ -484,6 +489,8 @@ class MeshAttention(MessagePassing):
         if self._edge_mask is None:
             raise ValueError("an explainer needs an 'edge_mask' (got None)")
         mask = self._edge_mask.sigmoid() if self._apply_sigmoid else self._edge_mask
+        if self.add_self_loops and not self._numbers_edges():  # loops of the input are not in the list
+            mask = mask[self._loop_mask]
         if mask.size(0) + added != inputs.size(0):
             given = inputs.size(0) - added
             raise ValueError(f"'edge_mask' must have one entry an edge, {given} (got {mask.size(0)})")
