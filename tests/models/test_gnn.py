@@ -134,7 +134,7 @@ def test_the_mesh_alone_is_that_of_the_states_that_enter_each_layer(causal, metr
     h, states = x, []
     for conv, norm in zip(model.convs, model.norms, strict=True):
         edge_index = naive_knn_graph(h.detach(), 3, BATCH, time=time, causal=causal, metric=metric)
-        h = nn.functional.elu(norm(conv(h, edge_index, time), BATCH))
+        h = nn.functional.elu(norm(conv(h, edge_index, time=time), BATCH))
         states.append(h)
     expected = model.lin(torch.cat(states, dim=1))
     out = model(x, batch=BATCH, time=time)
@@ -163,7 +163,7 @@ def test_both_are_each_edge_once(edge_timed, causal, edge_dim):
         edges, twice = torch.cat([given, edges[:, edges.size(1) - new :]], dim=1), twice + found.size(1) - new
         timed = {} if edge_time is None else {"edge_time": torch.cat([edge_time, time[edges[0, given.size(1) :]]])}
         attr = None if edge_attr is None else torch.cat([edge_attr, torch.zeros(new, 4).double()])
-        h = conv(h, edges, time, attr, **timed)
+        h = conv(h, edges, attr, time=time, **timed)
         h = h if i == 2 else nn.functional.elu(h)
     assert twice > 0
     out = model(x, given, batch=BATCH, time=time, edge_attr=edge_attr, edge_time=edge_time)

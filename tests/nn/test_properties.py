@@ -111,7 +111,8 @@ def test_mesh_attention_is_equivariant_and_keeps_graphs_apart(name, how):
     conv = messages(conv) if how == "messages" else conv
 
     def run(x, time, edge_index, batch=None):
-        return conv(x, Mesh.from_edge_index(edge_index, x.size(0)) if how == "mesh" else edge_index, time, batch=batch)
+        heard = Mesh.from_edge_index(edge_index, x.size(0)) if how == "mesh" else edge_index
+        return conv(x, heard, time=time, batch=batch)
 
     assert_node_equivariant(run, given, edge_index)
     assert_graph_independent(run, given, batch, edge_index)
@@ -122,8 +123,8 @@ def test_mesh_attention_is_equivariant_and_keeps_graphs_apart(name, how):
 def test_dynamic_mesh_attention_is_equivariant_and_keeps_graphs_apart(options):
     conv, given, (batch, _) = DynamicMeshAttention(F, 4, k=3, heads=2, **options).double(), nodes(), two_graphs()
     assert_node_equivariant(lambda x, time: conv(x, time=time), given)
-    assert_node_equivariant(lambda x, time, batch: conv(x, batch, time), {**given, "batch": batch})
-    assert_graph_independent(lambda x, time, batch: conv(x, batch, time), given, batch)
+    assert_node_equivariant(lambda x, time, batch: conv(x, batch, time=time), {**given, "batch": batch})
+    assert_graph_independent(lambda x, time, batch: conv(x, batch, time=time), given, batch)
 
 
 @pytest.mark.parametrize("make", [layer_of, encoder_of], ids=["TMTLayer", "TMTEncoder"])
@@ -226,7 +227,7 @@ def test_gradients_of_mesh_attention(name, how):
     graph = Mesh.from_edge_index(edge_index, 5) if how == "mesh" else edge_index
     timed = [given["time"]] if conv.decay is not None else []  # else nothing depends on it smoothly
     assert_gradients(
-        conv, lambda conv, x, *time: conv(x, graph, *(time or [given["time"]])), given["x"][:, :3], *timed
+        conv, lambda conv, x, *time: conv(x, graph, time=time[0] if time else given["time"]), given["x"][:, :3], *timed
     )
 
 
@@ -239,7 +240,7 @@ def test_gradients_of_edge_times_and_features(how):
     edge_time[3] = 2.5  # later than its target
     edge_attr = [] if edge_dim is None else [torch.randn(5, 2, dtype=torch.float64)]
     assert_gradients(
-        conv, lambda conv, x, time, edge_time, *attr: conv(x, edge_index, time, *attr, edge_time=edge_time),
+        conv, lambda conv, x, time, edge_time, *attr: conv(x, edge_index, *attr, time=time, edge_time=edge_time),
         x, time, edge_time, *edge_attr,
     )  # fmt: skip
 

@@ -14,6 +14,7 @@ from tmt_geo.nn.exit_gate import exit_gates
 from tmt_geo.nn.frame import Frame
 from tmt_geo.nn.node_state import LayerCache, LayerRecord, NodeState
 from tmt_geo.nn.tmt_layer import TMTLayer
+from tmt_geo.ops.checks import check_features
 from tmt_geo.ops.order import NodeOrder
 
 
@@ -167,7 +168,7 @@ class TMTEncoder(nn.Module):
             time (Tensor, optional): Time of each node :math:`(N)`, scaled by the user; node order without it.
 
         Raises:
-            ValueError: If a shape does not fit, `x` is not finite, or `batch` or `time` is on another device.
+            ValueError: If a shape or type does not fit, `x` is not finite, or `batch` or `time` is on another device.
         """
         out = self.run(*self._enter(x, batch, time)).x
         return out if self.lin_out is None else self.lin_out(out)
@@ -192,8 +193,7 @@ class TMTEncoder(nn.Module):
 
     def _enter(self, x: Tensor, batch: Tensor | None, time: Tensor | None) -> tuple[Tensor, Frame]:
         """The states that enter the first layer, and where the nodes stand."""
-        if x.dim() != 2:
-            raise ValueError(f"'x' must be two-dimensional (got {x.dim()} dimensions)")
+        check_features("x", x, self.layers[0].lin_out if self.lin_in is None else self.lin_in)
         frame = Frame.from_batch(x, batch, time)
         return (x if self.lin_in is None else self.lin_in(x)), frame
 

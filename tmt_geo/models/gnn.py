@@ -7,20 +7,22 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import UninitializedParameter
 from torch_geometric.data import Data
 from torch_geometric.nn import Aggregation, MultiAggregation
 from torch_geometric.nn.models.basic_gnn import BasicGNN
 from torch_geometric.nn.resolver import aggregation_resolver
 from torch_geometric.typing import Adj
 
-from tmt_geo.nn.conv.checks import check_input
-from tmt_geo.nn.conv.edge_list import EdgeList, checked_edges
+from tmt_geo.nn.conv.checks import check_input, check_mesh
+from tmt_geo.nn.conv.edge_list import EdgeList, as_matrix, checked_edges
 from tmt_geo.nn.conv.mesh_attention import MeshAttention
 from tmt_geo.nn.exit_gate import exit_gates
 from tmt_geo.nn.node_state import NodeState
+from tmt_geo.ops.checks import check_batch, check_features
 from tmt_geo.ops.knn import check_options, knn_graph
 from tmt_geo.ops.mesh import Mesh
-from tmt_geo.ops.temporal import past_edges
+from tmt_geo.ops.temporal import past_edges, wide_times
 from tmt_geo.transforms.edges import contains
 
 
@@ -30,7 +32,8 @@ class TMT(BasicGNN):
     Its layers hear the edges they are given, or the `k` nearest of the states that enter them (the mesh, found anew
     by each layer), or both together, each edge once. With an `exit_rule` gates stand behind all layers but the last,
     as in :class:`~tmt_geo.TMTEncoder`: nodes that have left keep their state, are still heard, and cost no later layer
-    a matrix product. All else is as in PyG's :class:`~torch_geometric.nn.models.GAT`.
+    a matrix product. All else is as in PyG's :class:`~torch_geometric.nn.models.GAT`. Explainers weigh the edges that
+    are given; those of the mesh have no number for them and stay.
 
     Args:
         in_channels (int): Size of each input sample, ``-1`` to infer it.
@@ -163,7 +166,7 @@ class TMT(BasicGNN):
 
         Args:
             x (Tensor): Node features :math:`(|\mathcal{V}|, F_{in})`.
-            edge_index (Tensor or SparseTensor, optional): The edges; may be left out where there is a mesh.
+            edge_index (Tensor, SparseTensor or Mesh, optional): The edges; may be left out where there is a mesh.
             edge_attr (Tensor, optional): Edge features :math:`(|\mathcal{E}|, D)`; those of the mesh are zero.
             edge_time (Tensor, optional): When each edge happened :math:`(|\mathcal{E}|)`; an edge of the mesh when its
                 source did. See :class:`~tmt_geo.MeshAttention`.
@@ -174,13 +177,13 @@ class TMT(BasicGNN):
         Raises:
             ValueError: If nobody says who hears whom, or an argument does not fit; it is named.
         """
-        graph = _Given(edge_index, edge_attr, edge_time, time, batch, batch_size)
+        graph = self._given(x, edge_index, edge_attr, edge_time, time, batch, batch_size)
         states, _, observed = self._run(x, graph)
         if self.training:
             for gate, statistic in zip(self.gates, observed, strict=False):
                 gate.observe(statistic)
         x = self.jk(states[1:]) if hasattr(self, "jk") else states[-1]
-        x = x if self.pool is None else self.pool(x, batch, dim_size=batch_size)
+        x = x if self.pool is None else self.pool(x, graph.batch, dim_size=graph.batch_size)
         return self.lin(x) if hasattr(self, "lin") else x
 
     @torch.no_grad()
@@ -216,12 +219,41 @@ class TMT(BasicGNN):
         modes = [(module, module.training) for module in self.modules()]
         self.eval()
         try:
-            states, told, _ = self._run(x, _Given(edge_index, edge_attr, edge_time, time, batch), trace=True)
+            graph = self._given(x, edge_index, edge_attr, edge_time, time, batch)
+            states, told, _ = self._run(x, graph, trace=True)
         finally:
             for module, training in modes:
                 module.training = training
         fields = {name: part for name, part in (("time", time), ("batch", batch)) if part is not None}
         return [Data(x=left, **fields, **layer) for left, layer in zip(states[1:], told, strict=True)]
+
+    def _given(self, x, edge_index, edge_attr, edge_time, time, batch, batch_size=None) -> _Given:
+        """The arguments of :meth:`forward`, checked and as the layers take them."""
+        conv = self.convs[0]
+        check_features("x", x, conv.lin_value)
+        nodes = x.size(0)
+        check_batch(batch, nodes)
+        if isinstance(edge_index, Mesh):
+            check_mesh(edge_index, nodes, "source_to_target")
+            edge_index = edge_index.edge_index
+        edge_attr, edges = as_matrix(edge_attr, conv.edge_dim), edge_index
+        if edges is None:
+            if not self.k:
+                raise ValueError("'edge_index' is needed where there is no mesh, k=0 (got None)")
+            if any(conv.explain for conv in self.convs):
+                raise ValueError("'edge_index' is needed by an explainer of edges (got None)")
+            edges = torch.empty(2, 0, dtype=torch.long, device=x.device)
+            if edge_attr is None and conv.edge_dim is not None:
+                if isinstance(conv.lin_edge.weight, UninitializedParameter):
+                    raise ValueError("'edge_attr' is needed to infer the 'edge_dim' of -1 (got None)")
+                edge_attr = x.new_zeros(0, conv.lin_edge.weight.size(1))
+        check_input(conv, x, edges, edge_attr, time, batch, edge_time)
+        if self.k:  # before the edges of the mesh join them
+            edges = checked_edges(edges, "source_to_target", (nodes, nodes), x.device, edge_attr, edge_time)
+        if batch is not None:
+            batch = batch.long()
+            batch_size = 0 if batch_size is None and not nodes else batch_size
+        return _Given(None if edge_index is None else edges, edge_attr, edge_time, time, batch, batch_size)
 
     def _run(self, x: Tensor, graph: _Given, trace: bool = False):
         """All layers.
@@ -229,17 +261,6 @@ class TMT(BasicGNN):
         Returns:
             The states that enter and leave each layer, what to tell of them, what the gates are to observe.
         """
-        if not self.k and graph.edge_index is None:
-            raise ValueError("'edge_index' is needed where there is no mesh, k=0 (got None)")
-        heard = torch.empty(2, 0, dtype=torch.long, device=x.device) if graph.edge_index is None else graph.edge_index
-        edge_attr = graph.edge_attr
-        if edge_attr is None and graph.edge_index is None and self.convs[0].edge_dim is not None:
-            edge_attr = x.new_zeros(0, self.convs[0].edge_dim)
-        check_input(self.convs[0], x, heard, graph.time, edge_attr, graph.batch, graph.edge_time)
-        if self.k:  # before the edges of the mesh join them
-            size = (x.size(0), x.size(0))
-            heard = checked_edges(heard, "source_to_target", size, x.device, edge_attr, graph.edge_time)
-            graph = graph if graph.edge_index is None else graph._replace(edge_index=heard)
         state, states, told, observed = NodeState(x), [x], [], []
         confidence = x.new_zeros(x.size(0))
         for i, conv in enumerate(self.convs):
@@ -271,9 +292,10 @@ class TMT(BasicGNN):
         else:
             key, value = state.speak(lambda nodes: conv.key_value(x if nodes is None else x[nodes]))
             query = conv.query(x[targets])
-        edges = self._edges(x, targets, graph, conv.edge_dim, trace)
-        mine = None if isinstance(edges[0], Mesh) else targets  # a mesh knows its targets
-        h, heard, alpha = conv.listen(query, key, value, edges[0], graph.time, *edges[1:], targets=mine)
+        edge_index, edge_attr, edge_time, found = self._edges(x, targets, graph, trace)
+        h, heard, alpha = conv.listen(
+            query, key, value, edge_index, edge_attr, graph.time, edge_time, targets=targets, found=found
+        )
         before = x if targets is None else x[targets]
         if conv.lin_skip is not None:
             h = h + conv.lin_skip(before)
@@ -294,27 +316,31 @@ class TMT(BasicGNN):
             h = self.act(h)
         return self.dropout(h)
 
-    def _edges(self, x: Tensor, targets: Tensor | None, graph: _Given, edge_dim: int | None, trace: bool):
-        """Whom the nodes hear, as a mesh or as a list of edges, with its features and times."""
+    def _edges(self, x: Tensor, targets: Tensor | None, graph: _Given, trace: bool):
+        """Whom the nodes hear, as a mesh or as a list of edges, with its features and times, those found last.
+
+        Returns:
+            What `listen` takes of them, and how many were found.
+        """
+        given, edge_attr, edge_time = graph.edge_index, graph.edge_attr, graph.edge_time
         if not self.k:
-            return graph.edge_index, graph.edge_attr, graph.edge_time
+            return given, edge_attr, edge_time, 0
         mesh = knn_graph(
             x.detach(), self.k, graph.batch, time=graph.time, causal=self.causal, metric=self.metric, targets=targets
         )
-        if graph.edge_index is None and edge_dim is None and not trace:
-            return mesh, None, None
-        found, edge_attr, edge_time = mesh.edge_index, graph.edge_attr, graph.edge_time
-        if graph.edge_index is None:
-            return found, None if edge_dim is None else x.new_zeros(found.size(1), edge_dim), None
-        given = known = graph.edge_index
-        if self.causal:  # what happens later keeps no edge of the mesh away
-            known = given[:, past_edges(given, graph.time, edge_time)]
-        found = found[:, ~contains(known, found, x.size(0))]
+        if given is None and edge_attr is None and not trace:
+            return mesh, None, None, 0
+        found = mesh.edge_index
+        if given is not None:
+            known = given
+            if self.causal:  # what happens later keeps no edge of the mesh away
+                known = given[:, past_edges(given, graph.time, edge_time)]
+            found = found[:, ~contains(known, found, x.size(0))]
         if edge_attr is not None:
             edge_attr = torch.cat([edge_attr, edge_attr.new_zeros(found.size(1), edge_attr.size(1))])
         if edge_time is not None:
-            edge_time = torch.cat([edge_time, graph.time[found[0]]])
-        return torch.cat([given, found], dim=1), edge_attr, edge_time
+            edge_time = torch.cat(wide_times(edge_time, graph.time[found[0]]))
+        return found if given is None else torch.cat([given, found], dim=1), edge_attr, edge_time, found.size(1)
 
     def inference(self, *args, **kwargs):
         """Layer-wise inference with a loader, as PyG's models have it; for given edges alone.

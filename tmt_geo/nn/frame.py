@@ -10,7 +10,7 @@ from torch import Tensor
 from tmt_geo.ops.checks import check_finite
 from tmt_geo.ops.order import NodeOrder
 from tmt_geo.ops.rotary import rotation
-from tmt_geo.ops.temporal import window_slots
+from tmt_geo.ops.temporal import wide_times, window_slots
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Frame:
 
     Args:
         order (NodeOrder): Where the nodes stand, on the grid of all slots, cached ones included.
-        slot_time (Tensor): Time of each slot, of any type, shape (B C), for the decay.
+        slot_time (Tensor): Time of each slot, of a type that holds its differences, shape (B C), for the decay.
         trace (bool, optional): Have the layers tell the weights of their edges, which nobody keeps otherwise.
     """
 
@@ -31,7 +31,7 @@ class Frame:
     @classmethod
     def of(cls, order: NodeOrder, time: Tensor | None = None) -> Frame:
         """With the time of each node (N), or without any its rank."""
-        return cls(order, order.to_slots(order.rank if time is None else time))
+        return cls(order, order.to_slots(order.rank if time is None else wide_times(time)[0]))
 
     @classmethod
     def from_batch(cls, x: Tensor, batch: Tensor | None = None, time: Tensor | None = None) -> Frame:

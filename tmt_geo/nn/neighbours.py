@@ -62,6 +62,6 @@ def _nearest(layer, index, grid, state, frame, cached) -> tuple[Tensor, Tensor]:
         start = tuple(order.to_slots(part) for part in state.near)
     asking, row, rank = (part if targets is None else part[targets] for part in (index, order.row, order.rank))
     return search(
-        asking, grid.view(order.num_graphs, order.capacity, -1), row, rank, order.sizes, layer.k,
+        asking, grid.view(order.num_graphs, order.capacity, grid.size(1)), row, rank, order.sizes, layer.k,
         causal=layer.causal, backend=layer.backend, skip=layer.window, start=start,
     )  # fmt: skip

@@ -15,6 +15,7 @@ from tmt_geo.nn.memory_anchors import MemoryAnchors
 from tmt_geo.nn.mesh_index import MeshIndex
 from tmt_geo.nn.neighbours import find_neighbours
 from tmt_geo.nn.node_state import LayerCache, LayerRecord, NodeState, Observed
+from tmt_geo.ops.checks import check_features
 from tmt_geo.ops.dense_attention import decayed_dense_attention, dense_attention
 from tmt_geo.ops.knn import check_options, unit_rows
 from tmt_geo.ops.knn.latest import is_latest
@@ -143,11 +144,10 @@ class TMTLayer(nn.Module):
         """Run the layer alone, on all nodes; in training its anchors and gate then take note.
 
         Raises:
-            ValueError: If `x` is not of shape :math:`(N, F)` or not finite, or `batch` or `time` is not of shape
-                :math:`(N)` or on another device.
+            ValueError: If `x` is no finite dense matrix :math:`(N, F)` of the type of the weights, or `batch` or
+                `time` is not of shape :math:`(N)` or on another device.
         """
-        if x.dim() != 2 or x.size(1) != self.channels:
-            raise ValueError(f"'x' must have shape (N, {self.channels}) (got {tuple(x.shape)})")
+        check_features("x", x, self.lin_out)
         state, record = self.step(NodeState(x), Frame.from_batch(x, batch, time))
         if self.training:
             self.observe(record)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.parameter import UninitializedParameter
 
 
 def check_devices(device, **tensors: Tensor | None) -> None:
@@ -30,6 +31,42 @@ def check_numbers(name: str, *vectors: Tensor | None) -> None:
             raise ValueError(f"'{name}' must be a number everywhere (got NaN)")
 
 
+def check_integers(name: str, *vectors: Tensor | None) -> None:
+    """Raise a `ValueError` if one of these that are given holds no integers."""
+    for vector in vectors:
+        if vector is not None and (vector.is_floating_point() or vector.is_complex() or vector.dtype == torch.bool):
+            raise ValueError(f"'{name}' must hold integers (got {vector.dtype})")
+
+
+def check_batch(batch: Tensor | None, num_nodes: int) -> None:
+    """Raise a `ValueError` if this is given and does not name a graph for each node."""
+    check_length("batch", batch, num_nodes)
+    check_integers("batch", batch)
+    if batch is not None and num_nodes and (least := int(batch.long().min())) < 0:
+        raise ValueError(f"'batch' must not be negative (got {least})")
+
+
+def check_features(name: str, x: Tensor, lin: nn.Module | None = None) -> None:
+    """Raise a `ValueError` if this is no dense matrix of floats, or none that the linear map `lin` takes."""
+    if not isinstance(x, Tensor):
+        raise ValueError(f"'{name}' must be a tensor (got {type(x).__name__})")
+    if x.layout != torch.strided:
+        raise ValueError(f"'{name}' must be dense (got {x.layout})")
+    if x.dim() != 2:
+        raise ValueError(f"'{name}' must be two-dimensional (got shape {tuple(x.shape)})")
+    if not x.is_floating_point():
+        raise ValueError(f"'{name}' must hold floating-point numbers (got {x.dtype})")
+    weight = getattr(lin, "weight", None)
+    if not isinstance(weight, Tensor) or not weight.is_floating_point():  # none, or quantised
+        return
+    if not isinstance(weight, UninitializedParameter) and weight.size(1) != x.size(1):
+        raise ValueError(f"'{name}' must have {weight.size(1)} channels (got {x.size(1)})")
+    if x.dtype == weight.dtype:
+        return
+    if torch.float64 in (x.dtype, weight.dtype) or not torch.is_autocast_enabled(x.device.type):
+        raise ValueError(f"'{name}' must be of the type of the weights, {weight.dtype} (got {x.dtype})")
+
+
 def check_finite(x: Tensor) -> None:
     """Raise a `ValueError` if these features have a NaN or an infinity, which would be anybody's neighbour."""
     if x.numel() and not bool(torch.stack(x.aminmax()).isfinite().all()):  # one pass; a NaN is both
@@ -43,8 +80,7 @@ def check_edge_index(edge_index: Tensor, num_sources: int, num_targets: int) -> 
     """
     if edge_index.dim() != 2 or edge_index.size(0) != 2:
         raise ValueError(f"'edge_index' must have shape (2, E) (got {tuple(edge_index.shape)})")
-    if edge_index.is_floating_point() or edge_index.is_complex() or edge_index.dtype == torch.bool:
-        raise ValueError(f"'edge_index' must hold integers (got {edge_index.dtype})")
+    check_integers("edge_index", edge_index)
     if torch.compiler.is_compiling() or edge_index.numel() == 0:
         return
     least, most = torch.stack(torch.aminmax(edge_index, dim=1)).tolist()

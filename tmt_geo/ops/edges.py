@@ -1,4 +1,4 @@
-"""The two products that attention over edges is made of, and their gradients: nothing of size E x C is kept."""
+"""The products and the softmax that attention over edges is made of: nothing of size E x C is kept for gradients."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 from torch.nn.functional import embedding_bag
+from torch_geometric.utils import softmax
 
 from tmt_geo.ops.compiled import Compiled
 
@@ -144,6 +145,19 @@ def edge_sum(weight: Tensor, b: Tensor, edges: Edges) -> Tensor:
     return _EdgeSum.apply(weight, b, edges)
 
 
+def edge_softmax(score: Tensor, edges: Edges) -> Tensor:
+    r"""The shares :math:`\exp(s_e) / \sum_{e': t(e') = t(e)} \exp(s_{e'})` of the edges into each target.
+
+    Args:
+        score (Tensor): Score of each head on each edge, shape :math:`(E, H)`.
+        edges (Edges): The edges.
+
+    Returns:
+        Tensor: Shape :math:`(E, H)`.
+    """
+    return _EdgeSoftmax.apply(score, edges)
+
+
 def _back_to_sources(weight: Tensor, a: Tensor, edges: Edges, groups: int) -> Tensor:
     """The sums over the edges out of each source, shape (N, H', C): the transposed product."""
     back, order = edges.reverse
@@ -181,6 +195,24 @@ class _EdgeSum(torch.autograd.Function):
         grad_weight = edge_dot(grad, b, ctx.edges) if ctx.needs_input_grad[0] else None
         grad_b = _back_to_sources(weight, grad, ctx.edges, b.size(1)) if ctx.needs_input_grad[1] else None
         return grad_weight, grad_b, None
+
+
+class _EdgeSoftmax(torch.autograd.Function):
+    """PyG's softmax of sorted edges is quick, but gives its gradient no gradient of its own."""
+
+    @staticmethod
+    def forward(ctx, score, edges):
+        share = softmax(score, edges.target, edges.ptr)
+        ctx.save_for_backward(share)
+        ctx.edges = edges
+        return share
+
+    @staticmethod
+    def backward(ctx, grad):
+        (share,), target = ctx.saved_tensors, ctx.edges.target
+        part = share * grad
+        total = part.new_zeros(ctx.edges.num_targets, part.size(1)).index_add(0, target, part)
+        return part - share * total.index_select(0, target), None
 
 
 def _gathered_dot(a: Tensor, b: Tensor, target: Tensor, source: Tensor) -> Tensor:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch_geometric.utils import softmax
 
-from tmt_geo.ops.edges import Edges, edge_dot, edge_sum
+from tmt_geo.ops.edges import Edges, edge_dot, edge_softmax, edge_sum
 from tmt_geo.ops.shift import shifted_rows
 
 
@@ -47,7 +48,7 @@ def mesh_attention(
         src, dst = src[order], dst[order]
         bias, gain = (None if term is None else term[order] for term in (bias, gain))
     edges = Edges.from_sorted(src, dst, key.size(0), query.size(0))
-    alpha = weigh(edge_dot(query, key, edges), query.size(-1), dst, query.size(0), bias, gain, edges.ptr)
+    alpha = weigh(edge_dot(query, key, edges), query.size(-1), partial(edge_softmax, edges=edges), bias, gain)
     weight = F.dropout(alpha, dropout) if dropout else alpha
     out = edge_sum(weight.to(value.dtype), value, edges)
     return out, alpha if order is None else torch.empty_like(alpha).index_copy(0, order, alpha)
@@ -56,17 +57,16 @@ def mesh_attention(
 def weigh(
     score: Tensor,
     channels: int,
-    dst: Tensor,
-    num_targets: int,
+    softmax: Callable[[Tensor], Tensor],
     bias: Tensor | None = None,
     gain: Tensor | None = None,
-    ptr: Tensor | None = None,
 ) -> Tensor:
-    """The weights of :func:`mesh_attention` from the products of queries and keys, both of shape (E, H)."""
+    """The weights of :func:`mesh_attention` from the products of queries and keys, both of shape (E, H).
+
+    `softmax` is that over the edges into each target.
+    """
     score = score / math.sqrt(channels)
-    if bias is not None:
-        score = score + bias
-    alpha = softmax(score, dst, ptr, num_targets)
+    alpha = softmax(score if bias is None else score + bias)
     return alpha if gain is None else alpha * gain
 
 

@@ -8,7 +8,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from tmt_geo.ops.checks import check_devices, check_length, check_numbers
+from tmt_geo.ops.checks import check_batch, check_devices, check_length, check_numbers
 
 
 @dataclass(frozen=True)
@@ -108,11 +108,6 @@ class NodeOrder:
 
 
 def _check_vectors(num_nodes: int, batch: Tensor | None, time: Tensor | None) -> None:
-    check_length("batch", batch, num_nodes)
+    check_batch(batch, num_nodes)
     check_length("time", time, num_nodes)
-    if batch is not None:
-        if batch.is_floating_point() or batch.dtype == torch.bool:
-            raise ValueError(f"'batch' must hold integers (got {batch.dtype})")
-        if num_nodes and int(batch.min()) < 0:
-            raise ValueError(f"'batch' must not be negative (got {int(batch.min())})")
     check_numbers("time", time)

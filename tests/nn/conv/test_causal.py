@@ -74,8 +74,8 @@ def test_left_out_is_as_never_given(decay, loops, messages, edge_timed):
     past = past_edges(edge_index, time, edge_time if edge_timed else None)
     asked = {"edge_time": edge_time} if edge_timed else {}
     kept = {"edge_time": edge_time[past]} if edge_timed else {}
-    expected, weights = plain(x, edge_index[:, past], time, return_attention_weights=True, **kept)
-    out, (edges, alpha) = conv(x, edge_index, time, return_attention_weights=True, **asked)
+    expected, weights = plain(x, edge_index[:, past], time=time, return_attention_weights=True, **kept)
+    out, (edges, alpha) = conv(x, edge_index, time=time, return_attention_weights=True, **asked)
     assert torch.equal(edges, weights[0])
     torch.testing.assert_close(alpha, weights[1])
     torch.testing.assert_close(out, expected)
@@ -91,11 +91,11 @@ def test_a_mesh_is_masked_like_its_edges(shift):
     edge_index = edge_index[:, edge_index[0] != edge_index[1]]
     x.requires_grad_()
     mesh = Mesh.from_edge_index(edge_index, N)
-    by_table, (heard, _) = conv(x, mesh, time, return_attention_weights=True)
-    assert_grads_close(by_table, conv(x, edge_index, time), {"x": x, **dict(conv.named_parameters())})
+    by_table, (heard, _) = conv(x, mesh, time=time, return_attention_weights=True)
+    assert_grads_close(by_table, conv(x, edge_index, time=time), {"x": x, **dict(conv.named_parameters())})
     assert heard.size(1) == N + int(past_edges(edge_index, time).sum())
     some = torch.tensor([12, 3, 5])
-    torch.testing.assert_close(conv(x, mesh.restrict(some), time), by_table[some])
+    torch.testing.assert_close(conv(x, mesh.restrict(some), time=time), by_table[some])
 
 
 @pytest.mark.parametrize("messages", [False, True], ids=["fused", "messages"])
@@ -106,11 +106,11 @@ def test_the_lag_is_the_time_since_the_edge(messages, edge_dim):
     conv = with_messages(conv) if messages else conv
     x, time, edge_index, edge_time = temporal()
     edge_attr = None if edge_dim is None else torch.randn(E, 3, dtype=torch.float64)
-    out = conv(x, edge_index, time, edge_attr, edge_time=edge_time)
+    out = conv(x, edge_index, edge_attr, time=time, edge_time=edge_time)
     speakers = torch.stack([torch.arange(E), edge_index[1]])
-    expected = conv((x[edge_index[0]], x), speakers, (edge_time, time), edge_attr)
+    expected = conv((x[edge_index[0]], x), speakers, edge_attr, time=(edge_time, time))
     torch.testing.assert_close(out, expected)
-    assert not torch.allclose(out, conv(x, edge_index, time, edge_attr))
+    assert not torch.allclose(out, conv(x, edge_index, edge_attr, time=time))
 
 
 def test_self_loops_of_the_input_go_with_their_time_and_new_ones_have_no_lag():
@@ -118,14 +118,14 @@ def test_self_loops_of_the_input_go_with_their_time_and_new_ones_have_no_lag():
     x, time, edge_index, edge_time = temporal()
     assert (edge_index[0] == edge_index[1]).any()
     others = edge_index[0] != edge_index[1]
-    out = conv(x, edge_index, time, edge_time=edge_time)
-    torch.testing.assert_close(conv(x, edge_index[:, others], time, edge_time=edge_time[others]), out)
+    out = conv(x, edge_index, time=time, edge_time=edge_time)
+    torch.testing.assert_close(conv(x, edge_index[:, others], time=time, edge_time=edge_time[others]), out)
     alone = MeshAttention(5, 4, heads=2, decay="published").double()
-    _, (_, alpha) = alone(x, edge_index[:, :0], time, edge_time=edge_time[:0], return_attention_weights=True)
+    _, (_, alpha) = alone(x, edge_index[:, :0], time=time, edge_time=edge_time[:0], return_attention_weights=True)
     assert (alpha == 0.5).all()  # what the published factor is without lag
     # Without loops of the layer's own, those of the input are events as any other.
     bare = MeshAttention(5, 4, heads=2, decay="log", add_self_loops=False).double()
-    _, (edges, _) = bare(x, edge_index, time, edge_time=edge_time, return_attention_weights=True)
+    _, (edges, _) = bare(x, edge_index, time=time, edge_time=edge_time, return_attention_weights=True)
     assert torch.equal(edges, edge_index)
 
 
@@ -133,17 +133,17 @@ def test_two_sets_of_nodes():
     conv = MeshAttention((3, 5), 4, heads=2, add_self_loops=False, causal=True, decay="log")
     x, edge_index = (torch.randn(4, 3), torch.randn(3, 5)), torch.tensor([[0, 1, 2, 3, 3], [0, 0, 1, 1, 2]])
     time = (torch.tensor([0.0, 1.0, 2.0, 3.0]), torch.tensor([1.0, 3.0, 3.0]))
-    out, (edges, _) = conv(x, edge_index, time, return_attention_weights=True)
+    out, (edges, _) = conv(x, edge_index, time=time, return_attention_weights=True)
     assert edges.tolist() == [[0, 2], [0, 1]]  # 1 -> 0 and 3 -> 1 are of one time
     assert (out[2] == 0).all() and (out[:2] != 0).all()
     edge_time = torch.tensor([5.0, 0.5, 3.0, 2.9, 0.0])
-    _, (edges, _) = conv(x, edge_index, time, return_attention_weights=True, edge_time=edge_time)
+    _, (edges, _) = conv(x, edge_index, time=time, return_attention_weights=True, edge_time=edge_time)
     assert edges.tolist() == [[1, 3, 3], [0, 1, 2]]
     timeless = (None, time[1])  # sources need none where edges have their own
-    torch.testing.assert_close(conv(x, edge_index, timeless, edge_time=edge_time),
-                               conv(x, edge_index, time, edge_time=edge_time))  # fmt: skip
+    torch.testing.assert_close(conv(x, edge_index, time=timeless, edge_time=edge_time),
+                               conv(x, edge_index, time=time, edge_time=edge_time))  # fmt: skip
     looped = MeshAttention((3, 5), 4, heads=2, causal=True)
-    _, (edges, _) = looped(x, edge_index[:, :0], (torch.tensor([0.0, 4.0, 3.0, 0.0]), time[1]),
+    _, (edges, _) = looped(x, edge_index[:, :0], time=(torch.tensor([0.0, 4.0, 3.0, 0.0]), time[1]),
                            return_attention_weights=True)  # fmt: skip
     assert edges.tolist() == [[0, 2], [0, 2]]  # a loop from a later source is none
 

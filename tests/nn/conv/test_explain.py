@@ -52,19 +52,22 @@ def test_gnn_explainer_finds_the_node_that_speaks(options):
     assert model.convs[0]._fusable(None) == ("shift" not in options)
 
 
+@pytest.mark.parametrize("place", [0, 3, 6])
 @pytest.mark.parametrize("layers", [1, 2])
-def test_attention_explainer_reports_the_weights(layers):
+def test_attention_explainer_reports_the_weights(layers, place):
+    """PyG takes the first of the weights for those of the edges, also where one of these is a loop."""
     model = Net(layers).eval()
-    edges = EDGES[
-        :, :-1
-    ]  # PyG takes the first of the weights for those of the edges; loops of the input would shift them
+    edges = EDGES[:, :-1]
     torch.nn.init.normal_(model.convs[0].lin_query.weight, std=3)
     x, weights = X + torch.randn(7, 4), []
     explainer = Explainer(
         model, AttentionExplainer(), explanation_type="model", edge_mask_type="object",
         model_config={"mode": "regression", "task_level": "node", "return_type": "raw"},
     )  # fmt: skip
-    mask = explainer(x, edges, index=0).edge_mask
+    looped = torch.cat([edges[:, :place], EDGES[:, -1:], edges[:, place:]], dim=1)
+    mask = explainer(x, looped, index=0).edge_mask
+    assert mask[place] == 0  # in its place the convolution has a loop of its own
+    mask = torch.cat([mask[:place], mask[place + 1 :]])
     hidden = x
     for conv in model.convs:
         hidden, (heard, alpha) = conv(hidden, edges, return_attention_weights=True)

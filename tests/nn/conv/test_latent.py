@@ -48,7 +48,7 @@ def test_latent_is_queries_and_keys_of_the_values(n, how, options):
     x, edge_index, time = graph(n)
     given = Mesh.from_edge_index(edge_index, n) if how == "mesh" else edge_index
     expected = by_hand(conv, x, edge_index, time)
-    assert_grads_close(conv(x, given, time), expected, {"x": x, **dict(conv.named_parameters())})
+    assert_grads_close(conv(x, given, time=time), expected, {"x": x, **dict(conv.named_parameters())})
 
 
 def test_latent_of_two_sets_of_nodes_of_one_size():
@@ -163,9 +163,9 @@ def test_those_who_listen_hear_what_they_hear_among_all(name, edge_timed, some):
     edge_time = torch.rand(edge_index.size(1)).double() if edge_timed else None
     some = torch.tensor(some, dtype=torch.long)
     query, key, value = conv.projections(x, x)
-    whole, heard, alpha = conv.listen(query, key, value, edge_index, time, edge_attr, edge_time)
-    torch.testing.assert_close(whole, conv(x, edge_index, time, edge_attr, edge_time=edge_time))
-    out, part, weights = conv.listen(query[some], key, value, edge_index, time, edge_attr, edge_time, targets=some)
+    whole, heard, alpha = conv.listen(query, key, value, edge_index, edge_attr, time, edge_time)
+    torch.testing.assert_close(whole, conv(x, edge_index, edge_attr, time=time, edge_time=edge_time))
+    out, part, weights = conv.listen(query[some], key, value, edge_index, edge_attr, time, edge_time, targets=some)
     torch.testing.assert_close(out, whole[some])
     theirs = torch.isin(heard.index[1], some)
     assert isinstance(part, EdgeList) and torch.equal(part.index, heard.index[:, theirs])
@@ -177,10 +177,10 @@ def test_a_mesh_knows_who_listens(options):
     conv, (x, _, time), some = MeshAttention(7, 3, heads=2, **options).double(), graph(), torch.tensor([12, 0, 4])
     mesh = knn_graph(x.detach(), 3)
     query, key, value = conv.projections(x, x)
-    whole, _, alpha = conv.listen(query, key, value, mesh, time)
-    out, heard, weights = conv.listen(query[some], key, value, mesh.restrict(some), time)
+    whole, _, alpha = conv.listen(query, key, value, mesh, time=time)
+    out, heard, weights = conv.listen(query[some], key, value, mesh.restrict(some), time=time)
     torch.testing.assert_close(out, whole[some])
     torch.testing.assert_close(weights, alpha[some])
     assert torch.equal(heard.targets, some)
-    by_edges, _, _ = conv.listen(query[some], key, value, mesh.edge_index, time, targets=some)
+    by_edges, _, _ = conv.listen(query[some], key, value, mesh.edge_index, time=time, targets=some)
     torch.testing.assert_close(by_edges, out)

@@ -40,10 +40,10 @@ def adjacencies(edge_index):
 def test_every_kind_of_adjacency(options):
     conv, (x, edge_index) = MeshAttention(5, 4, heads=2, **options), graph()
     time = torch.randint(5, (N,)) if "causal" in options else None
-    expected, (edges, alpha) = conv(x, edge_index, time, return_attention_weights=True)
+    expected, (edges, alpha) = conv(x, edge_index, time=time, return_attention_weights=True)
     weights = dict(zip(map(tuple, edges.t().tolist()), alpha.tolist(), strict=True))
     for adjacency in adjacencies(edge_index):
-        out, (edges, alpha) = conv(x, adjacency, time, return_attention_weights=True)
+        out, (edges, alpha) = conv(x, adjacency, time=time, return_attention_weights=True)
         torch.testing.assert_close(out, expected)
         assert type(edges) is torch.Tensor and not edges.is_sparse and edges.dtype == torch.long
         for edge, weight in zip(map(tuple, edges.t().tolist()), alpha.tolist(), strict=True):
@@ -103,13 +103,13 @@ def test_reset_parameters_reaches_every_parameter():
 def test_a_saved_state_is_read_bit_by_bit(in_channels):
     x, edge_index = graph()
     conv = MeshAttention(in_channels, 4, heads=2, decay="log")
-    expected = conv((x, x), edge_index, torch.arange(N))
+    expected = conv((x, x), edge_index, time=torch.arange(N))
     file = io.BytesIO()
     torch.save(conv.state_dict(), file)
     file.seek(0)
     other = MeshAttention(in_channels, 4, heads=2, decay="log")
     other.load_state_dict(torch.load(file))
-    assert torch.equal(other((x, x), edge_index, torch.arange(N)), expected)
+    assert torch.equal(other((x, x), edge_index, time=torch.arange(N)), expected)
     assert str(other) == f"MeshAttention({in_channels}, 4, heads=2)"
 
 
@@ -138,8 +138,8 @@ def test_flow_the_other_way_round(messages, options):
         back.register_message_forward_hook(lambda module, inputs, out: None)
     edge_index = edge_index[:, edge_index[1] < 6]
     x, time = (x, torch.randn(6, 3)), (torch.rand(N), torch.rand(6))
-    expected, (edges, alpha) = there(x, edge_index, time, return_attention_weights=True)
-    out, (flipped, same) = back(x, edge_index.flip(0), time, return_attention_weights=True)
+    expected, (edges, alpha) = there(x, edge_index, time=time, return_attention_weights=True)
+    out, (flipped, same) = back(x, edge_index.flip(0), time=time, return_attention_weights=True)
     torch.testing.assert_close(out, expected)
     torch.testing.assert_close(same, alpha)
     assert torch.equal(flipped, edges.flip(0))
@@ -171,8 +171,8 @@ class Net(torch.nn.Module):
         self.conv2 = MeshAttention((-1, -1), 3, **options)
 
     def forward(self, x, edge_index, time, edge_time):
-        x = self.conv1(x, edge_index, time, edge_time=edge_time).relu()
-        return self.conv2(x, edge_index, time, edge_time=edge_time)
+        x = self.conv1(x, edge_index, time=time, edge_time=edge_time).relu()
+        return self.conv2(x, edge_index, time=time, edge_time=edge_time)
 
 
 def ends(of_types, edge_type):
@@ -187,7 +187,7 @@ def by_hand(convs, x, data):
     for edge_type in data.edge_types:
         conv, edges = convs["__".join(edge_type)], data[edge_type]
         time = ends(data.time_dict, edge_type)
-        said = conv(ends(x, edge_type), edges.edge_index, time, edge_time=edges.edge_time)
+        said = conv(ends(x, edge_type), edges.edge_index, time=time, edge_time=edges.edge_time)
         out[edge_type[2]] = out.get(edge_type[2], 0) + said
     return out
 
@@ -216,23 +216,24 @@ def test_hetero_conv():
 
 
 def in_sequence():
-    return Sequential("x, edge_index, time", [
-        (MeshAttention(5, 4, heads=2, decay="log"), "x, edge_index, time -> x"),
+    return Sequential("x, edge_index, edge_attr", [
+        (MeshAttention(5, 4, heads=2, edge_dim=3), "x, edge_index, edge_attr -> x"),
         torch.nn.ReLU(),
         (MeshAttention(8, 3), "x, edge_index -> x"),
     ])  # fmt: skip
 
 
 def test_sequential():
-    (x, edge_index), time, model = graph(), torch.arange(N), in_sequence()
-    expected = model[2](model[0](x, edge_index, time).relu(), edge_index)
-    assert torch.equal(model(x, edge_index, time), expected)
+    (x, edge_index), model = graph(), in_sequence()
+    edge_attr = torch.randn(edge_index.size(1), 3)
+    expected = model[2](model[0](x, edge_index, edge_attr=edge_attr).relu(), edge_index)
+    assert torch.equal(model(x, edge_index, edge_attr), expected)
 
 
 def test_summary():
     pytest.importorskip("tabulate", reason="PyG's summary needs tabulate")
     x, edge_index = graph()
-    table = summary(in_sequence(), x, edge_index, torch.arange(N))
+    table = summary(in_sequence(), x, edge_index, torch.randn(edge_index.size(1), 3))
     assert table.count("MeshAttention") == 2 and f"[{N}, 8]" in table and f"[{N}, 3]" in table
 
 
@@ -266,14 +267,14 @@ def test_types_of_numbers(messages, decay):
     if messages:
         conv.register_message_forward_hook(lambda module, inputs, out: None)
     time = torch.arange(N)
-    single = conv(x, edge_index, time)
+    single = conv(x, edge_index, time=time)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        half = conv(x, edge_index, time)
+        half = conv(x, edge_index, time=time)
     assert half.dtype == torch.bfloat16
     torch.testing.assert_close(half.float(), single, rtol=0.05, atol=0.05)
     half.float().sum().backward()
     assert all(torch.isfinite(p.grad).all() for p in conv.parameters() if p.grad is not None)
-    double = conv.double()(x.double(), edge_index, time)
+    double = conv.double()(x.double(), edge_index, time=time)
     assert double.dtype == torch.float64
     torch.testing.assert_close(double.float(), single)
 
@@ -285,12 +286,12 @@ def test_a_gpu_says_the_same(messages):
     if messages:
         conv.register_message_forward_hook(lambda module, inputs, out: None)
     time, edge_time = torch.rand(N), torch.rand(edge_index.size(1))
-    expected = conv(x, edge_index, time, edge_time=edge_time)
+    expected = conv(x, edge_index, time=time, edge_time=edge_time)
     there = [part.cuda() for part in (x, edge_index, time)]
-    out = conv.cuda()(*there, edge_time=edge_time.cuda())
+    out = conv.cuda()(*there[:2], time=there[2], edge_time=edge_time.cuda())
     torch.testing.assert_close(out.cpu(), expected, rtol=1e-4, atol=1e-5)
     with pytest.raises(ValueError, match="'time'"):
-        conv(there[0], there[1], time, edge_time=edge_time.cuda())
+        conv(*there[:2], time=time, edge_time=edge_time.cuda())
 
 
 @pytest.mark.parametrize("name", ["x", "edge_index", "mesh", "time", "edge_attr", "batch", "edge_time"])

@@ -19,8 +19,8 @@ class Net(torch.nn.Module):
         self.conv2 = MeshAttention(8, 3, decay="log", **options)
 
     def forward(self, x, edge_index, time, edge_time=None):
-        x = self.conv1(x, edge_index, time, edge_time=edge_time).relu()
-        return self.conv2(x, edge_index, time, edge_time=edge_time)
+        x = self.conv1(x, edge_index, time=time, edge_time=edge_time).relu()
+        return self.conv2(x, edge_index, time=time, edge_time=edge_time)
 
 
 def graph():

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch_geometric.typing import OptTensor
 
-from tmt_geo.nn.conv.edge_list import pair
-from tmt_geo.ops.checks import check_devices, check_length, check_numbers
+from tmt_geo.nn.conv.edge_list import is_pair, pair
+from tmt_geo.ops.checks import check_devices, check_features, check_integers, check_length, check_numbers
 from tmt_geo.ops.mesh import Mesh
 from tmt_geo.ops.order import NodeOrder
 
 
-def check_input(conv, x, edge_index, time=None, edge_attr=None, batch=None, edge_time=None) -> None:
+def check_input(conv, x, edge_index, edge_attr=None, time=None, batch=None, edge_time=None) -> None:
     """Raise the errors of the forward of a `MeshAttention`, which names these arguments, but those of its edges."""
-    bipartite = not isinstance(x, Tensor)
+    bipartite = is_pair(x)
     x_src, x_dst = x if bipartite else (x, x)
-    if any(part is None or part.dim() != 2 for part in (x_src, x_dst)):
-        shapes = [None if part is None else tuple(part.shape) for part in (x_src, x_dst)]
-        raise ValueError(f"'x' must be two-dimensional (got shapes {shapes[0]} and {shapes[1]})")
     if bipartite and (conv.shift is not None or conv.rotary):
         raise ValueError("'shift' and 'rotary' need one set of nodes (got a pair of feature matrices)")
+    check_features("x", x_src, conv.lin_value)
+    check_features("x", x_dst, conv.lin_value if conv.latent else conv.lin_query)
+    if (edge_attr is None) != (conv.lin_edge is None):
+        raise ValueError(f"'edge_attr' and 'edge_dim' go together (got edge_dim={conv.edge_dim})")
+    if edge_attr is not None:
+        check_features("edge_attr", edge_attr, conv.lin_edge)
     check_devices(x_src.device, x=x_dst, edge_attr=edge_attr, edge_time=edge_time)
     for name, vector in (("time", time), ("batch", batch)):
         if isinstance(vector, tuple) and not bipartite:
@@ -28,6 +30,7 @@ def check_input(conv, x, edge_index, time=None, edge_attr=None, batch=None, edge
         for part, nodes in zip(pair(vector), (x_src, x_dst), strict=True):
             check_devices(x_src.device, **{name: part})
             check_length(name, part, nodes.size(0))
+    check_integers("batch", *pair(batch))
     if conv.causal and not torch.compiler.is_compiling():
         check_numbers("time", *pair(time), edge_time)
     source_time, target_time = pair(time)
@@ -36,19 +39,24 @@ def check_input(conv, x, edge_index, time=None, edge_attr=None, batch=None, edge
     asking = {"the decay": conv.decay is not None, "'causal'": conv.causal, "'edge_time'": edge_time is not None}
     if any(asking.values()) and (source_time is None or target_time is None):
         raise ValueError(f"'time' is needed by {' and '.join(name for name in asking if asking[name])} (got None)")
-    if (edge_attr is None) != (conv.lin_edge is None):
-        raise ValueError(f"'edge_attr' and 'edge_dim' go together (got edge_dim={conv.edge_dim})")
-    if isinstance(edge_index, Mesh):
-        _check_mesh(edge_index, x_src, edge_attr=edge_attr, edge_time=edge_time)
-
-
-def _check_mesh(mesh: Mesh, x_src: Tensor, **of_edges: OptTensor) -> None:
-    for name, given in of_edges.items():
+    if not isinstance(edge_index, Mesh):
+        return
+    for name, given in (("edge_attr", edge_attr), ("edge_time", edge_time)):
         if given is not None:
             raise ValueError(f"'{name}' goes with an edge_index (got a Mesh)")
-    check_devices(x_src.device, edge_index=mesh.table)
-    if mesh.num_nodes != x_src.size(0):
-        raise ValueError(f"'edge_index' must be a mesh over {x_src.size(0)} nodes (got {mesh.num_nodes})")
+    if conv.explain:
+        raise ValueError("'edge_index' must be a list where an explainer numbers edges, or explain=False (got a Mesh)")
+    check_devices(x_src.device, edge_index=edge_index.table)
+    for x in (x_src, x_dst):
+        check_mesh(edge_index, x.size(0), conv.flow)
+
+
+def check_mesh(mesh: Mesh, num_nodes: int, flow: str) -> None:
+    """Raise a `ValueError` if this mesh is over other nodes, or runs the other way."""
+    if flow != "source_to_target":
+        raise ValueError(f"'edge_index' as a Mesh needs flow='source_to_target' (got {flow!r})")
+    if mesh.num_nodes != num_nodes:
+        raise ValueError(f"'edge_index' must be a mesh over {num_nodes} nodes (got {mesh.num_nodes})")
 
 
 def check_past(order: NodeOrder, source: Tensor, target: Tensor, mask: Tensor | None = None) -> None:

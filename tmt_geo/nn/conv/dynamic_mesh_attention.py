@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from torch_geometric.typing import OptTensor
 
 from tmt_geo.nn.conv.mesh_attention import MeshAttention
+from tmt_geo.ops.checks import check_features
 from tmt_geo.ops.knn import check_options, knn_graph
 
 
@@ -27,7 +28,7 @@ class DynamicMeshAttention(nn.Module):
         - **output:** as of :class:`MeshAttention`
 
     Raises:
-        ValueError: If `k` is below 1 or `metric` is unknown.
+        ValueError: If `k` is below 1, `metric` is unknown, or there is an `edge_dim`.
     """
 
     def __init__(
@@ -41,6 +42,8 @@ class DynamicMeshAttention(nn.Module):
     ):
         super().__init__()
         check_options(k, metric, "auto", 0)
+        if kwargs.get("edge_dim") is not None:
+            raise ValueError(f"'edge_dim' goes with edges that are given (got {kwargs['edge_dim']})")
         self.k = k
         self.causal = causal
         self.metric = metric
@@ -50,8 +53,13 @@ class DynamicMeshAttention(nn.Module):
         """Draw all weights anew."""
         self.conv.reset_parameters()
 
-    def forward(self, x: Tensor, batch: OptTensor = None, time: OptTensor = None) -> Tensor:
-        """Find the mesh of `x`, then attend over it."""
+    def forward(self, x: Tensor, batch: OptTensor = None, *, time: OptTensor = None) -> Tensor:
+        """Find the mesh of `x`, then attend over it.
+
+        Raises:
+            ValueError: As :meth:`MeshAttention.forward`, or if `x` is not finite.
+        """
+        check_features("x", x, self.conv.lin_value)
         mesh = knn_graph(x, self.k, batch, time=time, causal=self.causal, metric=self.metric)
         return self.conv(x, mesh, time=time, batch=batch)
 

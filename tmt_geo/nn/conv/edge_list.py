@@ -34,23 +34,28 @@ class EdgeList(NamedTuple):
         index = self.index[:, which]
         return EdgeList(index, *(None if part is None else part[which] for part in self[1:]))
 
+    def only(self, which: Tensor) -> EdgeList:
+        """All of the edges, of which only some count; `which` is boolean :math:`(E)`."""
+        return self._replace(heard=which if self.heard is None else self.heard & which)
+
     def only_heard(self) -> EdgeList:
         """Those that count."""
         return self if self.heard is None else self.select(self.heard)._replace(heard=None)
 
-    def with_self_loops(self, num_nodes: int, lag: OptTensor = None, heard: OptTensor = None) -> EdgeList:
+    def with_self_loops(
+        self, num_nodes: int, lag: OptTensor = None, heard: OptTensor = None, keep: bool = False
+    ) -> EdgeList:
         """One self-loop for each of the first nodes, at the end, in place of those that were there.
-
-        Those are left in the list, unheard, while compiling: how many they are is not known then.
 
         Args:
             num_nodes (int): How many nodes get one.
             lag (Tensor, optional): The lags of the loops, if edges have any.
             heard (Tensor, optional): Which of the loops count, if not all edges do.
+            keep (bool): Leave those that were there in the list, unheard.
         """
         between, edges = self.index[0] != self.index[1], self
-        if torch.compiler.is_compiling():
-            edges = self._replace(heard=between if self.heard is None else between & self.heard)
+        if keep:
+            edges = self.only(between)
             heard = between.new_ones(num_nodes) if heard is None else heard
         else:
             edges = self.select(between)
@@ -97,6 +102,17 @@ def checked_edges(
     if edge_time is not None and is_sparse(adjacency):
         raise ValueError("'edge_time' goes with a list of edges (got a sparse matrix)")
     return index
+
+
+def as_matrix(edge_attr: OptTensor, edge_dim: int | None) -> OptTensor:
+    """Edge features :math:`(E, D)`, where one of them may have been given as :math:`(E)`."""
+    one = isinstance(edge_attr, Tensor) and edge_attr.dim() == 1 and edge_dim in (1, -1)
+    return edge_attr.unsqueeze(1) if one else edge_attr
+
+
+def is_pair(x) -> bool:
+    """Whether there are two sets of nodes."""
+    return isinstance(x, tuple | list) and len(x) == 2
 
 
 def pair(part):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
 from typing import Optional
 
 import torch
@@ -10,16 +12,18 @@ from torch import Tensor, nn
 from torch_geometric.nn import MessagePassing
 from torch_geometric.nn.dense.linear import Linear
 from torch_geometric.typing import Adj, OptTensor, PairTensor
+from torch_geometric.utils import softmax
 
 from tmt_geo.nn.conv.checks import check_input, check_past
-from tmt_geo.nn.conv.edge_list import EdgeList, checked_edges, pair
+from tmt_geo.nn.conv.edge_list import EdgeList, as_matrix, checked_edges, is_pair, pair
+from tmt_geo.nn.conv.watched import observed, own_steps
 from tmt_geo.nn.joint_linear import joint_linear
 from tmt_geo.nn.temporal_decay import TemporalDecay
 from tmt_geo.ops.mesh import Mesh
 from tmt_geo.ops.mesh_attention import mesh_attention, table_attention, weigh
 from tmt_geo.ops.order import NodeOrder
 from tmt_geo.ops.rotary import rotation, turn
-from tmt_geo.ops.temporal import past_edges
+from tmt_geo.ops.temporal import edge_lags, past_edges, wide_times
 
 
 class MeshAttention(MessagePassing):
@@ -33,7 +37,8 @@ class MeshAttention(MessagePassing):
     where :math:`b_{ij} = -r_h |t_i - t_j|` for ``decay="log"`` and :math:`\lambda_{ij} = \sigma(w_h |t_i - t_j|)` for
     ``decay="published"`` (rows then no longer sum to one). Given an ``edge_index`` it propagates like any convolution;
     given a :class:`~tmt_geo.Mesh` it takes the table of neighbours, which is faster and gives the same. Messages exist
-    in memory only where something asks for them: edge features, an explainer, a hook, a compiler, or a subclass.
+    in memory only where something asks for them: edge features, an explainer, a hook, a compiler, a subclass, or an
+    aggregation other than the sum.
     ``torch.compile`` makes one graph of it, self-loops included.
 
     Args:
@@ -97,6 +102,8 @@ class MeshAttention(MessagePassing):
         kv_heads = heads if kv_heads is None else kv_heads
         if heads < 1 or kv_heads < 1 or heads % kv_heads:
             raise ValueError(f"'heads' must be a multiple of 'kv_heads' (got {heads} and {kv_heads})")
+        if kwargs.get("decomposed_layers", 1) != 1:
+            raise ValueError(f"'decomposed_layers' must be 1 (got {kwargs['decomposed_layers']})")
         if rotary and out_channels % 2:
             raise ValueError(f"'rotary' needs an even number of 'out_channels' (got {out_channels})")
         source, target = (in_channels, in_channels) if isinstance(in_channels, int) else in_channels
@@ -148,12 +155,12 @@ class MeshAttention(MessagePassing):
         self,
         x: Tensor | PairTensor,
         edge_index: Adj | Mesh,
-        time: OptTensor = None,
         edge_attr: OptTensor = None,
-        batch: OptTensor = None,
-        return_attention_weights: bool = False,
         *,
+        time: OptTensor = None,
+        batch: OptTensor = None,
         edge_time: OptTensor = None,
+        return_attention_weights: bool = False,
     ):
         r"""Run the convolution.
 
@@ -161,35 +168,40 @@ class MeshAttention(MessagePassing):
             x (Tensor or (Tensor, Tensor)): Node features, or those of sources and targets.
             edge_index (Tensor, SparseTensor or Mesh): The edges, row 0 the source, row 1 the target; a sparse matrix
                 is the transposed one.
+            edge_attr (Tensor, optional): Edge features, :math:`(|\mathcal{E}|, D)`, or :math:`(|\mathcal{E}|)` for
+                :math:`D = 1`; zero for self-loops.
             time (Tensor or (Tensor, Tensor), optional): Time of each node, :math:`(|\mathcal{V}|)`, scaled by the user
                 (say position / longest sequence). Needed by the decay and by `causal`; orders nodes for `shift` and
-                `rotary`. A pair, as one of `batch`, goes with a pair of features.
-            edge_attr (Tensor, optional): Edge features, :math:`(|\mathcal{E}|, D)`.
+                `rotary`. A pair, as one of `batch`, goes with a pair of features. Integers of any size are told apart
+                as they are, and differences of floats taken in at least float32; float16 and bfloat16 hold no whole
+                number above 2,048 and 256 exactly, whatever is done with it later.
             batch (Tensor, optional): Graph of each node, :math:`(|\mathcal{V}|)`; used by `shift` and `rotary`.
-            return_attention_weights (bool): Also return ``(edge_index, alpha)`` of the edges that were heard,
-                self-loops included, `alpha` of shape :math:`(|\mathcal{E}|, H)`.
             edge_time (Tensor, optional): When each edge happened, :math:`(|\mathcal{E}|)`, in the unit of `time`. The
                 decay then goes by the time since, and `causal` hears what happened before the time of the target.
                 Self-loops stay without lag. Goes with an edge list. Over several layers this is causal where no edge
                 is earlier than its source.
+            return_attention_weights (bool): Also return ``(edge_index, alpha)`` of the edges that were heard,
+                self-loops included, `alpha` of shape :math:`(|\mathcal{E}|, H)`.
 
         Raises:
-            ValueError: If an input has the wrong shape, type or device, an edge names a node that is not there, or the
-                decay, `causal` or `edge_time` has no `time`.
+            ValueError: If an input has the wrong shape, type or device, an edge names a node that is not there, the
+                decay, `causal` or `edge_time` has no `time`, or a mesh is given with edge features, edge times,
+                ``flow="target_to_source"`` or to an explainer of edges.
         """
-        bipartite = not isinstance(x, Tensor)
+        bipartite = is_pair(x)
         x_src, x_dst = x if bipartite else (x, x)
-        check_input(self, x, edge_index, time, edge_attr, batch, edge_time)
+        edge_attr = as_matrix(edge_attr, self.edge_dim)
+        check_input(self, x, edge_index, edge_attr, time, batch, edge_time)
         order = None
         if self.shift is not None or self.rotary:
             order = NodeOrder.from_batch(x_src.size(0), pair(batch)[0], pair(time)[0], device=x_src.device)
         angles = rotation(order.rank, self.out_channels, x_src.dtype) if self.rotary else None
         query, key, value = self.projections(x_src, x_dst, angles)
         targets = edge_index.targets if isinstance(edge_index, Mesh) else None
-        if targets is not None and x_dst.size(0) == edge_index.num_nodes:  # all were given, only the targets listen
+        if targets is not None:
             query, x_dst = query[targets], x_dst[targets]
         time = pair(time) if bipartite else time
-        out, heard, alpha = self.listen(query, key, value, edge_index, time, edge_attr, edge_time, order=order)
+        out, heard, alpha = self.listen(query, key, value, edge_index, edge_attr, time, edge_time, order=order)
         if self.lin_skip is not None:
             out = out + self.lin_skip(x_dst)
         if not return_attention_weights:
@@ -202,12 +214,13 @@ class MeshAttention(MessagePassing):
         key: Tensor,
         value: Tensor,
         edge_index: Adj | Mesh,
-        time: OptTensor = None,
         edge_attr: OptTensor = None,
+        time: OptTensor = None,
         edge_time: OptTensor = None,
         *,
         order: NodeOrder | None = None,
         targets: OptTensor = None,
+        found: int = 0,
     ) -> tuple[Tensor, EdgeList | Mesh, Tensor]:
         """What follows the projections, for who makes them himself; see :meth:`forward`, which checks its input.
 
@@ -218,30 +231,36 @@ class MeshAttention(MessagePassing):
             key (Tensor): Keys of the sources, :math:`(N, H', C)`.
             value (Tensor): Values of the sources, :math:`(N, H', C)`.
             edge_index (Tensor, SparseTensor or Mesh): The edges, over all nodes.
-            time (Tensor or (Tensor, Tensor), optional): Time of each node; a pair for two sets of nodes.
             edge_attr (Tensor, optional): Edge features, :math:`(|E|, D)`.
+            time (Tensor or (Tensor, Tensor), optional): Time of each node; a pair for two sets of nodes.
             edge_time (Tensor, optional): When each edge happened, :math:`(|E|)`.
             order (NodeOrder, optional): Where the nodes stand, for the shift.
-            targets (Tensor, optional): The only nodes that listen :math:`(T)`, where sources and targets are one set.
+            targets (Tensor, optional): The only nodes that listen :math:`(T)`, where sources and targets are one set;
+                a mesh knows its own.
+            found (int): How many of the edges, the last, an explainer does not number.
 
         Returns:
             tuple[Tensor, EdgeList or Mesh, Tensor]: Output of each target, what was heard, and its weights.
         """
-        times = pair(time)
         if isinstance(edge_index, Mesh):
-            heard = self._past_mesh(edge_index, time)
-            out, alpha = self._attend_mesh(query, key, value, heard, times, order)
-        else:
-            size = (key.size(0), query.size(0) if targets is None else key.size(0))
-            heard = self._edges(edge_index, size, key.device, time, edge_attr, edge_time)
-            if targets is not None:
-                listens = torch.zeros(size[0], dtype=torch.bool, device=key.device).index_fill(0, targets, True)
-                heard = heard.select(listens[heard.index[1]])
-                query = query.new_zeros(size[0], *query.shape[1:]).index_copy(0, targets, query)
-            heard = heard.only_heard() if self._fusable(edge_attr) else heard
-            out, alpha = self._attend_edges(query, key, value, heard, order)
-            out = out if targets is None else out[targets]
-        return (out.flatten(1) if self.concat else out.mean(dim=1)), heard, alpha
+            if self._reads_table(edge_index, time):
+                heard = self._heard_mesh(edge_index, time)
+                out, alpha = self._attend_mesh(query, key, value, heard, time, order)
+                return self._join(out), heard, alpha
+            targets, edge_index = edge_index.targets, edge_index.edge_index
+        size = (key.size(0), query.size(0) if targets is None else key.size(0))
+        heard = self._edges(edge_index, size, key.device, edge_attr, time, edge_time)
+        if targets is not None:
+            listens = torch.zeros(size[0], dtype=torch.bool, device=key.device).index_fill(0, targets, True)
+            heard = heard.only(listens[heard.index[1]])
+            query = query.new_zeros(size[0], *query.shape[1:]).index_copy(0, targets, query)
+        heard = self._listed(heard)
+        out, alpha = self._attend_edges(query, key, value, heard, order, found)
+        return self._join(out if targets is None else out[targets]), heard, alpha
+
+    def _join(self, out: Tensor) -> Tensor:
+        """The heads side by side, or their mean."""
+        return out.flatten(1) if self.concat else out.mean(dim=1)
 
     def projections(self, x_src: Tensor, x_dst: Tensor, angles: PairTensor | None = None) -> tuple[Tensor, ...]:
         """Queries :math:`(T, H, C)`, keys and values :math:`(N, H', C)`; `angles` as of ``rotary.rotation``."""
@@ -303,20 +322,27 @@ class MeshAttention(MessagePassing):
         dropout = self.dropout if self.training else 0.0
         return table_attention(query, key, value, table, mask, own=own, mix=mix, dropout=dropout, **terms)
 
-    def _past_mesh(self, mesh: Mesh, time) -> Mesh:
-        """The mesh without the edges that may not be heard."""
-        if not self.causal:
-            return mesh
-        target = mesh.target_index.unsqueeze(1).expand_as(mesh.table)
-        past = past_edges(torch.stack([mesh.table, target]), time)
-        return Mesh(mesh.table, mesh.mask & past, mesh.num_nodes, mesh.targets)
+    def _reads_table(self, mesh: Mesh, time) -> bool:
+        """Whether the table gives what the edges of the mesh would."""
+        if self._watched() or not self._sums() or isinstance(time, tuple):  # two sets: a self-loop may span a time
+            return False
+        if self.shift is None or self.add_self_loops:
+            return True
+        return not bool(((mesh.table == mesh.target_index.unsqueeze(1)) & mesh.mask).any())  # it would shift them
+
+    def _heard_mesh(self, mesh: Mesh, time) -> Mesh:
+        """The mesh without the edges that may not be heard, or are heard as self-loops."""
+        target, mask = mesh.target_index.unsqueeze(1), mesh.mask
+        if self.causal:
+            mask = mask & past_edges((mesh.table, target), time)
+        if self.add_self_loops:
+            mask = mask & (mesh.table != target)
+        return replace(mesh, mask=mask)
 
     def _attend_mesh(self, query, key, value, mesh, time, order):
         target = mesh.target_index
-        if query.size(0) != target.numel():  # all nodes were given, only the targets listen
-            query = query[target]
         own = (key[target], value[target]) if self.add_self_loops else None
-        lag = None if self.decay is None else time[1][target].unsqueeze(1) - time[0][mesh.table]
+        lag = None if self.decay is None else edge_lags((mesh.table, target.unsqueeze(1)), time)
         table, mask = mesh.table, mesh.mask
         if self.shift is not None:
             check_past(order, table, target.unsqueeze(1), mask)
@@ -341,24 +367,23 @@ class MeshAttention(MessagePassing):
         """Sources and targets in the order of the `flow`, and back."""
         return index if self.flow == "source_to_target" else index.flip(0)
 
-    def _edges(self, adjacency: Adj, size: tuple[int, int], device, time, edge_attr, edge_time) -> EdgeList:
+    def _edges(self, adjacency: Adj, size: tuple[int, int], device, edge_attr, time, edge_time) -> EdgeList:
         """The edges with what they need, and with self-loops where wanted."""
         index = checked_edges(adjacency, self.flow, size, device, edge_attr, edge_time)
-        lag = heard = None
-        times = pair(time)
-        if self.decay is not None:
-            lag = times[1][index[1]] - (times[0][index[0]] if edge_time is None else edge_time)
-        if self.causal:
-            heard = past_edges(index, time, edge_time)
+        lag = None if self.decay is None else edge_lags(index, time, edge_time)
+        heard = past_edges(index, time, edge_time) if self.causal else None
         edges = EdgeList(index, lag, edge_attr, heard)
         if not self.add_self_loops:
             return edges
-        # Of a pair of matrices a loop may join two nodes, with a lag, and even with the source ahead.
-        then, now = (None if part is None else part[: min(size)] for part in times)
-        loop_lag = None if lag is None else now - then
-        return edges.with_self_loops(min(size), loop_lag, None if heard is None else then <= now)
+        loop_lag = loop_heard = None
+        if lag is not None or heard is not None:
+            # Of a pair of matrices a loop may join two nodes, with a lag, and even with the source ahead.
+            then, now = wide_times(*(part[: min(size)] for part in pair(time)))
+            loop_lag = None if lag is None else now - then
+            loop_heard = None if heard is None else then <= now
+        return edges.with_self_loops(min(size), loop_lag, loop_heard, self._numbers_edges())
 
-    def _attend_edges(self, query, key, value, edges: EdgeList, order):
+    def _attend_edges(self, query, key, value, edges: EdgeList, order, found):
         """Over an edge list, without a message for each edge in memory wherever nobody asks for messages."""
         dropout = self.dropout if self.training else 0.0
         if self._fusable(edges.attr):
@@ -381,18 +406,47 @@ class MeshAttention(MessagePassing):
         )
         # propagate_type: (value: Tensor, next_value: OptTensor, alpha: Tensor, edge: OptTensor)
         dropped = F.dropout(alpha, dropout).to(value.dtype)
-        out = self.propagate(edge_index, value=value, next_value=next_value, alpha=dropped, edge=edge, size=size)
+        parts = {"value": value, "next_value": next_value, "alpha": dropped, "edge": edge, "size": size}
+        if self.explain:  # what PyG generates for a subclass asks no explainer
+            added = found + min(size) * self.add_self_loops
+            return MessagePassing.propagate(self, edge_index, added=added, **parts), alpha
+        out = self.propagate(edge_index, **parts)
         return out, alpha
 
     def _fusable(self, edge_attr: OptTensor) -> bool:
-        """Whether nothing needs the messages themselves: no edge features, explainer, hook, or compiler around."""
-        if edge_attr is not None or self.shift is not None or self.explain or torch.compiler.is_compiling():
+        """Whether an edge list needs no messages: no features, shift, or compiler, and nobody to look at them."""
+        if edge_attr is not None or self.shift is not None or torch.compiler.is_compiling():
             return False
-        if type(self).message is not MeshAttention.message or type(self).edge_update is not MeshAttention.edge_update:
+        return self._sums() and not self._watched()
+
+    def _sums(self) -> bool:
+        """Whether messages are summed."""
+        return self.aggr in ("add", "sum")
+
+    def _watched(self) -> bool:
+        """Whether somebody deals with the messages."""
+        return observed(self) or bool(own_steps(self, MeshAttention))
+
+    def _numbers_edges(self) -> bool:
+        """Whether edges that are not heard stay in the list: explainers number them, compilers need their number.
+
+        Not where what has no weight might count all the same.
+        """
+        if not self._sums() or own_steps(self, MeshAttention):
             return False
-        hooks = ("_propagate", "_message", "_aggregate", "_edge_update")
-        hooked = any(found for name, found in vars(self).items() if name.startswith(hooks) and name.endswith("_hooks"))
-        return self.aggr == "add" and not hooked
+        return torch.compiler.is_compiling() or observed(self)
+
+    def _listed(self, edges: EdgeList) -> EdgeList:
+        """The edges to attend over."""
+        if self._numbers_edges():
+            return edges
+        if self.explain and edges.heard is not None:
+            steps = own_steps(self, MeshAttention)
+            raise ValueError(
+                f"an explainer of edges that are not all heard needs aggr='add' and no step of one's own "
+                f"(got {self.aggr!r} and {steps})"
+            )
+        return edges.only_heard()
 
     def edge_update(
         self,
@@ -404,19 +458,18 @@ class MeshAttention(MessagePassing):
         heard: OptTensor,
         edge_index_i: Tensor,
         edge_index_j: Tensor,
-        ptr: OptTensor,
         size_i: Optional[int],
     ) -> Tensor:
         """Weights of the edges, shape :math:`(|E|, H)`; zero for those that are not heard."""
         key = self._carried(key_j, next_key_j, 0, edge_index_i, edge_index_j, edge)
         terms = {} if lag is None else self.decay.terms(lag)
         score = (query_i * key).sum(-1)
+        shares = partial(softmax, index=edge_index_i, num_nodes=size_i)
         if heard is None:
-            return weigh(score, self.out_channels, edge_index_i, size_i, ptr=ptr, **terms)
-        # They stay in the list, as explainers number edges and compilers need to know how many there are.
+            return weigh(score, self.out_channels, shares, **terms)
         heard = heard.unsqueeze(-1)
         score = score.masked_fill(~heard, torch.finfo(score.dtype).min)
-        return weigh(score, self.out_channels, edge_index_i, size_i, ptr=ptr, **terms) * heard
+        return weigh(score, self.out_channels, shares, **terms) * heard
 
     def message(
         self,
@@ -430,6 +483,18 @@ class MeshAttention(MessagePassing):
         """What each edge carries, shape :math:`(|E|, H, C)`."""
         value = self._carried(value_j, next_value_j, 1, edge_index_i, edge_index_j, edge)
         return alpha.unsqueeze(-1) * value
+
+    def explain_message(self, inputs: Tensor, added: int) -> Tensor:
+        """Weigh the messages by an explainer's mask of the edges given; the `added` last have none and stay."""
+        if self._edge_mask is None:
+            raise ValueError("an explainer needs an 'edge_mask' (got None)")
+        mask = self._edge_mask.sigmoid() if self._apply_sigmoid else self._edge_mask
+        if self.add_self_loops and not self._numbers_edges():  # loops of the input are not in the list
+            mask = mask[self._loop_mask]
+        if mask.size(0) + added != inputs.size(0):
+            given = inputs.size(0) - added
+            raise ValueError(f"'edge_mask' must have one entry an edge, {given} (got {mask.size(0)})")
+        return inputs * F.pad(mask, (0, added), value=1.0).view(-1, *[1] * (inputs.dim() - 1))
 
     def _carried(self, source_j, next_j, which, index_i, index_j, edge) -> Tensor:
         """Keys (`which` 0) or values (1) on the edges: shifted, with edge features, one copy a query head."""
