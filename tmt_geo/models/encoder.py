@@ -46,15 +46,15 @@ class EncoderOutput:
     def confidences(self) -> Tensor:
         """The last confidence a gate had in each node, behind every layer but the last, shape :math:`(L - 1, N)`.
 
-        Zero before the first gate.
+        Zero before the first gate. Of at least float32.
         """
-        row, rows = self.x.new_zeros(self.x.size(0)), []
+        row, rows = self.x.new_zeros(self.x.size(0), dtype=torch.promote_types(self.x.dtype, torch.float32)), []
         for record in self.records[:-1]:
             if record.confidence is not None:
                 confidence = record.confidence.to(row.dtype)
                 row = confidence if record.targets is None else row.index_copy(0, record.targets, confidence)
             rows.append(row)
-        return torch.stack(rows) if rows else self.x.new_zeros(0, self.x.size(0))
+        return torch.stack(rows) if rows else row.new_zeros(0, row.numel())
 
     def gate_loss(self) -> Tensor | None:
         """Sum of the gates' losses over nodes and layers; None without gates."""

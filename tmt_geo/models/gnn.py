@@ -241,7 +241,7 @@ class TMT(BasicGNN):
             heard = checked_edges(heard, "source_to_target", size, x.device, edge_attr, graph.edge_time)
             graph = graph if graph.edge_index is None else graph._replace(edge_index=heard)
         state, states, told, observed = NodeState(x), [x], [], []
-        confidence = x.new_zeros(x.size(0))
+        confidence = x.new_zeros(x.size(0), dtype=torch.promote_types(x.dtype, torch.float32))
         for i, conv in enumerate(self.convs):
             targets = state.active
             state, heard, alpha = self._layer(i, conv, state, graph, trace)
