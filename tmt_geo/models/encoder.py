@@ -142,14 +142,16 @@ class TMTEncoder(nn.Module):
         gates = [None] * (exit_after - 1) + exit_gates(
             hidden_channels, num_layers, exit_rule, exit_budget, exit_threshold, exit_momentum, exit_after
         )
-        self.lin_in = None if in_channels is None else Linear(in_channels, hidden_channels)
+        self.lin_in = None
+        if in_channels is not None:
+            self.lin_in = (nn.Linear if in_channels > 0 else Linear)(in_channels, hidden_channels)
         self.layers = nn.ModuleList()
         for layer in range(num_layers):
             gate = gates[layer] if layer < len(gates) else None
             rebuild = layer % rebuild_every == 0
             self.layers.append(TMTLayer(hidden_channels, gate=gate, eps=eps, rebuild=rebuild, **kwargs))
         self.norm = nn.LayerNorm(hidden_channels, eps=eps)
-        self.lin_out = None if out_channels is None else Linear(hidden_channels, out_channels)
+        self.lin_out = None if out_channels is None else nn.Linear(hidden_channels, out_channels)
         self.gradient_checkpointing = False
 
     def reset_parameters(self):
