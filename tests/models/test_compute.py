@@ -19,7 +19,7 @@ def layer_flops(model, ids):
 
 
 def with_thresholds(model, share):
-    """Let every gate but the first keep everyone, and the first keep this share."""
+    """Let every gate but the first keep everyone, and the first keep this share, to a node where anchors stand."""
     model.train()
     for layer in model.encoder.layers[:-1]:
         layer.gate.rate = 1.0
@@ -34,7 +34,7 @@ def with_thresholds(model, share):
 
 @pytest.mark.parametrize("mesh", [True, False])
 def test_flops_fall_in_step_with_the_active_share(mesh):
-    options = {"n_layers": 6, "mesh": mesh, "d_model": 64}
+    options = {"n_layers": 6, "mesh": mesh, "d_model": 64, "memory_momentum": 1.0}
     full, out = layer_flops(TMTModel(tiny_config(exit=False, **options)).eval(), ids := torch.randint(VOCAB, (8, 48)))
     assert (out.active_share == 1).all()
     measured = []
@@ -43,7 +43,7 @@ def test_flops_fall_in_step_with_the_active_share(mesh):
         model, ids = with_thresholds(TMTModel(tiny_config(exit_budget=1.0, **options)), share)
         flops, out = layer_flops(model, ids)
         active = float(out.active_share.mean())
-        assert active == pytest.approx((1 + 5 * share) / 6, abs=0.02)
+        assert active == pytest.approx((1 + 5 * share) / 6, abs=0.003)
         # A node that leaves is projected to keys and values once more: 2 of about 14 products of a layer.
         assert flops / full == pytest.approx(active, abs=0.05)
         measured.append(flops)

@@ -66,9 +66,25 @@ def test_running_quantile_settles_where_the_rate_says():
 
 def test_running_quantile_starts_from_the_first_batch_and_then_averages():
     first = running_quantile(torch.tensor(1.1), torch.tensor(0.0), torch.tensor([0.2, 0.4]), 0.5, 0.95)
-    assert float(first) == pytest.approx(0.4)
-    second = running_quantile(first, torch.tensor(1.0), torch.tensor([0.6]), 0.5, 0.95)
+    assert float(first) == pytest.approx(0.3)  # midway
+    second = running_quantile(first, torch.tensor(1.0), torch.tensor([0.6, 0.8]), 0.5, 0.95)
     assert float(second) == pytest.approx(0.5)
+
+
+def stays(score, rate):
+    """The share below the threshold that one batch sets."""
+    score = torch.tensor(score)
+    return float((score < running_quantile(torch.tensor(3e4), torch.tensor(0.0), score, rate, 0.0)).float().mean())
+
+
+def test_equal_scores_leave_or_stay_together_whatever_is_nearer_to_the_rate():
+    assert stays([0.1, 0.2, 0.2, 0.2, 0.9], 0.4) == pytest.approx(0.2)  # one or four of five: one is nearer to two
+    assert stays([0.1, 0.2, 0.2, 0.2, 0.9], 0.6) == pytest.approx(0.8)
+    assert stays([0.1, 0.2, 0.2, 0.9], 0.5) == 0.75  # as near: the fewest leave
+    for score in (-2.0, 0.0, 5e3):
+        assert stays([score] * 7, 0.5) == 1
+        assert stays([score] * 7, 0.3) == 0
+    assert stays([3.0], 0.5) == 1 and stays([3.0], 0.0) == 0 and stays([3.0, 4.0], 1.0) == 1
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.9, 1.0])

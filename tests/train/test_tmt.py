@@ -1,5 +1,7 @@
 """The language model of this package under the Trainer."""
 
+import math
+
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, TrainerCallback
@@ -55,6 +57,19 @@ def test_active_shares_and_edges_are_logged(tmt, blocks, options, threshold, sha
     # k exceeds the length: an active token hears all its past and itself, (S + 1) / 2 tokens on average
     assert train["edges_per_token"] == pytest.approx((1 + 2 * share) / 3 * 13 / 2)
     assert train["gate_loss"] > 0
+
+
+def test_budgets_hold_in_bfloat16_as_in_float32(tmt, blocks, options, tmp_path):
+    """Of three layers that compute half on average, 1 + r + r^2 = 3 / 2: all, 0.37 and 0.13 of the tokens."""
+    for bf16 in (False, True):
+        change = {"steps": 8, "batch_size": 8, "learning_rate": 1e-5, "out": tmp_path / str(bf16), "bf16": bf16}
+        *_, train, valid = train_model(tmt(), None, blocks(64), blocks(16), options(**change)).history
+        assert train["loss"] == pytest.approx(math.log(50), abs=0.3)
+        for shares in (
+            [train[f"active_share/{layer}"] for layer in (1, 2, 3)],
+            [valid[f"eval_active_share/{layer}"] for layer in (1, 2, 3)],
+        ):
+            assert shares == pytest.approx([1, 0.366, 0.134], abs=0.1), bf16
 
 
 def test_resumed_run_equals_an_uninterrupted_one(tmt, blocks, options, tmp_path):

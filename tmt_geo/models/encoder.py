@@ -47,15 +47,15 @@ class EncoderOutput:
     def confidences(self) -> Tensor:
         """The last confidence a gate had in each node, behind every layer but the last, shape :math:`(L - 1, N)`.
 
-        Zero before the first gate.
+        Zero before the first gate. Of at least float32.
         """
-        row, rows = self.x.new_zeros(self.x.size(0)), []
+        row, rows = self.x.new_zeros(self.x.size(0), dtype=torch.promote_types(self.x.dtype, torch.float32)), []
         for record in self.records[:-1]:
             if record.confidence is not None:
                 confidence = record.confidence.to(row.dtype)
                 row = confidence if record.targets is None else row.index_copy(0, record.targets, confidence)
             rows.append(row)
-        return torch.stack(rows) if rows else self.x.new_zeros(0, self.x.size(0))
+        return torch.stack(rows) if rows else row.new_zeros(0, row.numel())
 
     def gate_loss(self) -> Tensor | None:
         """Sum of the gates' losses over nodes and layers; None without gates."""
@@ -143,14 +143,16 @@ class TMTEncoder(nn.Module):
         gates = [None] * (exit_after - 1) + exit_gates(
             hidden_channels, num_layers, exit_rule, exit_budget, exit_threshold, exit_momentum, exit_after
         )
-        self.lin_in = None if in_channels is None else Linear(in_channels, hidden_channels)
+        self.lin_in = None
+        if in_channels is not None:
+            self.lin_in = (nn.Linear if in_channels > 0 else Linear)(in_channels, hidden_channels)
         self.layers = nn.ModuleList()
         for layer in range(num_layers):
             gate = gates[layer] if layer < len(gates) else None
             rebuild = layer % rebuild_every == 0
             self.layers.append(TMTLayer(hidden_channels, gate=gate, eps=eps, rebuild=rebuild, **kwargs))
         self.norm = nn.LayerNorm(hidden_channels, eps=eps)
-        self.lin_out = None if out_channels is None else Linear(hidden_channels, out_channels)
+        self.lin_out = None if out_channels is None else nn.Linear(hidden_channels, out_channels)
         self.gradient_checkpointing = False
 
     def reset_parameters(self):

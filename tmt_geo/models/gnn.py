@@ -262,7 +262,7 @@ class TMT(BasicGNN):
             The states that enter and leave each layer, what to tell of them, what the gates are to observe.
         """
         state, states, told, observed = NodeState(x), [x], [], []
-        confidence = x.new_zeros(x.size(0))
+        confidence = x.new_zeros(x.size(0), dtype=torch.promote_types(x.dtype, torch.float32))
         for i, conv in enumerate(self.convs):
             targets = state.active
             state, heard, alpha = self._layer(i, conv, state, graph, trace)

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tmt_geo.nn.precise_buffers import PreciseBuffers
 from tmt_geo.ops.exit import running_quantile, stay_rate
 
 RULES = ("fixed", "learned", "budget")
@@ -16,10 +18,11 @@ class GateOutput(NamedTuple):
     r"""What a gate says of the nodes that reached it, all of shape :math:`(T)`.
 
     Attributes:
-        score: :math:`w^\top x + b`.
+        score: :math:`w^\top x + b`; like confidence and loss, of at least float32.
         confidence: :math:`c` in :math:`[0, 1]`.
         leaves: Whether a node leaves.
-        stay: How surely it stays, in :math:`[0, 1]`, differentiable: the handle by which the task trains the gate.
+        stay: How surely it stays, in :math:`[0, 1]`, differentiable: the handle by which the task trains the gate. In
+            the type of the states, which it scales.
         loss: The gate's own loss of each node.
     """
 
@@ -30,7 +33,23 @@ class GateOutput(NamedTuple):
     loss: Tensor
 
 
-class ExitGate(nn.Module):
+class Score(nn.Linear):
+    """A linear map to one number, of at least float32 whatever the states, its weights or autocast say.
+
+    In bfloat16 all scores of a young gate are one number, and their nodes would leave together.
+    """
+
+    def __init__(self, channels: int):
+        super().__init__(channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Score states :math:`(T, F)`, shape :math:`(T, 1)`."""
+        dtype = torch.promote_types(x.dtype, torch.float32)
+        with torch.autocast(x.device.type, enabled=False):
+            return F.linear(x.to(dtype), self.weight.to(dtype), self.bias.to(dtype))
+
+
+class ExitGate(PreciseBuffers):
     r"""Confidence :math:`c = \sigma(w^\top x + b)` of a state; a node whose confidence reaches the threshold leaves.
 
     TemporalMesh Transformer, formula 4. Three rules set the threshold :math:`\tau`:
@@ -75,7 +94,7 @@ class ExitGate(nn.Module):
         self.initial_threshold = float(threshold)
         self.rate = rate
         self.momentum = momentum
-        self.lin = nn.Linear(channels, 1)
+        self.lin = Score(channels)
         self.logit = nn.Parameter(torch.empty(())) if rule == "learned" else None
         # What has been observed: the running threshold of the score (or share that stays), how often it was moved.
         self.register_buffer("running", torch.empty(()))
@@ -115,17 +134,18 @@ class ExitGate(nn.Module):
         score = self.lin(x.detach()).squeeze(-1)  # [T]
         confidence = score.sigmoid()
         if self.rule == "fixed":
-            entropy = nn.functional.softplus(score) - confidence * score
+            entropy = F.softplus(score) - confidence * score
             leaves = confidence >= self.initial_threshold
             if self.initial_threshold >= 1:  # a sigmoid rounds to one: still nobody leaves
                 leaves = torch.zeros_like(leaves)
-            return GateOutput(score, confidence, leaves, 1 - confidence, entropy)
+            return GateOutput(score, confidence, leaves, (1 - confidence).to(x.dtype), entropy)
         if self.rule == "budget":
             # A quantile takes back any shift of all confidences at once: spare the bias that drift.
             stay = 1 - (score - self.lin.bias + self.lin.bias.detach()).sigmoid()
-            return GateOutput(score, confidence, score >= running, stay, torch.zeros_like(confidence))
+            return GateOutput(score, confidence, score >= running, stay.to(x.dtype), torch.zeros_like(confidence))
         stay = (self.logit - score).sigmoid()
-        return GateOutput(score, confidence, score >= self.logit, stay, (running - self.rate).detach() * stay)
+        loss = (running - self.rate).detach() * stay
+        return GateOutput(score, confidence, score >= self.logit, stay.to(x.dtype), loss)
 
     def statistic(self, out: GateOutput) -> Tensor:
         """What :meth:`observe` wants to know of one forward, detached, any shape."""
@@ -138,6 +158,8 @@ class ExitGate(nn.Module):
         """
         if statistic.numel() == 0 or self.rule == "fixed":
             return
+        if self.rule == "budget" and self.rate == 1:
+            return  # nobody is to leave, not even the most confident of all
         if self.rule == "budget":
             self.running = running_quantile(self.running, self.count, statistic, self.rate, self.momentum)
         else:

@@ -8,10 +8,11 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from tmt_geo.nn.precise_buffers import PreciseBuffers
 from tmt_geo.ops.ema import anchor_statistic, ema_update
 
 
-class MemoryAnchors(nn.Module):
+class MemoryAnchors(PreciseBuffers):
     r"""Cross-attention to :math:`M` anchors that follow the nodes next to them.
 
     .. math::
@@ -25,6 +26,7 @@ class MemoryAnchors(nn.Module):
 
     The anchors are a persistent buffer that no optimiser touches. A forward only reads; whoever trains collects
     :meth:`statistic` and applies :meth:`update` once a step, after the last forward that reads (read, then write).
+    They stay in at least float32 where the weights are cast, and are read in the type of the states.
 
     Args:
         channels (int): Channels :math:`F`.
@@ -59,9 +61,8 @@ class MemoryAnchors(nn.Module):
         self.lin_value.reset_parameters()
         nn.init.normal_(self.anchors)
 
-    def project(self, anchors: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Keys and values of the anchors, both :math:`(M, F)`; of those a step began with, or of the module's own."""
-        anchors = self.anchors if anchors is None else anchors
+    def project(self, anchors: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values of anchors, both :math:`(M, F)`, of the type of the weights."""
         return self.lin_key(anchors), self.lin_value(anchors)
 
     def forward(self, x: Tensor, projected: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, Tensor]:
@@ -75,7 +76,7 @@ class MemoryAnchors(nn.Module):
         Returns:
             tuple[Tensor, Tensor]: What was read :math:`(T, F)`, and the weights over the anchors :math:`(T, M)`.
         """
-        key, value = self.project() if projected is None else projected
+        key, value = self.project(self.anchors.to(x.dtype)) if projected is None else projected
         attention = (x @ key.t() / math.sqrt(self.channels)).softmax(dim=-1)  # [T, M]
         return attention @ value, attention
 

@@ -61,8 +61,9 @@ class TemporalDecay(nn.Module):
 
     @property
     def scalars(self) -> Tensor:
-        """Each head's :math:`r_h` or :math:`w_h`, shape :math:`(H)`."""
-        return self.weight if self.form == "published" else nn.functional.softplus(self.weight)
+        """Each head's :math:`r_h` or :math:`w_h`, of at least float32, shape :math:`(H)`."""
+        weight = self.weight.to(torch.promote_types(self.weight.dtype, torch.float32))
+        return weight if self.form == "published" else nn.functional.softplus(weight)
 
     @property
     def at_zero(self) -> float:
@@ -78,9 +79,14 @@ class TemporalDecay(nn.Module):
         return self(lag) if self.form == "published" else self(lag).exp()
 
     def forward(self, lag: Tensor) -> Tensor:
-        """Decay of each head for each time difference, integer or float, in the type of the weights."""
-        lag = lag.to(self.weight.dtype)  # only now: the difference of two timestamps is small, they are not
-        return (published_decay if self.form == "published" else log_decay)(lag, self.scalars)
+        """Decay of each head for each time difference, integer or float, in the type of the weights.
+
+        It is computed in at least float32: in bfloat16, 257 steps would be 256.
+        """
+        scalars = self.scalars
+        lag = lag.to(scalars.dtype)  # only now: the difference of two timestamps is small, they are not
+        decay = (published_decay if self.form == "published" else log_decay)(lag, scalars)
+        return decay.to(self.weight.dtype)
 
     def half_life(self) -> Tensor:
         r"""Time after which a head's weight has halved, :math:`\ln 2 / r_h`, shape :math:`(H)`; ``"log"`` only.

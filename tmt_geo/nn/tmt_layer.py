@@ -189,7 +189,7 @@ class TMTLayer(nn.Module):
         if targets is not None and targets.numel() == 0:
             return self._nobody(state, frame, cache)
 
-        projected = self._projected(cache, observed)
+        projected = self._projected(cache, observed, state.x.dtype)
         x = state.x if targets is None else state.x[targets]
         if cache is not None and targets is None and self._latest(frame):
             return self._step_latest(state, frame, cache, projected, observed)
@@ -230,13 +230,13 @@ class TMTLayer(nn.Module):
         statistic = self.memory.statistic(h, attention, anchors) if self.training else None
         return y + self._drop(read), statistic
 
-    def _projected(self, cache: LayerCache | None, observed: Observed) -> tuple[Tensor, Tensor] | None:
-        """Keys and values of the anchors."""
+    def _projected(self, cache: LayerCache | None, observed: Observed, dtype) -> tuple[Tensor, Tensor] | None:
+        """Keys and values of the anchors, for states of this type."""
         if self.memory is None:
             return None
         if cache is None:
-            return self.memory.project(observed.anchors)
-        return cache.once(lambda: self.memory.project(observed.anchors))
+            return self.memory.project(observed.anchors.to(dtype))
+        return cache.once(lambda: self.memory.project(observed.anchors.to(dtype)))
 
     def _latest(self, frame: Frame) -> bool:
         """Whether the compiled pieces for one new node in every graph are wanted and serve."""

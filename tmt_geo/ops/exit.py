@@ -36,24 +36,33 @@ def stay_rate(budget: float, num_layers: int, first: int = 1) -> float:
     return high
 
 
-def running_quantile(threshold: Tensor, count: Tensor, confidence: Tensor, rate: float, momentum: float) -> Tensor:
-    r"""Move a threshold towards the confidence that a share `rate` of these nodes does not reach.
+def running_quantile(threshold: Tensor, count: Tensor, score: Tensor, rate: float, momentum: float) -> Tensor:
+    r"""Move a threshold towards the one below which a share `rate` of these scores lies.
 
-    The first batches are averaged, later ones enter by :math:`\tau \leftarrow \beta\tau + (1 - \beta) q_r(c)`. It only
+    That one, :math:`q_r(s)`, lies midway between two scores. Nodes of one state have one score, and leave or stay
+    together: it keeps clear of such a mass, on the side that brings the share nearer to the rate, and above it where
+    both are equally near.
+
+    The first batches are averaged, later ones enter by :math:`\tau \leftarrow \beta\tau + (1 - \beta) q_r(s)`. It only
     ever serves batches that come after the one it was measured on, so the decision for a node depends on no other node
     of its own batch (Expert Threshold routing does the same for experts).
 
     Args:
         threshold (Tensor): The threshold so far, a scalar.
         count (Tensor): How often it has been moved, a scalar.
-        confidence (Tensor): Confidences of the nodes that reached the gate, shape :math:`(T)`, :math:`T \ge 1`.
-        rate (float): The share that should stay.
+        score (Tensor): Scores of the nodes that reached the gate, shape :math:`(T)`, :math:`T \ge 1`.
+        rate (float): The share that should stay, in :math:`[0, 1]`.
         momentum (float): :math:`\beta`.
 
     Returns:
         Tensor: The new threshold, a scalar.
     """
-    quantile = confidence.detach().to(threshold.dtype).sort().values
-    quantile = quantile[min(int(rate * quantile.numel()), quantile.numel() - 1)]
+    score = score.detach().to(threshold.dtype).sort(descending=True).values
+    # Before, between and behind the scores are T + 1 places for it: at place i, i nodes leave.
+    margin = 8 * torch.finfo(score.dtype).eps * (1 + score[[0, -1]].abs())  # rounding differs from batch to batch
+    edge = torch.cat([score[:1] + margin[:1], score, score[-1:] - margin[1:]])
+    place = torch.arange(score.numel() + 1, device=score.device)
+    off = (place - (1 - rate) * score.numel()).abs().masked_fill(edge[:-1] == edge[1:], float("inf"))
+    best = off.argmin()  # the first of several: the fewest leave
     weight = torch.clamp(1 / (count + 1), min=1 - momentum)
-    return torch.lerp(threshold, quantile, weight.to(threshold.dtype))
+    return torch.lerp(threshold, edge.take(torch.stack([best, best + 1])).mean(), weight.to(threshold.dtype))

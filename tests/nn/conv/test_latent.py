@@ -80,7 +80,7 @@ def test_latent_saves_weights_of_a_wide_input():
 def test_latent_infers_its_input():
     conv, (x, edge_index, _) = MeshAttention(-1, 3, heads=2, latent=True, residual=True).double(), graph()
     assert conv(x, edge_index).shape == (N, 6)
-    assert conv.lin_value.in_channels == conv.lin_skip.in_channels == 7 and conv.lin_query.in_channels == 6
+    assert conv.lin_value.in_channels == conv.lin_skip.in_channels == 7 and conv.lin_query.in_features == 6
 
 
 @pytest.mark.parametrize("in_channels", [(7, 5), (-1, 5)])

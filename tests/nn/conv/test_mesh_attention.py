@@ -225,3 +225,26 @@ def test_bad_input_names_the_argument(argument, options, call):
         MeshAttention(8, options.pop("out_channels", 4), **options)(**call)
     with pytest.raises(ValueError, match="'k'"):
         DynamicMeshAttention(8, 4, k=0)
+
+
+def test_weights_begin_alike_whether_sizes_are_known_or_inferred():
+    """Glorot's uniform weights and no bias, at first and after a reset; torch's own modules where sizes are known."""
+    x, edge_index = torch.randn(5, 300), torch.tensor([[0, 1], [1, 2]])
+    for size in (300, -1):
+        conv = MeshAttention(size, 50, heads=4, edge_dim=size, residual=True)
+        conv(x, edge_index, edge_attr=torch.randn(2, 300))
+        names = {"lin_query", "lin_key", "lin_value", "lin_edge", "lin_skip"}
+        maps = {name: getattr(conv, name) for name in names}
+        assert all(type(lin) is torch.nn.Linear for lin in maps.values()) == (size > 0)
+        assert {f"{name}.weight" for name in names} <= set(conv.state_dict())
+        for again in (False, True):
+            if again:
+                before = {name: lin.weight.clone() for name, lin in maps.items()}
+                torch.nn.init.ones_(conv.lin_query.bias)
+                conv.reset_parameters()
+                assert not any(torch.equal(before[name], lin.weight) for name, lin in maps.items())
+            for lin in maps.values():
+                bound = (6 / (300 + 200)) ** 0.5
+                assert 0.99 * bound < lin.weight.abs().max() <= bound
+                assert lin.weight.std().item() == pytest.approx(bound / 3**0.5, rel=0.02)
+                assert lin.bias is None or not lin.bias.any()

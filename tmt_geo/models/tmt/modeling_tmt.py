@@ -13,12 +13,12 @@ import math
 import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
-from torch_geometric.nn.dense.linear import Linear as PyGLinear
 from transformers import GenerationMixin, PreTrainedModel
 from transformers import initialization as init
 from transformers.loss.loss_utils import ForCausalLMLoss
 
 from tmt_geo.models.encoder import EncoderOutput, TMTEncoder
+from tmt_geo.models.tmt.backbone_tmt import TMTBackbone
 from tmt_geo.models.tmt.cache_tmt import TMTCache
 from tmt_geo.models.tmt.configuration_tmt import TMTConfig
 from tmt_geo.models.tmt.loss import next_token_loss
@@ -47,7 +47,7 @@ class TMTModel(PreTrainedModel, GenerationMixin):
     """
 
     config_class = TMTConfig
-    base_model_prefix = "encoder"
+    base_model_prefix = "backbone"
     supports_gradient_checkpointing = True
     _supports_sdpa = True
     _no_split_modules = ("TMTLayer",)
@@ -96,6 +96,11 @@ class TMTModel(PreTrainedModel, GenerationMixin):
         self.post_init()
 
     @property
+    def backbone(self) -> TMTBackbone:
+        """The model without its head, also as :attr:`base_model`."""
+        return TMTBackbone(self)
+
+    @property
     def _branch_ends(self) -> set[nn.Module]:
         return {end for layer in self.encoder.layers for end in layer.branch_ends}
 
@@ -107,10 +112,6 @@ class TMTModel(PreTrainedModel, GenerationMixin):
         if module in self._branch_ends:
             # Every layer adds branches to the residual stream: keep its variance from growing with depth.
             init.normal_(module.weight, std=std / math.sqrt(2 * self.config.num_hidden_layers))
-        elif isinstance(module, PyGLinear):
-            init.normal_(module.weight, std=std)
-            if module.bias is not None:
-                init.zeros_(module.bias)
         elif isinstance(module, MemoryAnchors):
             init.normal_(module.anchors)
         elif isinstance(module, TemporalDecay):
@@ -211,7 +212,7 @@ class TMTModel(PreTrainedModel, GenerationMixin):
             None if past_key_values is None else past_key_values.layers,
             bool(self.config.output_hidden_states if output_hidden_states is None else output_hidden_states),
         )
-        hidden = tokens.lay_out(out.x)
+        hidden = last_hidden_state = tokens.lay_out(out.x)
         votes = num_votes = None
         if self.copy_head is not None:
             votes, memory = self._copy(out.x, tokens, input_ids, memory, past_key_values)
@@ -244,6 +245,7 @@ class TMTModel(PreTrainedModel, GenerationMixin):
             num_edges=out.num_edges(),
             memory=memory,
             num_votes=num_votes,
+            last_hidden_state=last_hidden_state,
         )
         return output if return_dict in (None, True) else output.to_tuple()
 

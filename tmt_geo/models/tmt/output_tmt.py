@@ -38,6 +38,7 @@ class TMTOutput(ModelOutput):
         memory: What the copy head remembers, these tokens included: to be handed to the forward that goes on from
             here. None without a copy head, with a cache, or where sequences differ in length.
         num_votes: Votes in the copy head, a scalar; None without.
+        last_hidden_state: What the head reads, (B, S, F); zero at padding.
     """
 
     loss: Tensor | None = None
@@ -54,3 +55,4 @@ class TMTOutput(ModelOutput):
     num_edges: Tensor | None = None
     memory: CopyMemory | None = None
     num_votes: Tensor | None = None
+    last_hidden_state: Tensor | None = None

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch_geometric.nn import MessagePassing
 from torch_geometric.nn.dense.linear import Linear
+from torch_geometric.nn.inits import glorot, zeros
 from torch_geometric.typing import Adj, OptTensor, PairTensor
 from torch_geometric.utils import softmax
 
@@ -121,7 +122,9 @@ class MeshAttention(MessagePassing):
         self.causal = causal
         self.latent = latent
 
-        def linear(size: int, channels: int, bias: bool = bias) -> Linear:
+        def linear(size: int, channels: int, bias: bool = bias) -> nn.Module:
+            if size > 0:  # what adapters and quantisation know
+                return nn.Linear(size, channels, bias)
             return Linear(size, channels, bias, weight_initializer="glorot", bias_initializer="zeros")
 
         wide = heads * out_channels if concat else out_channels
@@ -139,13 +142,12 @@ class MeshAttention(MessagePassing):
     def reset_parameters(self):
         """Draw all weights anew."""
         super().reset_parameters()
-        self.lin_query.reset_parameters()
-        self.lin_key.reset_parameters()
-        self.lin_value.reset_parameters()
-        if self.lin_edge is not None:
-            self.lin_edge.reset_parameters()
-        if self.lin_skip is not None:
-            self.lin_skip.reset_parameters()
+        for lin in (self.lin_query, self.lin_key, self.lin_value, self.lin_edge, self.lin_skip):
+            if isinstance(lin, nn.Linear):
+                glorot(lin.weight)
+                zeros(lin.bias)
+            elif lin is not None:  # of unknown size, or known since the first call
+                lin.reset_parameters()
         if self.decay is not None:
             self.decay.reset_parameters()
         if self.shift is not None:
