@@ -29,6 +29,20 @@ def test_a_folder_with_three_splits(tmp_path, valid):
     assert splits.test == ["text of test.txt\n"]
 
 
+@pytest.mark.parametrize("name", ["BOOK.TXT", "a[1].txt", "a*.txt", "\u00fc \u4f60.txt", "-x.txt"])
+def test_a_text_file_of_any_name(tmp_path, name):
+    (tmp_path / "a1.txt").write_text("another\n" * 200)
+    (tmp_path / name).write_text(LINES)
+    splits = load_text(tmp_path / name)
+    assert "".join(splits.train + splits.valid + splits.test) == LINES
+
+
+def test_a_folder_of_texts_in_capitals(tmp_path):
+    (tmp_path / "BOOK.TXT").write_text(LINES)
+    splits = load_text(tmp_path)
+    assert "".join(splits.train + splits.valid + splits.test) == LINES
+
+
 def test_a_folder_of_documents_in_order_of_name(tmp_path):
     texts = [f"document {i:02d}\n" * 5 for i in range(20)]
     for i in reversed(range(20)):
