@@ -1,5 +1,6 @@
 import json
 import re
+import sys
 
 import pytest
 import torch
@@ -58,11 +59,23 @@ def test_without_a_mesh_the_report_has_the_losses(tmt, trained, tmp_path):
     assert pictured(tmp_path / "dense") == (["Loss"], [])
 
 
-def test_without_plotly_there_is_no_report(tmt, trained, tmp_path, monkeypatch):
-    monkeypatch.setattr("tmt_geo.cli.train.find_spec", lambda name: None)
+@pytest.mark.parametrize("package", ["plotly", "networkx"])
+def test_without_what_draws_there_is_no_report_which_is_said_before_the_training(
+    tmt, trained, tmp_path, monkeypatch, package
+):
+    monkeypatch.setitem(sys.modules, package, None)
     result = tmt("train", "--config", trained[0] / "train.yaml", "--out", tmp_path / "bare", "--steps", 1)
     assert result.exit_code == 0, result.output
-    assert not (tmp_path / "bare" / "report.html").exists() and "report  " not in result.stdout
+    assert not (tmp_path / "bare" / "report.html").exists()
+    said = f'pip install "tmt-geo[demo]" (got no {package})'
+    assert said in result.stdout.split("training   ")[0]
+
+
+def test_without_tensorboard_its_logs_are_refused_before_the_training(refused, trained, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    flags = ["--config", trained[0] / "train.yaml", "--out", tmp_path / "bare", "--report-to", "tensorboard"]
+    assert 'pip install "tmt-geo[demo]" (got no tensorboard)' in refused("train", *flags)
+    assert not (tmp_path / "bare").exists()
 
 
 def test_it_resumes_where_it_stopped(tmt, run):

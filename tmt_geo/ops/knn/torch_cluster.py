@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from tmt_geo.extras import needs_extra
 from tmt_geo.ops.mesh import Mesh
 
 
@@ -14,12 +15,10 @@ def search_torch_cluster(index: Tensor, k: int, batch: Tensor | None, loop: bool
     On unit vectors the nearest by distance are the nearest by cosine. The package does not say how it breaks ties.
 
     Raises:
-        ValueError: If torch-cluster is not installed.
+        MissingExtra: If torch-cluster is not installed.
     """
-    try:
+    with needs_extra("backend 'torch_cluster'", "extensions"):
         from torch_cluster import knn_graph
-    except ImportError as error:
-        raise ValueError("backend 'torch_cluster' needs the package torch-cluster (got none installed)") from error
     order = None
     if batch is not None and bool((batch[1:] < batch[:-1]).any()):  # the package wants graphs in one piece
         order = batch.argsort(stable=True)
