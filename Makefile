@@ -37,21 +37,21 @@ test: $(VENV)/.test
 	@$(MAKE) --no-print-directory lint
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile $(ARGS)
 
-# What somebody gets who installs the wheel today, in an environment made anew: first bare, then with what draws. Run
-# from an empty folder each, where no checkout can be imported.
+# What somebody gets who installs the wheel today, in an environment made anew: first bare, then with what draws, each
+# tried from an empty folder.
 LATEST ?= .venv-latest
 LATEST_PIP := $(LATEST)/bin/python -m pip --disable-pip-version-check --quiet
-LATEST_RUN = cd "$$(mktemp -d)" && $(abspath $(LATEST))/bin/python -E $(CURDIR)/tests/latest
+LATEST_TRY = try() { mkdir $(LATEST)/$$1; cd $(LATEST)/$$1; $(abspath $(LATEST))/bin/python -E $(CURDIR)/tests/latest/$$1.py; }
 
 test-latest:
 	$(PYTHON) -m venv --clear $(LATEST)
-	torch=$$(grep '^torch==' requirements.txt); rm -rf build; \
+	$(LATEST_TRY); torch=$$(grep '^torch==' requirements.txt); rm -rf build; \
 	$(LATEST_PIP) install "$$torch"; \
 	$(LATEST_PIP) wheel --no-deps --wheel-dir $(LATEST)/wheel .; \
 	$(LATEST_PIP) install "$$torch" $(LATEST)/wheel/*.whl; \
-	($(LATEST_RUN)/bare.py); \
+	(try bare); \
 	$(LATEST_PIP) install "$$torch" "$$(ls $(LATEST)/wheel/*.whl)[demo,web]"; \
-	($(LATEST_RUN)/smoke.py)
+	(try smoke)
 
 lint: | $(BIN)/ruff
 	$(BIN)/ruff check .

@@ -38,4 +38,4 @@ print("train, without a report")
 Path("foxes.txt").write_text(installed.TEXT)
 said = installed.command("train", "--data", "foxes.txt", "--out", "run", *installed.TINY.split())
 assert 'pip install "tmt-geo[demo]"' in said.split("training ")[0]
-assert installed.command("generate", "run", "the lazy").startswith("the lazy")
+assert installed.command("generate", "run", "the lazy", "--max-new-tokens", 8).startswith("the lazy")

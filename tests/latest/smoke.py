@@ -24,7 +24,7 @@ def moved(module: torch.nn.Module) -> bool:
 
 print("knn_graph")
 x = torch.rand(200, 3)
-source, target = knn_graph(x, k=4, metric="euclidean")
+source, target = knn_graph(x, k=4, metric="euclidean").edge_index
 distance = torch.cdist(x.double(), x.double(), compute_mode="donot_use_mm_for_euclid_dist").fill_diagonal_(torch.inf)
 nearest = {(int(j), i) for i in range(200) for j in distance[i].topk(4, largest=False).indices}
 assert set(zip(source.tolist(), target.tolist(), strict=True)) == nearest
@@ -64,7 +64,7 @@ assert "report           runs/tiny/report.html" in said and Path("runs/tiny/repo
 assert len(AutoTokenizer.from_pretrained("runs/tiny")) <= 300
 installed.command("evaluate", "runs/tiny", "--json", "figures.json")
 assert json.loads(Path("figures.json").read_text())["tokens_scored"] > 0
-assert installed.command("generate", "runs/tiny", "the lazy").startswith("the lazy")
+assert installed.command("generate", "runs/tiny", "the lazy", "--max-new-tokens", 8).startswith("the lazy")
 assert "8 figures" in installed.command(
     "inspect", "the lazy fox of dogs", "--model", "runs/tiny", "--out", "page.html"
 )

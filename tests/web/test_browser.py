@@ -14,6 +14,7 @@ pytest.importorskip("selenium", reason="selenium is not installed")
 
 from selenium import webdriver
 from selenium.common.exceptions import WebDriverException
+from selenium.webdriver.common.keys import Keys
 
 from tmt_geo import TMTModel
 from tmt_geo.web import serve
@@ -193,21 +194,31 @@ def test_a_slow_request_does_not_block_the_next(page, chrome, address, monkeypat
 
 
 def test_writing_streams_in_and_can_be_stopped(page, monkeypatch):
-    forward, steps = TMTModel.forward, []
+    """The model waits for a token to be allowed, and one is allowed each time the page has been looked at."""
+    forward, steps, allowed, left = TMTModel.forward, [], threading.Semaphore(0), threading.Event()
 
     @functools.wraps(forward)
-    def slow(*arguments, **options):
-        steps.append(time.sleep(0.1))
+    def one(*arguments, **options):
+        steps.append(left.is_set() or allowed.acquire(timeout=HANGS))
         return forward(*arguments, **options)
 
-    monkeypatch.setattr(TMTModel, "forward", slow)
+    def gone():
+        allowed.release()
+        return left.wait(0.3)
+
+    before = set(threading.enumerate())  # other tests may have left threads of their own
+    monkeypatch.setattr(TMTModel, "forward", one)
+    monkeypatch.setattr(sys.modules["tmt_geo.web.write"], "Event", lambda: left)
     page.type("A tuple ")
     page.tab("Continuation")
+    length = page.find("#length input[type=number]")
+    length.clear()
+    length.send_keys("100", Keys.TAB)
     page.click("#write")
     page.until(lambda: page.value("#written textarea").startswith("A tuple"))
-    assert len(steps) < 30
+    assert len(steps) <= 1
     page.click("#stop")
-    time.sleep(0.5)
-    stopped = len(steps)
-    time.sleep(0.5)
-    assert len(steps) == stopped < 40
+    page.until(gone)
+    allowed.release(100)
+    page.until(lambda: not [thread for thread in set(threading.enumerate()) - before if "PoolExec" in thread.name])
+    assert len(steps) < 100
