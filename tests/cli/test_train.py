@@ -131,6 +131,7 @@ def test_a_folder_that_cannot_be_written_is_one_line(refused, tmp_path, text_fil
         (["--graph-k", 0], "--graph-k must be an integer of at least 1 (got 0)"),
         (["--n-layers", 0], "--n-layers must be"),
         (["--max-seq-len", 32, "--block-size", 64], "--block-size exceeds max_seq_len=32 (got 64)"),
+        (["--block-size", 0], "--block-size must be a whole number of at least 2 (got 0)"),
         (["--decay", "linear"], "--decay must be one of"),
         (["--steps", 0], "--steps must be"),
         (["--lr", "-1"], "--lr must be"),
@@ -146,7 +147,9 @@ def test_wrong_options_are_one_line(refused, tmp_path, text_file, flags, message
 def test_wrong_texts_are_one_line(refused, tmp_path):
     (tmp_path / "empty.txt").write_bytes(b"")
     (tmp_path / "latin.txt").write_bytes("café ".encode("latin-1") * 100)
-    for name, message in (("empty", "empty file"), ("latin", "UTF-8"), ("none", "does not exist")):
+    (tmp_path / "short.txt").write_text("three words here and more\n" * 3)
+    wrong = ("empty", "empty file"), ("latin", "UTF-8"), ("none", "does not exist"), ("short", "must fill a block")
+    for name, message in wrong:
         line = refused("train", "--data", tmp_path / f"{name}.txt", "--out", tmp_path / "run")
         assert line.startswith("tmt-geo: error: --data") and message in line
 

@@ -191,6 +191,34 @@ def test_a_folder_may_have_the_name_of_a_format():
     assert documents(load_text("csv")) == stories("mine", 40)
 
 
+@pytest.mark.parametrize("name", ["file.csv", "file.jsonl", "file.parquet", "file.json"])
+def test_an_empty_file_is_named(name):
+    Path(name).touch()
+    with pytest.raises(ValueError, match=rf"^'source' must hold text \(got the empty file '{name}'\)$"):
+        load_text(name)
+
+
+@pytest.mark.parametrize(("name", "content"), [("file.jsonl", b"\n\n"), ("file.csv", b"text\n")])
+def test_a_file_without_rows_is_named(name, content):
+    Path(name).write_bytes(content)
+    with pytest.raises(ValueError, match=rf"^'source' must hold text \(got '{name}' without rows\)$"):
+        load_text(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("file.jsonl", b"no json\n", "JSON"),
+        ("file.csv", b"text\na\nb,c,d\n", "Expected 1 fields in line 3, saw 3"),
+        ("file.csv", "text\ncaf\u00e9\n".encode("latin-1"), "codec can't decode"),
+    ],
+)
+def test_a_broken_file_says_why(name, content, reason):
+    Path(name).write_bytes(content)
+    with pytest.raises(ValueError, match=rf"^'source' does not load: .*{reason}.* \(got '{name}'\)$"):
+        load_text(name)
+
+
 def test_unknown_config_is_named():
     write_repository("Salesforce/wikitext", "wikitext-2-v1", {"train": ["a\n"]}, "parquet")
     with pytest.raises(ValueError, match=r"^'config_name' must be a configuration of .* \(got 'nope'\)$"):

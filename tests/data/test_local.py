@@ -1,3 +1,6 @@
+import os
+import threading
+
 import pytest
 
 from tmt_geo.data import load_text
@@ -74,6 +77,15 @@ def test_bad_files_name_the_source_in_one_line(tmp_path, content, message):
     with pytest.raises(ValueError, match=f"^{message}") as info:
         load_text(tmp_path / "file.txt")
     assert "\n" not in str(info.value)
+
+
+def test_a_pipe_is_read(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    writer = threading.Thread(target=(tmp_path / "pipe").write_text, args=[LINES])
+    writer.start()
+    splits = load_text(tmp_path / "pipe")
+    writer.join()
+    assert "".join(splits.train + splits.valid + splits.test) == LINES
 
 
 def test_an_empty_split_of_a_folder_names_the_file(tmp_path):

@@ -144,7 +144,8 @@ def train(
     settings = {name: value for name, value in ctx.params.items() if name not in NOT_SETTINGS}
     settings |= {"out": str(out)}
     model_config = _model_config(preset, vocab_size, {name: ctx.params[name] for name in MODEL_OPTIONS})
-    block_size = block_size or min(model_config.max_seq_len, LONGEST_DEFAULT_BLOCK)
+    if block_size is None:
+        block_size = min(model_config.max_seq_len, LONGEST_DEFAULT_BLOCK)
     settings["block_size"] = block_size
     if block_size > model_config.max_seq_len:
         raise ValueError(f"'block_size' exceeds max_seq_len={model_config.max_seq_len} (got {block_size})")

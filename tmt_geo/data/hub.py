@@ -127,10 +127,13 @@ def _read(split: Any, text_column: str, limit: int | None, name: str) -> list[st
 @contextmanager
 def _one_line(name: str) -> Iterator[None]:
     """Turns what ``datasets`` raises for missing, unreachable or broken data into one line."""
-    from datasets.exceptions import DatasetsError
+    from datasets.exceptions import DatasetGenerationError, DatasetsError
 
     try:
         yield
-    except (OSError, ValueError, DatasetsError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+    except (OSError, ValueError, DatasetsError, StopIteration) as error:
+        if isinstance(error, StopIteration) or "corresponds to no data" in str(error):
+            raise ValueError(f"'source' must hold text (got '{name}' without rows)") from error
+        told = error.__cause__ or error if isinstance(error, DatasetGenerationError) else error
+        reason = (str(told).strip().splitlines() or [type(told).__name__])[0].rstrip(".")
         raise ValueError(f"'source' does not load: {reason} (got '{name}')") from error

@@ -51,7 +51,8 @@ def load_text(
     name = os.fspath(source)
     path = Path(name)
     suffix = path.suffix.lower()
-    is_file, is_folder = os.path.isfile(name), os.path.isdir(name)
+    is_folder = os.path.isdir(name)
+    is_file = os.path.exists(name) and not is_folder  # a pipe too
     if name == "embedded":
         return _first(load_embedded(valid_fraction), limit)
     if is_folder and text_files(path):
@@ -60,6 +61,8 @@ def load_text(
         return _first(load_file(path, name, valid_fraction), limit)
     if is_folder and not any(file.suffix in FORMATS for depth in ("*", "*/*") for file in path.glob(depth)):
         raise ValueError(f"'source' must be a folder with {', '.join(['.txt', *FORMATS])} files (got '{name}')")
+    if os.path.isfile(name) and os.path.getsize(name) == 0:
+        raise ValueError(f"'source' must hold text (got the empty file '{name}')")
     folder = os.path.abspath(name)  # "json" is a folder of that name, not the format
     if is_folder and glob.has_magic(folder):
         raise ValueError(f"'source' must be a file, or a folder without *, ? and [ in its path (got '{folder}')")
