@@ -213,10 +213,11 @@ def test_a_file_without_rows_is_named(name, content):
         ("file.csv", "text\ncaf\u00e9\n".encode("latin-1"), "codec can't decode"),
     ],
 )
-def test_a_broken_file_says_why(name, content, reason):
+def test_a_broken_file_says_why(name, content, reason, capfd):
     Path(name).write_bytes(content)
     with pytest.raises(ValueError, match=rf"^'source' does not load: .*{reason}.* \(got '{name}'\)$"):
         load_text(name)
+    assert reason not in capfd.readouterr().err
 
 
 def test_unknown_config_is_named():

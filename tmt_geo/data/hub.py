@@ -129,6 +129,9 @@ def _one_line(name: str) -> Iterator[None]:
     """Turns what ``datasets`` raises for missing, unreachable or broken data into one line."""
     from datasets.exceptions import DatasetGenerationError, DatasetsError
 
+    log = logging.getLogger("datasets")
+    level = log.level
+    log.setLevel(logging.CRITICAL)  # its errors say the same once more
     try:
         yield
     except (OSError, ValueError, DatasetsError, StopIteration) as error:
@@ -137,3 +140,5 @@ def _one_line(name: str) -> Iterator[None]:
         told = error.__cause__ or error if isinstance(error, DatasetGenerationError) else error
         reason = (str(told).strip().splitlines() or [type(told).__name__])[0].rstrip(".")
         raise ValueError(f"'source' does not load: {reason} (got '{name}')") from error
+    finally:
+        log.setLevel(level)
