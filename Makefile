@@ -19,12 +19,13 @@ WHEEL_TAG := import sys, sysconfig, torch; \
 WORKERS ?= 2
 ARGS ?=
 
-.PHONY: help demo test lint bench
+.PHONY: help demo test test-latest lint bench
 
 help:
 	@echo "make demo   train a small TMT and a Llama of its size, compare them, write runs/demo/report.html"
 	@echo "            (options of the command go into ARGS, as in: make demo ARGS=--help)"
 	@echo "make test   install everything, then ruff and pytest"
+	@echo "make test-latest  install the wheel with the newest of everything but torch, and try it"
 	@echo "make lint   ruff alone"
 	@echo "make bench  measure what has no result yet beside its peers, and put the table into README.md"
 	@echo "            (takes about an hour; one row: make bench ARGS='--again --rows search')"
@@ -35,6 +36,22 @@ demo: $(VENV)/.demo
 test: $(VENV)/.test
 	@$(MAKE) --no-print-directory lint
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile $(ARGS)
+
+# What somebody gets who installs the wheel today, in an environment made anew: first bare, then with what draws, each
+# tried from an empty folder.
+LATEST ?= .venv-latest
+LATEST_PIP := $(LATEST)/bin/python -m pip --disable-pip-version-check --quiet
+LATEST_TRY = try() { mkdir $(LATEST)/$$1; cd $(LATEST)/$$1; $(abspath $(LATEST))/bin/python -E $(CURDIR)/tests/latest/$$1.py; }
+
+test-latest:
+	$(PYTHON) -m venv --clear $(LATEST)
+	$(LATEST_TRY); torch=$$(grep '^torch==' requirements.txt); rm -rf build; \
+	$(LATEST_PIP) install "$$torch"; \
+	$(LATEST_PIP) wheel --no-deps --wheel-dir $(LATEST)/wheel .; \
+	$(LATEST_PIP) install "$$torch" $(LATEST)/wheel/*.whl; \
+	(try bare); \
+	$(LATEST_PIP) install "$$torch" "$$(ls $(LATEST)/wheel/*.whl)[demo,web]"; \
+	(try smoke)
 
 lint: | $(BIN)/ruff
 	$(BIN)/ruff check .

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from tmt_geo.cli.inspect import text_sections, token_ids
 from tmt_geo.cli.runs import load_run, max_context
+from tmt_geo.extras import check_extra
 from tmt_geo.viz import save_figure
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--run", type=Path, required=True)
     parser.add_argument("--out", type=Path, default=OUT)
     arguments = parser.parse_args(argv)
+    check_extra("drawing the pictures", "figures", "kaleido", "networkx", "plotly")
     model, tokenizer = load_run(arguments.run, None)
     sections = text_sections(model, tokenizer, token_ids(TEXT, tokenizer, max_context(model)))
     figures = {section.title: section.body for section in sections}

@@ -8,7 +8,18 @@ import pytest
 import tmt_geo
 
 # A layer imports from its own rank and from those before it.
-RANKS = ["typing", "ops", "transforms", "data", "nn", "models", "train", "evaluate viz", "compare", "cli web __main__"]
+RANKS = [
+    "extras typing",
+    "ops",
+    "transforms",
+    "data",
+    "nn",
+    "models",
+    "train",
+    "evaluate viz",
+    "compare",
+    "cli web __main__",
+]
 RANK = {name: rank for rank, names in enumerate(RANKS) for name in names.split()}
 ROOT = Path(next(iter(tmt_geo.__path__)))
 

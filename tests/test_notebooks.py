@@ -24,7 +24,7 @@ for package in ("ipykernel", "networkx", "scipy"):
 REPOSITORY = Path(__file__).parents[1]
 NOTEBOOKS = {path.stem[:2]: path for path in sorted((REPOSITORY / "notebooks").glob("*.ipynb"))}
 FIGURE = "application/vnd.plotly.v1+json"
-SECONDS = 120
+HANGS = 1800  # seconds for a cell: no measure of speed, but the end of one that would never end
 
 
 def load(number):
@@ -58,7 +58,12 @@ def execute(notebook, folder, data):
     environment = {**os.environ, "IPYTHONDIR": str(folder), "OMP_NUM_THREADS": "1", "TMT_GEO_DATA": str(data)}
     environment.pop("PLOTLY_RENDERER", None)
     client = nbclient.NotebookClient(
-        notebook, timeout=SECONDS, kernel_name="python3", resources={"metadata": {"path": str(folder)}}
+        notebook,
+        timeout=HANGS,
+        startup_timeout=HANGS,
+        iopub_timeout=HANGS,
+        kernel_name="python3",
+        resources={"metadata": {"path": str(folder)}},
     )
     client.execute(env=environment)
     return {cell.id: cell for cell in code_cells(notebook)}
@@ -156,6 +161,13 @@ def test_it_installs_nothing_where_the_package_is(first_cell, on_colab):
 def test_elsewhere_it_says_how_to_install(first_cell, capsys):
     asked, result = first_cell(None, on_colab=False)
     assert asked == [] and 'pip install ".[notebooks]"' in str(result.error_in_exec)
+
+
+def test_without_what_draws_it_says_how_to_install(first_cell, monkeypatch):
+    monkeypatch.setitem(sys.modules, "plotly", None)
+    asked, result = first_cell(SimpleNamespace(origin="tmt_geo/__init__.py"), on_colab=False)
+    assert asked == []
+    assert 'pip install "tmt-geo[notebooks]" (got no plotly)' in str(result.error_in_exec)
 
 
 # What comes out

@@ -1,4 +1,5 @@
 import json
+import sys
 
 import pytest
 
@@ -30,6 +31,12 @@ def test_a_row_is_run_and_told_of(tmt, folder, tmp_path):
 def test_nothing_to_report_is_said(tmt, tmp_path):
     result = tmt("compare", "peers", "--report", "--out", tmp_path)
     assert result.exit_code == 1 and "no results in" in result.output
+
+
+def test_without_plotly_it_refuses_before_it_runs(refused, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "plotly", None)
+    line = refused("compare", "ablation", "--out", tmp_path / "out", "--work", tmp_path / "work")
+    assert 'pip install "tmt-geo[demo]" (got no plotly)' in line and not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

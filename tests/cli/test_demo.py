@@ -1,5 +1,6 @@
 import importlib
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,13 @@ def test_both_models_learn_from_the_same_tokens_and_are_measured_alike(tmt, tiny
     kept = (out / "results.json").read_bytes()
     again = tmt("demo", "--steps", 1, "--data", text_file, "--out", "runs/demo", "--overwrite")
     assert again.exit_code == 0 and (out / "results.json").read_bytes() != kept
+
+
+@pytest.mark.parametrize("package", ["plotly", "networkx"])
+def test_without_what_draws_it_refuses_before_it_trains(refused, tiny, monkeypatch, package):
+    monkeypatch.setitem(sys.modules, package, None)
+    assert f'the extra demo: pip install "tmt-geo[demo]" (got no {package})' in refused("demo")
+    assert not list(tiny.iterdir())
 
 
 def test_a_second_demo_goes_beside_the_first(tiny, capsys):

@@ -75,6 +75,17 @@ def test_weights_that_lack_a_tensor_are_one_line(refused, run):
     assert "incomplete checkpoint" in line and lost in line
 
 
+def test_a_damaged_tokenizer_is_one_line(refused, run):
+    (run / "tokenizer.json").write_text("{}")
+    assert "holds no tokenizer that loads" in refused("evaluate", run)
+
+
+def test_a_configuration_of_other_sizes_is_one_line(refused, run):
+    config = json.loads((run / "config.json").read_text())
+    (run / "config.json").write_text(json.dumps(config | {"hidden_size": 20}))
+    assert "'run' holds weights of other sizes than its config.json says" in refused("evaluate", run)
+
+
 def test_a_damaged_configuration_is_one_line(refused, run):
     (run / "config.json").write_text("{")
     refused("evaluate", run)

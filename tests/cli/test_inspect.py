@@ -1,5 +1,6 @@
 import json
 import re
+import sys
 
 import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
@@ -11,6 +12,12 @@ from tmt_geo.cli.inspect import text_sections
 from tmt_geo.viz import visible_token
 
 TEXT = "the fox of the lazy dogs jumps"
+
+
+def test_without_what_draws_it_refuses(refused, run, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "networkx", None)
+    line = refused("inspect", TEXT, "--model", run, "--out", tmp_path / "page.html")
+    assert 'pip install "tmt-geo[demo]" (got no networkx)' in line and not (tmp_path / "page.html").exists()
 
 
 @pytest.fixture

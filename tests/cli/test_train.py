@@ -1,5 +1,6 @@
 import json
 import re
+import sys
 
 import pytest
 import torch
@@ -58,11 +59,23 @@ def test_without_a_mesh_the_report_has_the_losses(tmt, trained, tmp_path):
     assert pictured(tmp_path / "dense") == (["Loss"], [])
 
 
-def test_without_plotly_there_is_no_report(tmt, trained, tmp_path, monkeypatch):
-    monkeypatch.setattr("tmt_geo.cli.train.find_spec", lambda name: None)
+@pytest.mark.parametrize("package", ["plotly", "networkx"])
+def test_without_what_draws_there_is_no_report_which_is_said_before_the_training(
+    tmt, trained, tmp_path, monkeypatch, package
+):
+    monkeypatch.setitem(sys.modules, package, None)
     result = tmt("train", "--config", trained[0] / "train.yaml", "--out", tmp_path / "bare", "--steps", 1)
     assert result.exit_code == 0, result.output
-    assert not (tmp_path / "bare" / "report.html").exists() and "report  " not in result.stdout
+    assert not (tmp_path / "bare" / "report.html").exists()
+    said = f'pip install "tmt-geo[demo]" (got no {package})'
+    assert said in result.stdout.split("training   ")[0]
+
+
+def test_without_tensorboard_its_logs_are_refused_before_the_training(refused, trained, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    flags = ["--config", trained[0] / "train.yaml", "--out", tmp_path / "bare", "--report-to", "tensorboard"]
+    assert 'pip install "tmt-geo[demo]" (got no tensorboard)' in refused("train", *flags)
+    assert not (tmp_path / "bare").exists()
 
 
 def test_it_resumes_where_it_stopped(tmt, run):
@@ -118,6 +131,7 @@ def test_a_folder_that_cannot_be_written_is_one_line(refused, tmp_path, text_fil
         (["--graph-k", 0], "--graph-k must be an integer of at least 1 (got 0)"),
         (["--n-layers", 0], "--n-layers must be"),
         (["--max-seq-len", 32, "--block-size", 64], "--block-size exceeds max_seq_len=32 (got 64)"),
+        (["--block-size", 0], "--block-size must be a whole number of at least 2 (got 0)"),
         (["--decay", "linear"], "--decay must be one of"),
         (["--steps", 0], "--steps must be"),
         (["--lr", "-1"], "--lr must be"),
@@ -133,7 +147,9 @@ def test_wrong_options_are_one_line(refused, tmp_path, text_file, flags, message
 def test_wrong_texts_are_one_line(refused, tmp_path):
     (tmp_path / "empty.txt").write_bytes(b"")
     (tmp_path / "latin.txt").write_bytes("café ".encode("latin-1") * 100)
-    for name, message in (("empty", "empty file"), ("latin", "UTF-8"), ("none", "does not exist")):
+    (tmp_path / "short.txt").write_text("three words here and more\n" * 3)
+    wrong = ("empty", "empty file"), ("latin", "UTF-8"), ("none", "does not exist"), ("short", "must fill a block")
+    for name, message in wrong:
         line = refused("train", "--data", tmp_path / f"{name}.txt", "--out", tmp_path / "run")
         assert line.startswith("tmt-geo: error: --data") and message in line
 

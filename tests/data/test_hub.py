@@ -1,5 +1,6 @@
 """The hub path, offline: `load_dataset` takes a local folder for the hub repository of the same name."""
 
+import csv
 import json
 from pathlib import Path
 
@@ -94,6 +95,131 @@ def test_another_text_column():
         load_text("file.csv", text_column="other")
 
 
+def write_file(path: str, texts: list[str | None]) -> None:
+    """Writes a file with columns by its suffix."""
+    form = Path(path).suffix.lower()
+    if form == ".parquet":
+        pq.write_table(pa.table({"text": texts, "id": list(range(len(texts)))}), path)
+    elif form == ".csv":
+        with open(path, "w", newline="") as file:
+            csv.writer(file).writerows([["text", "id"], *([text, i] for i, text in enumerate(texts))])
+    else:
+        Path(path).write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+
+
+def documents(splits) -> list[str]:
+    return splits.train + splits.valid + splits.test
+
+
+@pytest.mark.parametrize("empty", [None, "", " "], ids=["null", "empty", "blank"])
+@pytest.mark.parametrize("form", ["csv", "jsonl", "json", "parquet"])
+@pytest.mark.parametrize("end", ["", ".\nIt has two lines."], ids=["one line", "two lines"])
+def test_an_empty_cell_is_left_out_and_counted(form, empty, end, caplog):
+    texts = [f"story {i}{end}" for i in range(40)]
+    write_file(f"file.{form}", [*texts[:7], empty, *texts[7:]])
+    assert documents(load_text(f"file.{form}")) == texts
+    (record,) = caplog.records
+    said = "1 of 41 rows of the train split of 'file.{}' have no text in 'text' and are left out"
+    assert record.getMessage() == said.format(form)
+
+
+def test_nothing_is_said_of_a_file_without_empty_cells_or_of_blank_lines(caplog):
+    write_file("file.jsonl", stories("train", 40))
+    load_text("file.jsonl")
+    write_file("lines.jsonl", ["", " = Title = \n", "", " Some words , here . \n"] * 20)
+    assert "".join(documents(load_text("lines.jsonl"))) == "\n = Title = \n\n Some words , here . \n" * 20
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl", "parquet"])
+@pytest.mark.parametrize("streaming", [False, True])
+def test_a_column_without_any_text_is_named(form, streaming):
+    write_file(f"file.{form}", [None] * 30)
+    with pytest.raises(
+        ValueError, match=r"'text_column' must name a column with text in .* \(got 'text', all empty\)"
+    ):
+        load_text(f"file.{form}", streaming=streaming, limit=20)
+
+
+def test_words_that_some_take_for_nothing_are_words():
+    texts = ["NA", "null", "None", "nan", "n/a", "NULL", "true", "-"] * 5
+    write_file("file.csv", texts)
+    assert documents(load_text("file.csv")) == texts
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "a[1].jsonl",
+        "a*.jsonl",
+        "a?.jsonl",
+        "a[!x].jsonl",
+        "train-[0].csv",
+        "*.parquet",
+        "{a,b}.jsonl",
+        "\u00fc \u4f60.csv",
+    ],
+)
+def test_the_named_file_is_read_and_no_other(name, tmp_path):
+    form = Path(name).suffix
+    for neighbour in ("a1", "ab", "a0", "train-0", "a", "b"):
+        write_file(neighbour + form, ["another file"] * 40)
+    write_file(name, stories("mine", 40))
+    assert documents(load_text(name)) == stories("mine", 40)
+    assert documents(load_text(tmp_path / name)) == stories("mine", 40)
+
+
+@pytest.mark.parametrize("name", ["X.CSV", "X.JSONL", "x.Json", "X.PARQUET"])
+def test_the_case_of_a_suffix_does_not_matter(name):
+    write_file(name, stories("mine", 40))
+    assert documents(load_text(name)) == stories("mine", 40)
+
+
+def test_a_file_in_a_folder_with_brackets():
+    Path("data [v1]").mkdir()
+    write_file("data [v1]/file.jsonl", stories("mine", 40))
+    assert documents(load_text("data [v1]/file.jsonl")) == stories("mine", 40)
+    with pytest.raises(
+        ValueError, match=r"'source' must be a file, or a folder without \*, \? and \[ .*data \[v1\]'\)$"
+    ):
+        load_text("data [v1]")
+
+
+def test_a_folder_may_have_the_name_of_a_format():
+    Path("csv").mkdir()
+    write_file("csv/file.jsonl", stories("mine", 40))
+    assert documents(load_text("csv")) == stories("mine", 40)
+
+
+@pytest.mark.parametrize("name", ["file.csv", "file.jsonl", "file.parquet", "file.json"])
+def test_an_empty_file_is_named(name):
+    Path(name).touch()
+    with pytest.raises(ValueError, match=rf"^'source' must hold text \(got the empty file '{name}'\)$"):
+        load_text(name)
+
+
+@pytest.mark.parametrize(("name", "content"), [("file.jsonl", b"\n\n"), ("file.csv", b"text\n")])
+def test_a_file_without_rows_is_named(name, content):
+    Path(name).write_bytes(content)
+    with pytest.raises(ValueError, match=rf"^'source' must hold text \(got '{name}' without rows\)$"):
+        load_text(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("file.jsonl", b"no json\n", "JSON"),
+        ("file.csv", b"text\na\nb,c,d\n", "Expected 1 fields in line 3, saw 3"),
+        ("file.csv", "text\ncaf\u00e9\n".encode("latin-1"), "codec can't decode"),
+    ],
+)
+def test_a_broken_file_says_why(name, content, reason, capfd):
+    Path(name).write_bytes(content)
+    with pytest.raises(ValueError, match=rf"^'source' does not load: .*{reason}.* \(got '{name}'\)$"):
+        load_text(name)
+    assert reason not in capfd.readouterr().err
+
+
 def test_unknown_config_is_named():
     write_repository("Salesforce/wikitext", "wikitext-2-v1", {"train": ["a\n"]}, "parquet")
     with pytest.raises(ValueError, match=r"^'config_name' must be a configuration of .* \(got 'nope'\)$"):
@@ -129,6 +255,7 @@ def test_a_name_out_of_reach_is_one_line(source):
         pytest.param(["a\nb", "c"], ["a\nb", "c"], id="documents"),
         pytest.param(["a\nb\n", "", "c\n"], ["a\nb\n", "c\n"], id="documents with line ends, one blank"),
         pytest.param(["one", "two"], ["one", "two"], id="short documents"),
+        pytest.param(["one"] * 20 + [""], ["one"] * 20, id="short documents, one empty"),
         pytest.param([], [], id="none"),
     ],
 )

@@ -1,3 +1,6 @@
+import os
+import threading
+
 import pytest
 
 from tmt_geo.data import load_text
@@ -27,6 +30,20 @@ def test_a_folder_with_three_splits(tmp_path, valid):
     assert splits.train == ["text of train.txt\n"]
     assert splits.valid == [f"text of {valid}\n"]
     assert splits.test == ["text of test.txt\n"]
+
+
+@pytest.mark.parametrize("name", ["BOOK.TXT", "a[1].txt", "a*.txt", "\u00fc \u4f60.txt", "-x.txt"])
+def test_a_text_file_of_any_name(tmp_path, name):
+    (tmp_path / "a1.txt").write_text("another\n" * 200)
+    (tmp_path / name).write_text(LINES)
+    splits = load_text(tmp_path / name)
+    assert "".join(splits.train + splits.valid + splits.test) == LINES
+
+
+def test_a_folder_of_texts_in_capitals(tmp_path):
+    (tmp_path / "BOOK.TXT").write_text(LINES)
+    splits = load_text(tmp_path)
+    assert "".join(splits.train + splits.valid + splits.test) == LINES
 
 
 def test_a_folder_of_documents_in_order_of_name(tmp_path):
@@ -60,6 +77,15 @@ def test_bad_files_name_the_source_in_one_line(tmp_path, content, message):
     with pytest.raises(ValueError, match=f"^{message}") as info:
         load_text(tmp_path / "file.txt")
     assert "\n" not in str(info.value)
+
+
+def test_a_pipe_is_read(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    writer = threading.Thread(target=(tmp_path / "pipe").write_text, args=[LINES])
+    writer.start()
+    splits = load_text(tmp_path / "pipe")
+    writer.join()
+    assert "".join(splits.train + splits.valid + splits.test) == LINES
 
 
 def test_an_empty_split_of_a_folder_names_the_file(tmp_path):

@@ -36,7 +36,7 @@ def test_two_processes_equal_one_with_twice_the_batch(tmp_path):
         [*launch, script, tmp_path / "two", "2", "6", "resume"],
     ):
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-        done = subprocess.run(arguments, env=environment, capture_output=True, text=True, timeout=300)
+        done = subprocess.run(arguments, env=environment, capture_output=True, text=True, timeout=1800)
         assert done.returncode == 0, done.stderr[-3000:]
     one, two = (json.loads((tmp_path / name / "history.json").read_text()) for name in ("one", "two"))
     # the first four steps of the shorter run fall along a shorter cosine, so compare what does not depend on the rate

@@ -28,7 +28,7 @@ def test_an_image_has_the_size_asked_for(tmp_path):
 
 def test_without_kaleido_the_error_says_how_to_get_it(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "kaleido", None)
-    with pytest.raises(ImportError, match="pip install kaleido"):
+    with pytest.raises(ImportError, match=r'pip install "tmt-geo\[figures\]" \(got no kaleido\)'):
         save_figure(FIGURE, tmp_path / "figure.png")
 
 

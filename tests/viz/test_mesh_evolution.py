@@ -1,5 +1,3 @@
-import time
-
 import numpy as np
 import pytest
 import torch
@@ -177,14 +175,11 @@ def test_what_does_not_fit_is_refused(text, nodes):
         mesh_evolution(text.graphs, by="colour")
 
 
-def test_512_tokens_and_12_layers_are_quick_and_small():
+def test_512_tokens_and_12_layers_are_small():
     sizes = {"vocab_size": 500, "d_model": 64, "n_heads": 4, "n_layers": 12, "max_seq_len": 512}
     model = TMTModel(tiny_config(**sizes, exit=False, graph_k=8, window=8)).eval()
     graphs = model.layer_graphs(torch.randint(500, (1, 512)))
-    mesh_evolution(graphs[:1])  # imports
-    start = time.process_time()
     figure = mesh_evolution(graphs)
-    seconds = time.process_time() - start
-    assert seconds < 3 and len(figure.frames) == 12
+    assert len(figure.frames) == 12
     assert len(strokes(figure.frames[11].data)) == 3000 < graphs[11].num_edges - 512
     assert len(figure.to_html(include_plotlyjs=True).encode()) < 8e6

@@ -58,6 +58,38 @@ def test_few_dimensions_are_enough(x):
     assert xy.shape == (1, len(x), 2) and np.isfinite(xy).all()
 
 
+def test_layers_of_several_widths_share_a_projection_each():
+    """Oracle: each width alone. The maps differ from it by a turn, which no distance sees."""
+    wide, narrow = torch.randn(2, 9, 6), torch.randn(2, 9, 4)
+    positions = shared_positions(layers(*wide, *narrow))
+    assert positions.xy.shape == (4, 9, 2)
+    assert np.allclose(positions.xy[:2], shared_positions(layers(*wide)).xy)
+    alone = shared_positions(layers(*narrow)).xy.reshape(-1, 1, 2)
+    moved = positions.xy[2:].reshape(-1, 1, 2)
+    for points in (moved, alone):
+        assert np.ptp(points) > 0.5
+    distances = [np.linalg.norm(points - points.swapaxes(0, 1), axis=-1) for points in (moved, alone)]
+    assert np.allclose(*distances)
+    assert "6 channels: " in positions.note and "4 channels: " in positions.note
+
+
+def test_where_the_width_changes_the_nodes_move_as_little_as_they_can():
+    """Oracle: no turn or mirror image on a fine grid of angles brings the layers nearer to each other."""
+    before, behind = shared_positions(layers(torch.randn(9, 6), torch.randn(9, 4))).xy
+    before, behind = before - before.mean(0), behind - behind.mean(0)
+    found = np.square(before - behind).sum()
+    for angle in np.linspace(0, 2 * np.pi, 720):
+        turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+        for mirror in (np.eye(2), np.diag([1, -1])):
+            assert np.square(before - behind @ turn @ mirror).sum() > found - 1e-9
+
+
+def test_a_zero_channel_more_moves_nothing():
+    x = torch.randn(9, 4)
+    first, second = shared_positions(layers(x, torch.nn.functional.pad(x, (0, 2)))).xy
+    assert np.allclose(first, second)
+
+
 def test_given_positions_hold_in_all_layers():
     pos = torch.randn(5, 3)
     positions = fixed_positions(pos, 4, "where the points are")
@@ -91,7 +123,7 @@ def test_umap_itself(text):
 
 def test_without_umap_the_error_says_how_to_get_it(text, monkeypatch):
     monkeypatch.setitem(sys.modules, "umap", None)
-    with pytest.raises(ImportError, match="pip install umap-learn"):
+    with pytest.raises(ImportError, match=r'umap.*pip install "tmt-geo\[figures\]"'):
         shared_positions(text.graphs, "umap")
 
 

@@ -14,10 +14,12 @@ pytest.importorskip("selenium", reason="selenium is not installed")
 
 from selenium import webdriver
 from selenium.common.exceptions import WebDriverException
+from selenium.webdriver.common.keys import Keys
 
 from tmt_geo import TMTModel
 from tmt_geo.web import serve
 
+HANGS = 600  # seconds: no measure of speed, but the end of a wait that would never end
 TEXT = "A tuple is an immutable sequence."
 NODES = "return Array.from(document.querySelector('.js-plotly-plot')._fullData[3].x)"
 ADDRESSES = "return performance.getEntriesByType('resource').map(entry => entry.name)"
@@ -70,9 +72,9 @@ class Page:
         self.chrome.get(address)
         self.until(lambda: self.value("#run input") == "demo/tmt")
 
-    def until(self, condition, seconds=20):
+    def until(self, condition):
         """Waits until something is true, and returns it; meanwhile the page may not hold what is asked for."""
-        end = time.monotonic() + seconds
+        end = time.monotonic() + HANGS
         while True:
             try:
                 if found := condition():
@@ -165,7 +167,7 @@ def test_a_slow_request_does_not_block_the_next(page, chrome, address, monkeypat
     look = module.look
 
     def slow(model, tokenizer, text):
-        assert not text.startswith("slow") or release.wait(60)
+        assert not text.startswith("slow") or release.wait(HANGS)
         return look(model, tokenizer, text)
 
     monkeypatch.setattr(module, "look", slow)
@@ -192,21 +194,31 @@ def test_a_slow_request_does_not_block_the_next(page, chrome, address, monkeypat
 
 
 def test_writing_streams_in_and_can_be_stopped(page, monkeypatch):
-    forward, steps = TMTModel.forward, []
+    """The model waits for a token to be allowed, and one is allowed each time the page has been looked at."""
+    forward, steps, allowed, left = TMTModel.forward, [], threading.Semaphore(0), threading.Event()
 
     @functools.wraps(forward)
-    def slow(*arguments, **options):
-        steps.append(time.sleep(0.1))
+    def one(*arguments, **options):
+        steps.append(left.is_set() or allowed.acquire(timeout=HANGS))
         return forward(*arguments, **options)
 
-    monkeypatch.setattr(TMTModel, "forward", slow)
+    def gone():
+        allowed.release()
+        return left.wait(0.3)
+
+    before = set(threading.enumerate())  # other tests may have left threads of their own
+    monkeypatch.setattr(TMTModel, "forward", one)
+    monkeypatch.setattr(sys.modules["tmt_geo.web.write"], "Event", lambda: left)
     page.type("A tuple ")
     page.tab("Continuation")
+    length = page.find("#length input[type=number]")
+    length.clear()
+    length.send_keys("100", Keys.TAB)
     page.click("#write")
     page.until(lambda: page.value("#written textarea").startswith("A tuple"))
-    assert len(steps) < 30
+    assert len(steps) <= 1
     page.click("#stop")
-    time.sleep(0.5)
-    stopped = len(steps)
-    time.sleep(0.5)
-    assert len(steps) == stopped < 40
+    page.until(gone)
+    allowed.release(100)
+    page.until(lambda: not [thread for thread in set(threading.enumerate()) - before if "PoolExec" in thread.name])
+    assert len(steps) < 100

@@ -10,6 +10,7 @@ import typer
 
 from tmt_geo.cli.options import DataConfig
 from tmt_geo.cli.screen import say
+from tmt_geo.extras import check_extra
 
 
 def compare(
@@ -36,6 +37,7 @@ def compare(
     Finished runs are kept and never repeated; one that was cut off goes on from its last checkpoint. The table and the
     figure (perplexity against measured operations) are written beside the results.
     """
+    check_extra("the figure", "demo", "plotly")
     from tmt_geo.cli.progress import OneLineProgress
     from tmt_geo.compare import SUITES, load_corpus, run_suite
     from tmt_geo.compare.report import figure, section

@@ -17,6 +17,7 @@ from tmt_geo.cli.generate import continue_text
 from tmt_geo.cli.options import Data, Overwrite
 from tmt_geo.cli.passage import MESH_TOKENS, first_tokens, step_sections
 from tmt_geo.cli.screen import print_table, quoted, say, say_next, this_command
+from tmt_geo.extras import check_extra
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -67,6 +68,7 @@ def demo(
 
     Takes less than five minutes on two cores and needs no network.
     """
+    check_extra("the demo", "demo", "plotly", "networkx")
     start = time.perf_counter()
     out = free_folder(out, overwrite)
 

@@ -12,6 +12,7 @@ UsageError = typer.BadParameter.__base__  # of typer's own click or, in older on
 # Python names an argument where the command has a flag by another name.
 FLAGS = {
     "source": "--data",
+    "texts": "--data",
     "rows": "--row",
     "seeds": "--seed",
     "config_name": "--data-config",

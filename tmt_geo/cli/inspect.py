@@ -11,6 +11,7 @@ from tmt_geo.cli.files import check_file
 from tmt_geo.cli.options import Overwrite
 from tmt_geo.cli.runs import load_run, max_context
 from tmt_geo.cli.screen import say
+from tmt_geo.extras import check_extra
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,6 +34,7 @@ def inspect(
 
     The page opens in any browser without a network.
     """
+    check_extra("the page of figures", "demo", "plotly", "networkx")
     check_file("out", out, overwrite)
     loaded, tokens = load_run(model, tokenizer)
     if not hasattr(loaded, "layer_graphs"):

@@ -101,6 +101,10 @@ def load_run(run: Path, tokenizer: str | None = None) -> tuple[PreTrainedModel, 
         model, info = AutoModelForCausalLM.from_pretrained(run, output_loading_info=True, local_files_only=True)
     except SafetensorError as error:
         raise ValueError(f"'run' holds a damaged or truncated checkpoint (got {run}): {error}") from error
+    except RuntimeError as error:
+        if "mismatched" not in str(error):
+            raise
+        raise ValueError(f"'run' holds weights of other sizes than its config.json says (got {run})") from error
     if info["missing_keys"]:
         missing = sorted(info["missing_keys"])
         raise ValueError(f"'run' holds an incomplete checkpoint (got {run} without {len(missing)}: {missing[0]}, ...)")

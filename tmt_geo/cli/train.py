@@ -15,6 +15,7 @@ from tmt_geo.cli.options import Data, DataConfig, Limit, Overwrite, Streaming, T
 from tmt_geo.cli.passage import MESH_TOKENS, first_tokens, step_sections
 from tmt_geo.cli.runs import SETTINGS_FILE, can_stream, check_out, check_same_run, write_settings
 from tmt_geo.cli.screen import quoted, say, say_next, speaks, this_command
+from tmt_geo.extras import MissingExtra, check_extra
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 # Options that belong to one call and not to the run.
 NOT_SETTINGS = ("config", "resume", "overwrite")
-SAME_WHEN_RESUMED = ("data", "data_config", "limit", "tokenizer", "vocab_size", "block_size", "seed")
+SAME_WHEN_RESUMED = ("data", "data_config", "text_column", "limit", "tokenizer", "vocab_size", "block_size", "seed")
 MODEL_OPTIONS = (
     "d_model",
     "n_layers",
@@ -143,7 +144,8 @@ def train(
     settings = {name: value for name, value in ctx.params.items() if name not in NOT_SETTINGS}
     settings |= {"out": str(out)}
     model_config = _model_config(preset, vocab_size, {name: ctx.params[name] for name in MODEL_OPTIONS})
-    block_size = block_size or min(model_config.max_seq_len, LONGEST_DEFAULT_BLOCK)
+    if block_size is None:
+        block_size = min(model_config.max_seq_len, LONGEST_DEFAULT_BLOCK)
     settings["block_size"] = block_size
     if block_size > model_config.max_seq_len:
         raise ValueError(f"'block_size' exceeds max_seq_len={model_config.max_seq_len} (got {block_size})")
@@ -157,7 +159,10 @@ def train(
     from tmt_geo.train import PassageWatcher, TrainConfig, train_model
     from tmt_geo.train.run_folder import REPORT_FILE
 
+    drawing = _can_draw()
     logging.disable_progress_bar()  # those of files written; the Trainer's own stays
+    if report_to == "tensorboard":
+        check_extra("--report-to tensorboard", "demo", "tensorboard")
     report_to = report_to or ("tensorboard" if find_spec("tensorboard") else "none")
     train_config = TrainConfig(
         out=out,
@@ -201,7 +206,6 @@ def train(
     device = "GPU" if torch.cuda.is_available() else "CPU"
     say(f"training   {work} on {device} -> {out}")
 
-    drawing = find_spec("plotly") is not None
     watchers = []
     if drawing and model_config.mesh:
         watchers.append(PassageWatcher(first_tokens(splits.valid, tokens, min(MESH_TOKENS, block_size))))
@@ -232,6 +236,16 @@ def _model_config(preset: str, vocab_size: int, options: dict[str, Any]) -> TMTC
     if given.get("decay") == "none":
         given["decay"] = None
     return TMTConfig.from_preset(preset, vocab_size=vocab_size, **given)
+
+
+def _can_draw() -> bool:
+    """Whether there will be a report; where not, says before the training what it needs."""
+    try:
+        check_extra("the report", "demo", "plotly", "networkx")
+    except MissingExtra as missing:
+        say(f"report     none: {missing}")
+        return False
+    return True
 
 
 def _tokenizer(splits: TextSplits, name: str | None, vocab_size: int) -> PreTrainedTokenizerFast:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from tmt_geo.cli.screen import say
-
-NEEDS = ("gradio", "plotly", "networkx")
+from tmt_geo.extras import check_extra
 
 
 def web(
@@ -25,10 +23,7 @@ def web(
 
     Runs on this machine alone, without a network. Ctrl-C ends it.
     """
-    missing = [name for name in NEEDS if find_spec(name) is None]
-    if missing:
-        raise ValueError(f'the page needs the extra web: pip install "tmt-geo[web]" (got no {", ".join(missing)})')
-
+    check_extra("the page", "web", "gradio", "plotly", "networkx")
     say("Loading takes a few seconds.")
 
     from tmt_geo.web import serve

@@ -11,6 +11,7 @@ from tmt_geo.compare.mean import Mean, mean_of, say_seeds
 from tmt_geo.compare.results import load_results
 from tmt_geo.compare.side_tables import curve_table, depth_table, passkey_table
 from tmt_geo.compare.suite import Suite
+from tmt_geo.extras import needs_extra
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -128,7 +129,8 @@ def figure(suite: Suite, folder: Path) -> Figure:
     Raises:
         ValueError: If no row has a result.
     """
-    import plotly.graph_objects as go
+    with needs_extra("a figure", "figures"):
+        import plotly.graph_objects as go
 
     from tmt_geo.viz.palette import SERIES
     from tmt_geo.viz.style import GRID, as_text, clear_layout

@@ -10,7 +10,7 @@ VALID_NAMES = ("valid.txt", "validation.txt")
 
 
 def load_file(path: Path, name: str, valid_fraction: float) -> TextSplits:
-    """Loads one text file as one document and cuts it into three splits at the ends of lines."""
+    """Loads one text file as one document and cuts it in order into three splits."""
     return complete_splits([read_text(path)], None, None, name, valid_fraction)
 
 
@@ -36,7 +36,7 @@ def load_folder(path: Path, name: str, valid_fraction: float) -> TextSplits:
 
 def text_files(folder: Path) -> list[Path]:
     """Lists the ``.txt`` files that lie directly in a folder, in order of name."""
-    return sorted(file for file in folder.glob("*.txt") if file.is_file())
+    return sorted(file for file in folder.iterdir() if file.suffix.lower() == ".txt" and file.is_file())
 
 
 def read_text(path: Path) -> str:

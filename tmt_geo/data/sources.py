@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import re
 from pathlib import Path
@@ -49,19 +50,26 @@ def load_text(
         raise ValueError(f"'limit' must be at least 1 (got {limit})")
     name = os.fspath(source)
     path = Path(name)
-    is_file, is_folder = os.path.isfile(name), os.path.isdir(name)
+    suffix = path.suffix.lower()
+    is_folder = os.path.isdir(name)
+    is_file = os.path.exists(name) and not is_folder  # a pipe too
     if name == "embedded":
         return _first(load_embedded(valid_fraction), limit)
     if is_folder and text_files(path):
         return _first(load_folder(path, name, valid_fraction), limit)
-    if is_file and path.suffix not in FORMATS:
+    if is_file and suffix not in FORMATS:
         return _first(load_file(path, name, valid_fraction), limit)
     if is_folder and not any(file.suffix in FORMATS for depth in ("*", "*/*") for file in path.glob(depth)):
         raise ValueError(f"'source' must be a folder with {', '.join(['.txt', *FORMATS])} files (got '{name}')")
-    if not (is_file or is_folder) and (path.suffix in {".txt", *FORMATS} or not HUB_NAME.fullmatch(name)):
+    if os.path.isfile(name) and os.path.getsize(name) == 0:
+        raise ValueError(f"'source' must hold text (got the empty file '{name}')")
+    folder = os.path.abspath(name)  # "json" is a folder of that name, not the format
+    if is_folder and glob.has_magic(folder):
+        raise ValueError(f"'source' must be a file, or a folder without *, ? and [ in its path (got '{folder}')")
+    if not (is_file or is_folder) and (suffix in {".txt", *FORMATS} or not HUB_NAME.fullmatch(name)):
         raise ValueError(f"'source' does not exist (got {name!r})")
     return load_hub(
-        FORMATS[path.suffix] if is_file else name,
+        FORMATS[suffix] if is_file else folder if is_folder else name,
         name,
         config_name=config_name,
         data_files=name if is_file else None,

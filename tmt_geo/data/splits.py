@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import accumulate, takewhile
+
+import regex
+
+# Where a document may be cut, best first: behind line ends, behind a sentence, behind white space. The properties are
+# those that Unicode gives the characters of every script (UAX 29); an accent stays with what it stands on.
+LINE = r"\R+"
+SENTENCE = r"(?:\p{SB=STerm}\p{SB=Close}*\s*|\p{SB=ATerm}\p{SB=Close}*\s+(?!\p{Ll}))"
+BLANK = r"\s+"
+BOUNDARIES = [regex.compile(kind + r"(?![\p{GCB=EX}\p{GCB=SM}\p{GCB=ZWJ}])") for kind in (LINE, SENTENCE, BLANK)]
+GRAPHEME = regex.compile(r"\X")
 
 
 @dataclass(frozen=True)
@@ -34,7 +46,8 @@ def complete_splits(
     """Cuts the missing splits from the end of the training documents.
 
     The test split, if missing, is the last ``valid_fraction`` of the characters and the validation split the same
-    amount before it, so that a corpus in order of time is tested on what comes last.
+    amount before it, so that a corpus in order of time is tested on what comes last. White space around a document
+    does not count. Nothing is lost: the splits joined are the documents joined.
 
     Args:
         train (list[str]): The training documents, in order.
@@ -46,37 +59,58 @@ def complete_splits(
     Raises:
         ValueError: If a split is left without text.
     """
-    size = int(valid_fraction * sum(map(len, train)))
+    size = sum(map(_size, train))
+    part = int(valid_fraction * size)
+    left = size - part * [valid, test].count(None)
+    slack = min(part, left) // 2
     if test is None:
-        train, test = cut_tail(train, size)
+        train, test = cut(train, size - part, slack)
     if valid is None:
-        train, valid = cut_tail(train, size)
+        train, valid = cut(train, min(left, sum(map(_size, train)) - 1), slack)
     for split, documents in (("training", train), ("validation", valid), ("test", test)):
         if not any(document.strip() for document in documents):
             raise ValueError(f"'source' is too short, it leaves no {split} text (got '{name}')")
     return TextSplits(train, valid, test, name)
 
 
-def cut_tail(documents: list[str], size: int) -> tuple[list[str], list[str]]:
-    """Divides a list of documents into a head and a tail of about ``size`` characters.
+def cut(documents: list[str], keep: int, slack: int) -> tuple[list[str], list[str]]:
+    """Divides documents into a head of about ``keep`` characters and a tail.
 
-    Whole documents go to the tail as long as they fit. If they fill less than half of it, the next document is cut
-    in two at the end of a line, or between two words where it has no lines.
+    The cut falls between two documents if one ends within ``slack`` characters of the place; else inside a document at
+    the nearest end of a line within ``slack``, else of a sentence, else of a word, else between the two nearest
+    characters as readers see them, such as a letter with its accents.
     """
-    head, tail, room = list(documents), [], size
-    while head and len(head[-1]) <= room:
-        tail.append(head.pop())
-        room -= len(tail[-1])
-    if head and room > size / 2:
-        last = head.pop()
-        at = _break_before(last, len(last) - room)
-        head += [last[:at]] if at else []
-        tail.append(last[at:])
-    return head, tail[::-1]
+    ends = [0, *accumulate(map(_size, documents))]
+    between = [number for number, end in enumerate(ends) if 0 < end < ends[-1]]
+    number = _nearest(between, lambda number: abs(ends[number] - keep))
+    if number is not None and abs(ends[number] - keep) <= slack:
+        return documents[:number], documents[number:]
+    inside = next((i for i, end in enumerate(ends[1:]) if keep < end), None)
+    if inside is None:
+        return documents, []
+    text = documents[inside]
+    at = _place(text, len(text) - len(text.lstrip()) + keep - ends[inside], slack)
+    if at is not None:
+        return [*documents[:inside], text[:at]], [text[at:], *documents[inside + 1 :]]
+    return (documents, []) if number is None else (documents[:number], documents[number:])
 
 
-def _break_before(text: str, at: int) -> int:
-    for mark in ("\n", " "):
-        if place := text.rfind(mark, 0, at) + 1:
+def _place(text: str, at: int, slack: int) -> int | None:
+    """The best place near ``at`` to cut a document, with text on both sides; None where it is a single character."""
+    first, last = len(text) - len(text.lstrip()) + 1, len(text.rstrip()) - 1
+    low, high = max(first, at - slack), min(last, at + slack)
+    for boundary in BOUNDARIES:
+        ends = takewhile(lambda end: end <= high, (match.end() for match in boundary.finditer(text, max(0, low - 1))))
+        place = _nearest((end for end in ends if end >= low), lambda end: abs(end - at))
+        if place is not None:
             return place
-    return 0
+    ends = (match.end() for match in GRAPHEME.finditer(text))
+    return _nearest((end for end in ends if first <= end <= last), lambda end: abs(end - at))
+
+
+def _nearest(places: Iterable[int], distance: Callable[[int], int]) -> int | None:
+    return min(places, key=distance, default=None)
+
+
+def _size(document: str) -> int:
+    return len(document.strip())

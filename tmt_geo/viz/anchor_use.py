@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch_geometric.data import Data
 
+from tmt_geo.extras import needs_extra
 from tmt_geo.viz.frames import playable
 from tmt_geo.viz.layers import layer_names, node_labels
 from tmt_geo.viz.palette import MUCH, POLES
@@ -59,8 +60,9 @@ def anchor_use(
     Raises:
         ValueError: If the layers carry no readings, or an argument does not fit them; it is named.
     """
-    import plotly.graph_objects as go
-    from plotly.subplots import make_subplots
+    with needs_extra("a figure", "figures"):
+        import plotly.graph_objects as go
+        from plotly.subplots import make_subplots
 
     labels, names = node_labels(graphs, labels), layer_names(graphs, names)
     for graph in graphs:

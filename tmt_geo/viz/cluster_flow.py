@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch_geometric.data import Data
 
+from tmt_geo.extras import needs_extra
 from tmt_geo.viz.clusters import NO_CLUSTER, mesh_clusters
 from tmt_geo.viz.layers import layer_names, node_labels
 from tmt_geo.viz.palette import ALONE, CLUSTERS
@@ -46,7 +47,8 @@ def cluster_flow(
     Raises:
         ValueError: If there are fewer than two layers, or an argument does not fit them; it is named.
     """
-    import plotly.graph_objects as go
+    with needs_extra("a figure", "figures"):
+        import plotly.graph_objects as go
 
     labels, names = node_labels(graphs, labels), layer_names(graphs, names)
     if len(graphs) < 2:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from torch_geometric.data import Data
 
+from tmt_geo.extras import needs_extra
 from tmt_geo.viz.edges import Edges, standing_edges
 from tmt_geo.viz.layers import check_graphs
 
@@ -49,7 +50,8 @@ def mesh_clusters(graphs: Sequence[Data], *, by: str = "attention", seed: int = 
 
 def _communities(edges: Edges, nodes: int, seed: int) -> list[list[int]]:
     """Communities of at least two nodes, the largest first."""
-    import networkx as nx
+    with needs_extra("finding clusters", "figures"):
+        import networkx as nx
 
     graph = nx.Graph()
     graph.add_nodes_from(range(nodes))

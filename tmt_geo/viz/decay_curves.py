@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from tmt_geo.extras import needs_extra
 from tmt_geo.ops.decay import log_decay, published_decay
 from tmt_geo.viz.palette import SERIES
-from tmt_geo.viz.style import GRID, clear_layout
+from tmt_geo.viz.style import GRID, as_text, clear_layout
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -44,7 +45,8 @@ def decay_curves(
     Raises:
         ValueError: If ``scalars`` is not (L, H), ``form`` is unknown, or a length is not positive.
     """
-    from plotly.subplots import make_subplots
+    with needs_extra("a figure", "figures"):
+        from plotly.subplots import make_subplots
 
     if scalars.dim() != 2 or scalars.numel() == 0:
         raise ValueError(f"'scalars' must have shape (L, H) (got {tuple(scalars.shape)})")
@@ -53,7 +55,7 @@ def decay_curves(
     longest = unit if longest is None else longest
     if not unit > 0 or not longest > 0:
         raise ValueError(f"'unit' and 'longest' must be positive (got {unit} and {longest})")
-    scalars = scalars.detach().cpu().double()
+    scalars, name = scalars.detach().cpu().double(), as_text(name)
     layers, heads = scalars.shape
     nearest = 1.0 if longest >= 10 else longest / 1000
     distance = torch.logspace(*torch.tensor([nearest, longest]).log10().tolist(), POINTS, dtype=torch.double)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from tmt_geo.extras import needs_extra
 from tmt_geo.viz.palette import SERIES
 from tmt_geo.viz.style import GRID, as_text, clear_layout
 
@@ -54,7 +55,8 @@ def depth_profile(
     Raises:
         ValueError: If there are no rows, or a mean is not in 0 to ``num_layers``.
     """
-    import plotly.graph_objects as go
+    with needs_extra("a figure", "figures"):
+        import plotly.graph_objects as go
 
     if len(rows) == 0:
         raise ValueError("'rows' needs at least one kind (got none)")
@@ -65,7 +67,7 @@ def depth_profile(
     figure = go.Figure(
         go.Bar(
             x=[depth for *_, depth in rows], y=list(range(len(rows))), orientation="h", marker={"color": SERIES[0]},
-            text=[f"{depth:.2f}, {count:,} {unit}" for _, count, depth in rows], textposition="auto",
+            text=[f"{depth:.2f}, {count:,} {as_text(unit)}" for _, count, depth in rows], textposition="auto",
             hovertemplate="%{text}<extra></extra>",
         )
     )  # fmt: skip

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tmt_geo.extras import needs_extra
+
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 IMAGES = (".png", ".svg", ".pdf", ".jpg", ".webp")
-HELP = (
-    "images need kaleido and a Chrome or Chromium: pip install kaleido, and if there is no browser plotly_get_chrome"
-)
+NO_BROWSER = "an image needs a Chrome or Chromium, which plotly_get_chrome installs (got none that works)"
 
 
 def save_figure(
@@ -41,12 +41,10 @@ def save_figure(
         return path
     if path.suffix not in IMAGES:
         raise ValueError(f"'path' must end in .html or one of {', '.join(IMAGES)} (got {path.name})")
-    try:
+    with needs_extra("an image", "figures"):
         import kaleido  # noqa: F401  plotly's own message names a version of each
-    except ImportError as error:
-        raise ImportError(HELP) from error
     try:
         figure.write_image(path, width=width, height=height or figure.layout.height, scale=scale)
     except RuntimeError as error:
-        raise RuntimeError(HELP) from error
+        raise RuntimeError(NO_BROWSER) from error
     return path

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from tmt_geo.viz.style import FAINT, INK
+from tmt_geo.viz.style import FAINT, INK, as_text
 
 
 def playable(
@@ -15,7 +15,7 @@ def playable(
 
     Args:
         names: Names of the frames, in order.
-        labels: What stands above the slider at each.
+        labels: What stands above the slider at each, as plain text.
         glide: Milliseconds in which points glide from frame to frame.
         redraw: Draw each frame anew, as all but scatter plots need.
         y: Where they hang, as a share of the height of the plot; below 0 under the names of an axis.
@@ -25,7 +25,7 @@ def playable(
     play = way | {"frame": {"duration": glide + 700, "redraw": redraw}, "fromcurrent": True}
     stop = {"mode": "immediate", "frame": {"duration": 0, "redraw": False}, "transition": {"duration": 0}}
     steps = [
-        {"label": label, "method": "animate", "args": [[name], once]}
+        {"label": as_text(label), "method": "animate", "args": [[name], once]}
         for name, label in zip(names, labels, strict=True)
     ]
     buttons = [

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from tmt_geo.extras import needs_extra
 from tmt_geo.viz.palette import SERIES
-from tmt_geo.viz.style import GRID, clear_layout
+from tmt_geo.viz.style import GRID, as_text, clear_layout
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -25,13 +26,14 @@ def loss_curves(histories: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
     Raises:
         ValueError: If no history holds a single loss.
     """
-    import plotly.graph_objects as go
+    with needs_extra("a figure", "figures"):
+        import plotly.graph_objects as go
 
     figure = go.Figure()
     # Markers and dashes repeat what the colour says, for whoever sees no difference between two colours.
     symbols = ("circle", "diamond", "square", "cross")
     for index, (name, history) in enumerate(histories.items()):
-        color, symbol = SERIES[index % len(SERIES)], symbols[index % len(symbols)]
+        name, color, symbol = as_text(name), SERIES[index % len(SERIES)], symbols[index % len(symbols)]
         steps, losses = _series(history, "loss")
         if steps:
             line = {"color": color, "width": 1.5, "dash": "dot"}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch_geometric.data import Data
 
+from tmt_geo.extras import needs_extra
 from tmt_geo.viz.clusters import NO_CLUSTER, mesh_clusters
 from tmt_geo.viz.edges import Edges, heard_edges
 from tmt_geo.viz.frames import playable
@@ -44,12 +45,12 @@ def mesh_evolution(
 ) -> Figure:
     """Draws the mesh of each layer, with a slider over the layers and a button that plays them.
 
-    What to read in it: all layers share one projection, so a node that moves has changed its direction in the space of
-    the states, and nodes that draw together have become alike. A colour is a cluster of nodes that hear each other,
-    and lasts while most of its nodes stay together; from the seventh on, the colours come again with a thick outline;
-    grey is a node without company. Large and filled: the
-    layer computed the node; small and hollow: it was frozen, keeps its place, hears nobody and may still be heard. The
-    darkest edges are the strongest. Hovering tells whom a node hears most.
+    What to read in it: all layers of one width share a projection, so a node that moves has changed its direction in
+    the space of the states, and nodes that draw together have become alike. A colour is a cluster of nodes that hear
+    each other, and lasts while most of its nodes stay together; from the seventh on, the colours come again with a
+    thick outline; grey is a node without company. Large and filled: the layer computed the node; small and hollow: it
+    was frozen, keeps its place, hears nobody and may still be heard. The darkest edges are the strongest. Hovering
+    tells whom a node hears most.
 
     Self edges are left out, and of more than `max_edges` the weakest; the line above the slider tells how many are
     drawn. A click on a name in the legend hides that part. Over 120 nodes the labels show on hovering alone.
@@ -70,7 +71,8 @@ def mesh_evolution(
     Raises:
         ValueError: If the layers do not fit each other, or another argument does not fit them; it is named.
     """
-    import plotly.graph_objects as go
+    with needs_extra("a figure", "figures"):
+        import plotly.graph_objects as go
 
     labels, names = node_labels(graphs, labels), layer_names(graphs, names)
     shape = (len(graphs), len(labels))
@@ -108,7 +110,7 @@ def mesh_evolution(
     ]
     low, high = xy.reshape(-1, 2).min(0), xy.reshape(-1, 2).max(0)
     room = 0.08 * np.maximum(high - low, 1e-6)
-    note = f"{positions.note}; edges by {by}"
+    note = as_text(f"{positions.note}; edges by {by}")
     figure.update_layout(
         clear_layout(
             height=640, margin={"l": 10, "r": 10, "t": 40, "b": 120}, hovermode="closest",

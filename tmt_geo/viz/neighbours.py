@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
+from tmt_geo.extras import needs_extra
 from tmt_geo.viz.edges import WEIGHTS, heard_edges, unit_states
 from tmt_geo.viz.layers import check_graphs, layer_names, node_labels
 from tmt_geo.viz.style import FAINT, as_text, clear_layout
@@ -70,7 +71,8 @@ def neighbour_table(
     Raises:
         ValueError: If ``nodes`` is empty, or as :func:`nearest_nodes`.
     """
-    import plotly.graph_objects as go
+    with needs_extra("a figure", "figures"):
+        import plotly.graph_objects as go
 
     labels, names = node_labels(graphs, labels), layer_names(graphs, names)
     if len(nodes) == 0:

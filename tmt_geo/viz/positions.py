@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
+from tmt_geo.extras import needs_extra
 from tmt_geo.viz.edges import unit_states
 from tmt_geo.viz.layers import check_graphs
 
@@ -54,9 +56,11 @@ def fixed_positions(pos: Tensor, num_layers: int, note: str = "positions as give
 
 
 def shared_positions(graphs: Sequence[Data], method: str = "pca", *, seed: int = 0) -> Positions:
-    """Projects the states of all layers to the plane, all by the same map.
+    """Projects the states of all layers to the plane, all layers of one width by the same map.
 
     The states are brought to length one first: the mesh compares directions, and lengths grow from layer to layer.
+    Where the width changes the next map is turned, by the orthogonal Procrustes fit (Schönemann, 1966), so that the
+    nodes move as little as they can from the layer before.
 
     Args:
         graphs: Layers, as ``layer_graphs`` of any model returns them.
@@ -70,9 +74,21 @@ def shared_positions(graphs: Sequence[Data], method: str = "pca", *, seed: int =
     check_graphs(graphs)
     if method not in METHODS:
         raise ValueError(f"'method' must be one of {METHODS} (got {method!r})")
-    states = torch.cat([unit_states(graph) for graph in graphs])
-    flat, note = _pca(states) if method == "pca" else _umap(states, seed)
-    return Positions(flat.reshape(len(graphs), -1, 2), note)
+    placed: list[np.ndarray] = []
+    notes = []
+    for width, group in groupby(map(unit_states, graphs), key=lambda states: states.size(1)):
+        layers = list(group)
+        flat, note = _pca(torch.cat(layers)) if method == "pca" else _umap(torch.cat(layers), seed)
+        xy = flat.reshape(len(layers), -1, 2)
+        placed += list(xy @ _turn(xy[0], placed[-1]) if placed else xy)
+        notes.append(f"{width} channels: {note}")
+    return Positions(np.stack(placed), note if len(notes) == 1 else "; ".join(notes))
+
+
+def _turn(xy: np.ndarray, onto: np.ndarray) -> np.ndarray:
+    """The orthogonal map (2, 2) that brings points nearest to others, their means aside."""
+    left, _, right = np.linalg.svd((xy - xy.mean(0)).T @ (onto - onto.mean(0)))
+    return left @ right
 
 
 def _pca(states: Tensor) -> tuple[np.ndarray, str]:
@@ -88,8 +104,6 @@ def _pca(states: Tensor) -> tuple[np.ndarray, str]:
 
 
 def _umap(states: Tensor, seed: int) -> tuple[np.ndarray, str]:
-    try:
+    with needs_extra("method='umap'", "figures"):
         from umap import UMAP
-    except ImportError as error:
-        raise ImportError("method='umap' needs umap-learn: pip install umap-learn") from error
     return UMAP(n_components=2, random_state=seed).fit_transform(states.numpy()), "UMAP: distances are not to scale"

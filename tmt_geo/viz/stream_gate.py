@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch_geometric.data import Data
 
+from tmt_geo.extras import needs_extra
 from tmt_geo.viz.layers import layer_names, node_labels
 from tmt_geo.viz.palette import POLES
 from tmt_geo.viz.style import BARE_AXIS, as_text, clear_layout, node_axis
@@ -38,7 +39,8 @@ def stream_gate(
     Raises:
         ValueError: If the layers carry no gates, or an argument does not fit them; it is named.
     """
-    import plotly.graph_objects as go
+    with needs_extra("a figure", "figures"):
+        import plotly.graph_objects as go
 
     labels, names = node_labels(graphs, labels), layer_names(graphs, names)
     for graph in graphs:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from tmt_geo.extras import needs_extra
 from tmt_geo.ops.mesh import Mesh
 
 
@@ -14,14 +15,13 @@ def search_torch_cluster(index: Tensor, k: int, batch: Tensor, loop: bool, metri
     On unit vectors the nearest by distance are the nearest by cosine. The package does not say how it breaks ties.
 
     Raises:
-        ValueError: If torch-cluster is not installed, or is to take the cosine of zeros, which is no distance.
+        MissingExtra: If torch-cluster is not installed.
+        ValueError: If it is to take the cosine of zeros, which is no distance.
     """
     if metric == "cosine" and bool((index == 0).all(-1).any()):
         raise ValueError("backend 'torch_cluster' knows no cosine of zeros (got a row of zeros in 'x')")
-    try:
+    with needs_extra("backend 'torch_cluster'", "extensions"):
         from torch_cluster import knn_graph
-    except ImportError as error:
-        raise ValueError("backend 'torch_cluster' needs the package torch-cluster (got none installed)") from error
     order = None
     if bool((batch[1:] < batch[:-1]).any()):  # the package wants graphs in one piece
         order = batch.argsort(stable=True)
