@@ -17,7 +17,7 @@ KINDS = {
 
 
 def make(kind):
-    """A model whose attention is sharp, its weights rounded to bfloat16; without exits, which a rounding may decide."""
+    """A model of sharp attention, its weights rounded to bfloat16; without exits, which a rounding may decide."""
     sizes = {"vocab_size": 61, "d_model": 32, "n_heads": 4, "n_layers": 2, "max_seq_len": 512}
     model = TMTModel(TMTConfig(**sizes, exit=False, dropout=0.0, **KINDS[kind])).eval()
     with torch.no_grad():

@@ -10,7 +10,7 @@ import math
 import pytest
 import torch
 
-from tmt_geo import ExitGate, TMTEncoder, TMTLayer
+from tmt_geo import ExitGate, TMTConfig, TMTEncoder, TMTLayer, TMTModel
 from tmt_geo.nn.frame import Frame
 from tmt_geo.nn.node_state import NodeState
 
@@ -377,3 +377,25 @@ def test_a_stack_of_layers_is_their_formulas(name, depth, rule, rebuild_every):
         if rule == "budget":  # the first batch alone: the score that the share to be kept lies below
             rate = (math.sqrt(3) - 1) / 2 if depth == 3 else 0.0
             torch.testing.assert_close(running, score.sort().values[int(rate * len(score))])
+
+
+@pytest.mark.parametrize("decay", ["log", "published", None])
+def test_a_language_model_is_its_formula_at_300_tokens(decay):
+    """Positions are whole numbers however many there are, and time is their share of the longest sequence."""
+    length, longest = 300, 400
+    o = DEFAULTS | {"mesh": False, "decay": decay, "rotary": True}
+    config = {"mesh": False, "decay": decay, "rotary": True, "exit": False, "memory_anchors": 0, "dropout": 0.0}
+    config |= {"gated_heads": False, "gated_streams": False, "n_layers": 1, "max_seq_len": longest}
+    model = lively(TMTModel(TMTConfig(vocab_size=23, d_model=CHANNELS, n_heads=HEADS, **config))).eval()
+    encoder = next(module for module in model.modules() if isinstance(module, TMTEncoder))
+    w, ids = weights_of(encoder), torch.randint(23, (1, length))
+    if decay is not None:  # strong enough for a neighbour of one token to count
+        for rate in (w["layers.0.attention.decay.weight"], encoder.layers[0].attention.decay.weight):
+            rate.data.fill_(float(longest))
+    own = {name.removeprefix("layers.0."): value for name, value in w.items()}
+    one_graph, place = torch.zeros(length, dtype=torch.long), torch.arange(length)
+    with torch.no_grad():
+        x, _ = layer(own, o, model.get_input_embeddings().weight[ids[0]], one_graph, place.double() / longest)
+        want = norm(x, w, "norm") @ model.get_output_embeddings().weight.T
+        got = model(ids, use_cache=False).logits[0]
+    torch.testing.assert_close(got, want, rtol=1e-8, atol=1e-8)
