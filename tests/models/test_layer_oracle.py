@@ -33,7 +33,7 @@ LAYERS = {
     },
     "a plain transformer": {"mesh": False, "dual_stream": False},
     "dense, with all that fits": {
-        "mesh": False, "decay": "log", "rotary": True, "kv_heads": 1, "gated_heads": True, "memory_anchors": 4,
+        "mesh": False, "decay": "log", "rotary": True, "kv_heads": 2, "gated_heads": True, "memory_anchors": 4,
     },
     "both sides": {"k": 3, "causal": False, "decay": "log", "rotary": True, "kv_heads": 2, "memory_anchors": 2},
     "more neighbours than nodes": {"window": 3, "decay": "log", "shift": True, "rotary": True},
