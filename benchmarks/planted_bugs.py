@@ -173,6 +173,20 @@ BUGS = (
         (ORACLE,),
     ),
     Bug(
+        "the loss of the gates counts in full whatever its coefficient",
+        "tmt_geo/models/tmt/modeling_tmt.py",
+        "loss = loss + self.config.exit_loss_coef * gate_loss",
+        "loss = loss + gate_loss",
+        ("tests/models/test_training_loss.py",),
+    ),
+    Bug(
+        "the losses of gates and indices are summed over layers",
+        "tmt_geo/models/tmt/modeling_tmt.py",
+        "total / (items * max(num_layers, 1))",
+        "total / items",
+        ("tests/models/test_training_loss.py",),
+    ),
+    Bug(
         "copied is the token that was found, not the one after it",
         "tmt_geo/ops/copying.py",
         "token.flatten().roll(-1)[table]",
