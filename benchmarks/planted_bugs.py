@@ -167,9 +167,9 @@ BUGS = (
     ),
     Bug(
         "a gate keeps the share that should leave",
-        "tmt_geo/ops/exit.py",
-        "min(int(rate * quantile.numel())",
-        "min(int((1 - rate) * quantile.numel())",
+        "tmt_geo/nn/exit_gate.py",
+        "statistic, self.rate, self.momentum)",
+        "statistic, 1 - self.rate, self.momentum)",
         (ORACLE,),
     ),
     Bug(
