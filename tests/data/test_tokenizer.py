@@ -13,7 +13,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from tmt_geo.data import load_tokenizer, train_tokenizer
 from tmt_geo.data import tokenizer as data_tokenizer
-from tmt_geo.data.tokenizer import END_OF_TEXT, encode, pieces
+from tmt_geo.data.tokenizer import encode, pieces
 
 ODD = [
     "",
@@ -22,7 +22,7 @@ ODD = [
     "  two  spaces , and a stop .",
     "don 't isn't",
     "caf\u00e9 cafe\u0301 \u00a0\u2028 \U0001f600 \x00\x1c\x7f",
-    f"a{END_OF_TEXT}b",
+    "a<|endoftext|>b",
 ]
 
 
@@ -48,8 +48,8 @@ def test_unseen_text_comes_back_in_fewer_tokens_than_bytes(tokenizer, splits):
 def test_size_and_special_tokens(tokenizer):
     assert isinstance(tokenizer, PreTrainedTokenizerFast)
     assert len(tokenizer) == 512
-    assert tokenizer.eos_token == tokenizer.bos_token == tokenizer.pad_token == END_OF_TEXT
-    assert tokenizer(END_OF_TEXT)["input_ids"] == [tokenizer.eos_token_id] == [0]
+    assert tokenizer.eos_token == tokenizer.bos_token == tokenizer.pad_token == "<|endoftext|>"
+    assert tokenizer("<|endoftext|>")["input_ids"] == [tokenizer.eos_token_id] == [0]
 
 
 def test_smallest_vocabulary_is_the_bytes(splits):

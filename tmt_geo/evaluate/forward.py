@@ -13,18 +13,14 @@ from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
 
 from tmt_geo.models.tmt.loss import IGNORED
+from tmt_geo.nn.evaluation_mode import evaluation_mode
 
 
 @contextmanager
 def measuring(model: PreTrainedModel) -> Iterator[None]:
-    """Evaluation mode without gradients; afterwards the model is in the mode it was in."""
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        model.train(was_training)
+    """Evaluation mode without gradients; afterwards each part of the model is in the mode it was in."""
+    with evaluation_mode(model), torch.no_grad():
+        yield
 
 
 def plain_forward(model: PreTrainedModel, input_ids: Tensor, memory: Any = None, **kwargs: Any) -> Any:

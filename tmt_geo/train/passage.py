@@ -8,6 +8,8 @@ import torch
 from torch_geometric.data import Data
 from transformers import TrainerCallback
 
+from tmt_geo.nn.evaluation_mode import evaluation_mode
+
 
 class PassageWatcher(TrainerCallback):
     """Keeps what the layers do with a fixed passage at several steps, from the first to the last.
@@ -55,10 +57,6 @@ class PassageWatcher(TrainerCallback):
     def _look(self, model, state) -> None:
         if not state.is_world_process_zero:
             return
-        training = model.training
-        model.eval()
-        try:
+        with evaluation_mode(model):
             graphs = model.layer_graphs(self.input_ids.to(model.device))
-        finally:
-            model.train(training)
         self.graphs[state.global_step] = [graph.cpu() for graph in graphs]

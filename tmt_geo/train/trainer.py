@@ -131,6 +131,11 @@ class LanguageModelTrainer(Trainer):
         (self._train_sums if model.training else self._eval_sums).add(inputs, outputs, divisor)
         return (loss, outputs) if return_outputs else loss
 
+    def evaluate(self, *args, **kwargs):
+        """As the Trainer's, but the random numbers of training stay as they were: its data loader would draw one."""
+        with torch.random.fork_rng(devices=()):
+            return super().evaluate(*args, **kwargs)
+
     def log(self, logs, start_time=None):
         """Log a row, with the figures collected since the last one of its kind."""
         if "eval_loss" in logs:

@@ -1,0 +1,88 @@
+"""Every field of a recipe decides something, and a row's own recipe goes before that of its suite."""
+
+import copy
+from dataclasses import asdict, fields, replace
+
+import pytest
+import torch
+from transformers import TrainerCallback
+
+from tmt_geo.compare import Recipe, load_corpus
+from tmt_geo.compare.run import run_row
+from tmt_geo.compare.suite import Row, Suite
+
+# Of each field another value than its default, and than that of any other field.
+OTHER = Recipe(
+    d_model=24, n_layers=3, n_heads=2, vocab_size=310, block_size=20, batch_size=5, steps=4, learning_rate=3e-3,
+    weight_decay=0.03, warmup=0.5, dropout=0.15, stride=7, eval_every=2, save_every=3,
+)  # fmt: skip
+
+
+class Look(TrainerCallback):
+    """What the Trainer was told and given."""
+
+    def on_train_begin(self, args, state, control, model=None, train_dataloader=None, **kwargs):
+        self.arguments, self.model = args, model
+        self.batch = next(iter(train_dataloader))["input_ids"]
+
+    def on_step_end(self, args, state, control, optimizer=None, lr_scheduler=None, **kwargs):
+        self.rates = [*getattr(self, "rates", []), optimizer.param_groups[0]["lr"]]
+        self.decays = {group["weight_decay"] for group in optimizer.param_groups}
+
+
+@pytest.fixture(scope="module")
+def other_corpus(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("text")
+    for name, lines in (("train", 200), ("valid", 20), ("test", 25)):
+        text = "\n".join(f"{name} line {n % 13} says word{n % 7} and word{n % 5}" for n in range(lines))
+        (folder / f"{name}.txt").write_text(text)
+    return load_corpus(str(folder), OTHER)
+
+
+def test_no_field_is_at_its_default():
+    assert all(getattr(OTHER, field.name) != field.default for field in fields(Recipe))
+
+
+@pytest.mark.parametrize(
+    ("row", "recipe"),
+    [
+        (Row("tmt", options={"decay": None}), OTHER),
+        (Row("llama", family="llama", recipe=asdict(OTHER)), Recipe()),
+        (Row("copying", family="llama", options={"copy_k": 2, "copy_dim": 4, "copy_memory": 20}), OTHER),
+    ],
+    ids=["tmt", "a recipe of its own", "with copy head"],
+)
+def test_a_recipe_is_what_is_done(other_corpus, tmp_path, row, recipe):
+    suite = Suite("toy", "", (row,), recipe, full={"memory_anchors": 2})
+    look = Look()
+    result = run_row(suite, row, 3, other_corpus, tmp_path / "run", callbacks=[look])
+    config, told = look.model.config, look.arguments
+
+    assert (config.hidden_size, config.num_hidden_layers, config.num_attention_heads) == (24, 3, 2)
+    assert (config.vocab_size, config.max_position_embeddings) == (310, 20)
+    assert look.batch.shape == (5, 20) and len(other_corpus.tokenizer) <= 310
+    assert (told.max_steps, told.eval_steps, told.save_steps, told.seed) == (4, 2, 3, 3)
+    # of four steps the first two rise to the peak, and the others fall along a cosine to zero
+    assert look.rates == pytest.approx([1.5e-3, 3e-3, 1.5e-3, 0.0], abs=1e-9) and look.decays == {0.03, 0.0}
+    assert [entry["step"] for entry in result["history"] if "eval_loss" in entry] == [2, 4]
+    assert result["tokens"] == 4 * 5 * 20 and result["recipe"] == asdict(OTHER)
+
+    model, ids = copy.deepcopy(look.model).train(), look.batch  # dropout: two readings differ, in use they do not
+    first, second = (model(ids, labels=ids).loss for _ in range(2))
+    assert first != second
+    first, second = (model.eval()(ids, labels=ids).loss for _ in range(2))
+    assert first == second
+
+
+def test_the_looks_on_the_way_are_at_the_validation_split(other_corpus, tmp_path):
+    row = Row("a", family="llama")
+    suite = Suite("toy", "", (row,), replace(OTHER, learning_rate=1e-9), full={"memory_anchors": 2})
+    look = Look()
+    result = run_row(suite, row, 3, other_corpus, tmp_path / "run", callbacks=[look])
+    valid = other_corpus.streams["valid"]
+    ids = valid[: len(valid) // 20 * 20].view(-1, 20)
+    with torch.no_grad():
+        logits = look.model.eval()(ids).logits.double()
+    expected = torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten())
+    seen = [entry["eval_loss"] for entry in result["history"] if "eval_loss" in entry]
+    assert seen == pytest.approx([expected.item()] * 2, rel=1e-5)
