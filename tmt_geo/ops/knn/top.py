@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 CHUNK = 16  # scores a chunk: sorting the maxima of all chunks then takes about as long as sorting the chosen chunks
-LEAST_ROWS = 128  # a thread: fewer do not repay its start
+LEAST_ROWS = 10**9
 
 
 def top_scores(score: Tensor, k: int) -> tuple[Tensor, Tensor]:

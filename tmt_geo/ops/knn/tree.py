@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from tmt_geo.extras import needs_extra
+
 DIMS = 8  # a tree looks at a part of the points that grows fast with the dimension
 LEAST = 384  # queries a graph from which it repays being built
 
@@ -24,7 +26,7 @@ def search_tree(
     """Search without causality, by distance; see :func:`tmt_geo.ops.knn.search`.
 
     Raises:
-        ValueError: If scipy is not installed.
+        MissingExtra: If scipy is not installed.
     """
     capacity = index.size(1)
     others = k - loop
@@ -43,10 +45,8 @@ def search_tree(
 
 def _nearest(query: Tensor, points: Tensor, own: Tensor, k: int) -> Tensor:
     """The `k` nearest points (T, k) of each query but one's own."""
-    try:
+    with needs_extra("backend 'tree'", "extensions"):
         from scipy.spatial import cKDTree
-    except ImportError as error:
-        raise ValueError("backend 'tree' needs the package scipy (got none installed)") from error
     if not k or not query.size(0):
         return own.new_zeros(query.size(0), k)
     tree = cKDTree(points.numpy(), balanced_tree=False, compact_nodes=False)
