@@ -68,9 +68,11 @@ def test_the_prefix_does_not_move(seed, padding, training):
         prefix = {"logits": out.logits[:, :start], "exits": out.exit_masks[:, :, :start]}
         if out.confidences is not None:
             prefix["confidences"] = out.confidences[:, :, :start]
-        for layer, edges in enumerate(out.graph_edges or ()):
-            here = edges[:, edges[1] % 18 < start]
-            prefix[f"edges of layer {layer}"] = here[:, (here[1] * 36 + here[0]).argsort()]
+        for layer, (edges, weights) in enumerate(out.graph_edges or ()):
+            early = edges[1] % 18 < start
+            order = (edges[1] * 36 + edges[0])[early].argsort()
+            prefix[f"edges of layer {layer}"] = edges[:, early][:, order]
+            prefix[f"weights of layer {layer}"] = weights[early][order]
         return prefix
 
     assert_causal(model, run, ids, start, VOCAB)

@@ -128,7 +128,7 @@ def test_edges_are_those_of_the_forward_and_the_self_edges(causal, shuffled):
         assert record.attention is None and record.decay is None  # a plain forward keeps nothing
         assert torch.equal(graph.active, ~masks[i])
         active = graph.active.nonzero().squeeze(1)
-        expected = torch.cat([forward.edge_index(i), active.expand(2, -1)], dim=1)
+        expected = torch.cat([forward.edges(i)[0], active.expand(2, -1)], dim=1)
         assert torch.equal(graph.edge_index, expected)
         assert torch.equal(graph.edge_index[1].unique(), active)  # a frozen node hears nobody
         source, target = graph.edge_index
@@ -262,7 +262,7 @@ def test_texts_tell_what_the_forward_tells(ids, model):
     assert all(torch.equal(state[name], value) for name, value in model.state_dict().items())
     for i, graph in enumerate(graphs):
         active = graph.active.nonzero().squeeze(1)
-        assert torch.equal(graph.edge_index, torch.cat([out.graph_edges[i], active.expand(2, -1)], dim=1))
+        assert torch.equal(graph.edge_index, torch.cat([out.graph_edges[i][0], active.expand(2, -1)], dim=1))
         assert torch.equal(graph.active, ~out.exit_masks[i].flatten())
         assert torch.equal(graph.input_ids, ids.flatten())
         torch.testing.assert_close(graph.x, out.hidden_states[i + 1].flatten(0, 1))
@@ -270,7 +270,7 @@ def test_texts_tell_what_the_forward_tells(ids, model):
         assert (source <= target).all() and torch.equal(source // 20, target // 20)
         lag = (target - source).unsqueeze(1) / model.config.max_seq_len
         torch.testing.assert_close(graph.decay, torch.exp(-lag * out.decay_scalars[i]))
-    torch.testing.assert_close(torch.stack([graph.confidence for graph in graphs[:-1]]), out.confidences.flatten(1))
+    torch.testing.assert_close(torch.stack([graph.confidence for graph in graphs]), out.confidences.flatten(1))
 
 
 def test_a_pyg_batch_of_texts(ids, model):

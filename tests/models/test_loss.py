@@ -218,3 +218,50 @@ def test_an_adapted_head_and_an_own_loss_are_heard():
     assert out.logits is not None and not torch.allclose(out.loss, plain(ids, labels=ids).loss.to(out.loss), atol=1e-3)
     plain.loss_function = lambda logits, labels, vocab_size, **kwargs: logits.sum() * 0 + math.pi
     assert plain(ids, labels=ids).loss.item() == pytest.approx(math.pi)
+
+
+SCORING = {
+    "plain": {},
+    "another label ignored": {"ignore_index": 7},
+    "items given": {"num_items_in_batch": 13},
+    "items given as a tensor": {"num_items_in_batch": torch.tensor(13), "ignore_index": -1},
+    "shifted": {"shift": True},
+    "shifted, another label ignored": {"shift": True, "ignore_index": 7, "num_items_in_batch": 5},
+    "nothing scored": {"nothing": True},
+    "nothing scored of so many": {"nothing": True, "num_items_in_batch": 4, "ignore_index": 7},
+    "nothing scored of nothing": {"nothing": True, "num_items_in_batch": 0},
+}
+
+
+@pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
+@pytest.mark.parametrize("copy_k", [0, 4])
+@pytest.mark.parametrize("how", SCORING)
+def test_training_and_evaluation_score_as_torch_does(small_chunks, ids, how, copy_k, training):
+    options = dict(SCORING[how])
+    shift, nothing = options.pop("shift", False), options.pop("nothing", False)
+    ignored = options.get("ignore_index", -100)
+    model, plain = twins(copy_k=copy_k, exit_loss_coef=0.0)
+    labels = ids.clone()
+    labels[:, ::4] = ignored
+    if nothing:
+        labels[:] = ignored
+    target = labels.roll(-1, 1)
+    target[:, -1] = ignored
+    if shift:
+        target = target.roll(3, 0).flip(1)  # any labels at all
+        out = model.train(training)(ids, shift_labels=target, **options)
+    else:
+        out = model.train(training)(ids, labels=labels, **options)
+    assert (out.logits is None) == training
+    items = options.get("num_items_in_batch")
+    logits = plain(ids).logits.flatten(0, 1)
+    expected = nn.functional.cross_entropy(
+        logits, target.flatten(), ignore_index=ignored, reduction="mean" if items is None else "sum"
+    )
+    expected = expected if items is None else expected / items
+    torch.testing.assert_close(out.loss.double(), expected, rtol=1e-6, atol=1e-6, equal_nan=True)
+    out.loss.backward()
+    expected.backward()
+    for (name, a), b in zip(model.named_parameters(), plain.parameters(), strict=True):
+        if ".gate." not in name or training:
+            torch.testing.assert_close(a.grad, b.grad, rtol=1e-4, atol=1e-6, msg=name)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
 from torch_geometric.nn.dense.linear import Linear
 
-from tmt_geo.models.layer_graph import layer_graph, node_edges
+from tmt_geo.models.checkpointing import checkpointed
+from tmt_geo.models.layer_graph import edge_cosine, layer_graph, node_edges
 from tmt_geo.nn.exit_gate import exit_gates
 from tmt_geo.nn.frame import Frame
 from tmt_geo.nn.node_state import LayerCache, LayerRecord, NodeState
@@ -26,13 +27,14 @@ class EncoderOutput:
         x: States behind the last norm :math:`(N, F)`.
         order: Where the nodes stand.
         records: What each layer tells.
-        hidden_states: The states that enter each layer and those that leave the last; empty unless asked for.
+        hidden_states: The states that enter each layer and those that leave the last; unless asked for the latest two
+            alone.
     """
 
     x: Tensor
     order: NodeOrder
     records: list[LayerRecord]
-    hidden_states: list[Tensor] = field(default_factory=list)
+    hidden_states: list[Tensor]
 
     def exit_masks(self) -> Tensor:
         """Which nodes each layer did not compute, boolean, shape :math:`(L, N)`."""
@@ -45,17 +47,18 @@ class EncoderOutput:
         return mask
 
     def confidences(self) -> Tensor:
-        """The last confidence a gate had in each node, behind every layer but the last, shape :math:`(L - 1, N)`.
+        """The last confidence a gate had in each node, behind every layer, shape :math:`(L, N)`.
 
-        Zero before the first gate. Of at least float32.
+        Zero before the first gate. No gate stands behind the last layer, whose row is that of the layer before. Of at
+        least float32.
         """
         row, rows = self.x.new_zeros(self.x.size(0), dtype=torch.promote_types(self.x.dtype, torch.float32)), []
-        for record in self.records[:-1]:
+        for record in self.records:
             if record.confidence is not None:
                 confidence = record.confidence.to(row.dtype)
                 row = confidence if record.targets is None else row.index_copy(0, record.targets, confidence)
             rows.append(row)
-        return torch.stack(rows) if rows else row.new_zeros(0, row.numel())
+        return torch.stack(rows)
 
     def gate_loss(self) -> Tensor | None:
         """Sum of the gates' losses over nodes and layers; None without gates."""
@@ -71,13 +74,18 @@ class EncoderOutput:
         """Edges that each layer attended over, self edges included, shape :math:`(L)`."""
         return torch.stack([record.num_edges for record in self.records])
 
-    def edge_index(self, layer: int) -> Tensor | None:
-        """The edges of a layer over the nodes, :math:`(2, E)`, without self-loops; None with dense attention.
+    def edges(self, layer: int) -> tuple[Tensor, Tensor] | None:
+        """The mesh of a layer over the nodes, without self-loops; None with dense attention, not for nodes in a cache.
 
-        Sources that stand in a cache have no node here and number -1.
+        Returns:
+            tuple[Tensor, Tensor]: Sources and targets :math:`(2, E)`, and their similarity :math:`(E)`: the cosine of
+            the states that entered the layer, without a gradient.
         """
         mesh = self.records[layer].mesh
-        return None if mesh is None else node_edges(mesh, self.order)
+        if mesh is None:
+            return None
+        edge_index = node_edges(mesh, self.order)
+        return edge_index, edge_cosine(self.hidden_states[layer - len(self.records) - 1], edge_index)
 
 
 class TMTEncoder(nn.Module):
@@ -226,8 +234,7 @@ class TMTEncoder(nn.Module):
         out = self._run(x, frame, None, True)
         confidences = [None] * len(out.records)
         if any(record.confidence is not None for record in out.records):
-            rows = out.confidences()
-            confidences = [*rows, rows[-1]]  # no gate stands behind the last layer
+            confidences = out.confidences()
         return [
             layer_graph(left, record, frame, confidence=confidence, **fields)
             for left, record, confidence in zip(out.hidden_states[1:], out.records, confidences, strict=True)
@@ -235,18 +242,20 @@ class TMTEncoder(nn.Module):
 
     def _run(self, x: Tensor, frame: Frame, cache: list[LayerCache] | None, hidden_states: bool) -> EncoderOutput:
         """Run the layers; nothing is observed."""
-        state, records, seen = NodeState(x), [], [x] if hidden_states else []
+        state, records, seen = NodeState(x), [], [x]
         # Anchors and thresholds move only after the last layer, and a recomputed forward reads those of this moment.
         observed = [layer.observed() for layer in self.layers]
         for i, layer in enumerate(self.layers):
-            step = layer.step
-            if self.gradient_checkpointing and self.training:
-                state, record = self._gradient_checkpointing_func(step, state, frame, None, observed[i])
+            if self.gradient_checkpointing and self.training and cache is None:  # a cache keeps what would be let go
+                state, record = checkpointed(
+                    self._gradient_checkpointing_func, layer.step, state, frame, None, observed[i]
+                )
             else:
-                state, record = step(state, frame, None if cache is None else cache[i], observed[i])
+                state, record = layer.step(state, frame, None if cache is None else cache[i], observed[i])
             records.append(record)
-            if hidden_states:
-                seen.append(state.x)
+            seen.append(state.x)
+            if not hidden_states:
+                seen = seen[-2:]
         return EncoderOutput(self.norm(state.x), frame.order, records, seen)
 
     def __repr__(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch_geometric.data import Data
 
@@ -59,3 +60,10 @@ def layer_graph(x: Tensor, record: LayerRecord, frame: Frame, **fields: Tensor |
 def node_edges(mesh: Mesh, order: NodeOrder) -> Tensor:
     """The edges of a mesh over slots as edges over nodes, (2, E); sources that stand in a cache number -1."""
     return mesh.edge_index if order.packed else order.node[mesh.edge_index]
+
+
+@torch.no_grad()
+def edge_cosine(x: Tensor, edge_index: Tensor, chunk: int = 2**13) -> Tensor:
+    """The cosine of the states (N, F) at both ends of each edge, shape (E), at least float32; `chunk` edges a time."""
+    x = F.normalize(x.to(torch.promote_types(x.dtype, torch.float32)), dim=-1)
+    return torch.cat([(x[src] * x[dst]).sum(-1) for src, dst in edge_index.split(chunk, dim=1)])

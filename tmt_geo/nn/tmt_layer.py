@@ -159,6 +159,7 @@ class TMTLayer(nn.Module):
             None if self.memory is None else self.memory.anchors, None if self.gate is None else self.gate.running
         )
 
+    @torch.no_grad()
     def observe(self, record: LayerRecord) -> None:
         """Let anchors and gate take note of one training forward, after the last one that reads them."""
         if record.memory_statistic is not None:
@@ -231,10 +232,10 @@ class TMTLayer(nn.Module):
         return y + self._drop(read), statistic
 
     def _projected(self, cache: LayerCache | None, observed: Observed, dtype) -> tuple[Tensor, Tensor] | None:
-        """Keys and values of the anchors, for states of this type."""
+        """Keys and values of the anchors: those in the cache where neither anchors nor weights are to learn, for states of this type."""
         if self.memory is None:
             return None
-        if cache is None:
+        if cache is None or self.training or torch.is_grad_enabled():
             return self.memory.project(observed.anchors.to(dtype))
         return cache.once(lambda: self.memory.project(observed.anchors.to(dtype)))
 
@@ -325,7 +326,8 @@ class TMTLayer(nn.Module):
         record = LayerRecord(targets, Mesh(table, mask, order.num_slots, slot), mask.sum() + rank.numel())
         if self.training and self.index is not None and self.index.learned:
             asking = features if targets is None else features[targets]
-            loss = self.index.loss(asking, order.to_slots(features), *found, alpha[:, : self.k])
+            heard = grid.index_copy(0, order.slot, features.to(grid.dtype))  # of the cached ones no gradient
+            loss = self.index.loss(asking, heard, *found, alpha[:, : self.k])
             record = record._replace(index_loss=loss)
         if frame.trace:
             factor = None if lag is None else self.attention.decay.factor(F.pad(lag, (0, 1)))

@@ -13,10 +13,12 @@ class TMTCacheLayer(CacheLayerMixin):
     """One layer's keys (B, C, H, c), values, and index features (B, C, F), on the grid of tokens in order.
 
     Padding takes no slot: slot `p` of a row is its `p`-th real token. The grid grows in powers of two, so that a token
-    is written in place and, on average, moved once.
+    is moved once on average. It is written in place where no gradient is asked for. Where one is, the grid is copied
+    and stays in the graph, as in ``DynamicCache``: the gradient of a loss goes through the cache to earlier calls.
     """
 
     is_sliding = False
+    is_croppable = True
 
     def __init__(self):
         super().__init__()
@@ -44,15 +46,24 @@ class TMTCacheLayer(CacheLayerMixin):
                 part.new_zeros(*self.shape, *part.shape[1:]) for part in (key, value, index)
             )
             self.is_initialized = True
-        grids = tuple(part.flatten(0, 1) for part in (self.keys, self.values, self.index))
-        for grid, part in zip(grids, (key, value, index), strict=True):
-            grid.index_copy_(0, slot, part.detach().to(grid.dtype))
-        return grids
+        grids = (self.keys, self.values, self.index)
+        # A graph may hold the slots, and a tensor of inference mode cannot be written outside of it.
+        in_place = not torch.is_grad_enabled() and not any(grid.requires_grad for grid in grids)
+        if in_place and self.keys.is_inference() == torch.is_inference_mode_enabled():
+            for grid, part in zip(grids, (key, value, index), strict=True):
+                grid.flatten(0, 1).index_copy_(0, slot, part.to(grid.dtype))
+        else:
+            grids = tuple(
+                grid.flatten(0, 1).index_copy(0, slot, part.to(grid.dtype)).view_as(grid)
+                for grid, part in zip(grids, (key, value, index), strict=True)
+            )
+            self.keys, self.values, self.index = grids
+        return tuple(grid.flatten(0, 1) for grid in grids)
 
     def once(self, make: Callable[[], tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
         """What `make` made when it was first asked for: anchors do not move while a text is continued."""
         if self.made is None:
-            self.made = tuple(part.detach() for part in make())
+            self.made = make()
         return self.made
 
     def update(self, key_states: Tensor, value_states: Tensor, *args, **kwargs):
@@ -84,7 +95,7 @@ class TMTCacheLayer(CacheLayerMixin):
 
 
 class TMTCache(Cache):
-    """The cache of :class:`TMTModel`, made by its first forward with ``use_cache=True``.
+    """The cache of :class:`TMTModel`, made by its first forward with ``use_cache=True`` and by ``generate``.
 
     Args:
         num_layers (int): Layers of the model.
@@ -146,13 +157,34 @@ class TMTCache(Cache):
         if self.seen is not None:
             self.batch_select_indices(torch.arange(self.seen.size(0)).repeat_interleave(repeats))
 
-    def crop(self, length: int) -> None:
-        """Forget the latest columns: keep `length` of them, or drop as many as a negative `length` says."""
-        if self.seen is not None:
-            self.seen = self.seen[:, :length]
-            for layer in self.layers:
+    def crop(self, tokens_to_remove: int) -> None:
+        """Forget the latest columns, padding included, as many as a negative number says; 0 does nothing.
+
+        A positive number is, as in older releases of transformers, the number of columns to keep.
+        """
+        if self.seen is not None and tokens_to_remove:
+            self.seen = self.seen[:, :tokens_to_remove]
+            for layer in (*self.layers, self.copied):
                 layer.length = self.seen.size(1)
 
     def reset(self) -> None:
         """Forget everything."""
         self.__init__(len(self.layers))
+
+
+def check_cache(past_key_values, cache, num_layers: int) -> TMTCache | None:
+    """The cache that was given under one of its two names, or None.
+
+    Raises:
+        ValueError: If there are two, or it is not one of such a model.
+    """
+    if past_key_values is not None and cache is not None:
+        raise ValueError("'past_key_values' and 'cache' are two names of one argument (got both)")
+    cache = cache if past_key_values is None else past_key_values
+    if cache is None or (isinstance(cache, TMTCache) and len(cache) == num_layers):
+        return cache
+    size = f" of {len(cache)} layers" if isinstance(cache, TMTCache) else ""
+    raise ValueError(
+        f"'past_key_values' must be a TMTCache of {num_layers} layers, or be left out to have one made "
+        f"(got {type(cache).__name__}{size})"
+    )

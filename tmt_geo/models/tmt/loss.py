@@ -20,6 +20,7 @@ def next_token_loss(
     num_items_in_batch: Tensor | int | None = None,
     shift_labels: Tensor | None = None,
     votes: Votes | None = None,
+    ignore_index: int = IGNORED,
 ) -> Tensor:
     r"""Score states on the labels after them: the mean of :math:`-\log \mathrm{softmax}(W h_t)_{y_{t+1}}`.
 
@@ -31,12 +32,12 @@ def next_token_loss(
     Args:
         hidden (Tensor): States, shape (B, S, F).
         weight (Tensor): Weight of the vocabulary head, shape (V, F).
-        labels (Tensor, optional): Tokens, shape (B, S); each position is scored on the label after it. -100 is not
-            scored.
+        labels (Tensor, optional): Tokens, shape (B, S); each position is scored on the label after it.
         num_items_in_batch (Tensor or int, optional): What to divide the sum by. (default: the scored positions)
         shift_labels (Tensor, optional): In place of `labels`: what each position itself is scored on, shape (B, S).
         votes (Votes, optional): What the positions copy, (B, S, k): the loss is then that of the mixture, see
             :mod:`tmt_geo.ops.copying`.
+        ignore_index (int): The label that is not scored.
 
     Returns:
         Tensor: The loss in nats, a scalar of at least float32; NaN if no position is scored and no number is given.
@@ -45,17 +46,18 @@ def next_token_loss(
         ValueError: If the labels do not have the shape of the positions, or lie outside the vocabulary.
     """
     if shift_labels is None:
-        shift_labels = pad(labels, (0, 1), value=IGNORED)[..., 1:]
+        shift_labels = pad(labels, (0, 1), value=ignore_index)[..., 1:]
     if shift_labels.shape != hidden.shape[:-1]:
         raise ValueError(
             f"'labels' must have the shape of the positions, {tuple(hidden.shape[:-1])} "
             f"(got {tuple(shift_labels.shape)})"
         )
     target = shift_labels.flatten().to(hidden.device)
-    scored = target != IGNORED
+    scored = target != ignore_index
     inside = (target >= 0) & (target < weight.size(0))
     if not bool((inside | ~scored).all()):
-        raise ValueError(f"'labels' must be {IGNORED} or lie in [0, {weight.size(0)}) (got others)")
+        raise ValueError(f"'labels' must be {ignore_index} or lie in [0, {weight.size(0)}) (got others)")
+    target = target.masked_fill(~scored, IGNORED)
     if not torch.is_grad_enabled():
         hidden, weight = hidden.detach(), weight.detach()  # spares their gradients
     shares = (None, None)
@@ -68,7 +70,7 @@ def next_token_loss(
 
 
 class _SummedLoss(torch.autograd.Function):
-    """Sum of the losses of states (N, F) under a head (V, F) with targets (N).
+    """Sum of the losses of states (N, F) under a head (V, F) with targets (N); those of -100 are not scored.
 
     With `keep` and `copied`, both (N), the target's log-probability is that of a mixture: the head's plus `keep`, and
     `copied`, in one logarithm.
@@ -117,10 +119,13 @@ class _SummedLoss(torch.autograd.Function):
                     grad_weight += error.t() @ (state * due).to(product)
         grad_weight = None if grad_weight is None else grad_weight.to(weight.dtype)
         ctx.save_for_backward(grad_hidden, grad_weight, grad_keep, grad_copied)
+        ctx.empty = not bool((target != IGNORED).any())
         return total
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
+        if ctx.empty:  # a mean over nothing asks for infinitely much of nothing: as in torch, that is nothing
+            grad = torch.zeros_like(grad)
         hidden, weight, *shares = (None if part is None else part * grad for part in ctx.saved_tensors)
         return (hidden, weight, None, *shares)

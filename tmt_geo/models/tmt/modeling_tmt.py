@@ -13,17 +13,18 @@ import math
 import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
-from transformers import GenerationMixin, PreTrainedModel
+from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.loss.loss_utils import ForCausalLMLoss
 
 from tmt_geo.models.encoder import EncoderOutput, TMTEncoder
 from tmt_geo.models.tmt.backbone_tmt import TMTBackbone
-from tmt_geo.models.tmt.cache_tmt import TMTCache
+from tmt_geo.models.tmt.cache_tmt import TMTCache, check_cache
 from tmt_geo.models.tmt.configuration_tmt import TMTConfig
+from tmt_geo.models.tmt.generation_tmt import TMTGenerationMixin
 from tmt_geo.models.tmt.loss import next_token_loss
-from tmt_geo.models.tmt.output_tmt import TMTOutput
-from tmt_geo.models.tmt.tokens import Tokens
+from tmt_geo.models.tmt.output_tmt import CACHE, TMTOutput
+from tmt_geo.models.tmt.tokens import Tokens, check_mask
 from tmt_geo.nn.conv.mesh_attention import MeshAttention
 from tmt_geo.nn.copy_head import CopyHead, CopyMemory
 from tmt_geo.nn.exit_gate import ExitGate
@@ -34,7 +35,7 @@ from tmt_geo.nn.temporal_decay import TemporalDecay
 from tmt_geo.ops.copying import Sources, Votes
 
 
-class TMTModel(PreTrainedModel, GenerationMixin):
+class TMTModel(PreTrainedModel, TMTGenerationMixin):
     r"""The TemporalMesh Transformer as a causal language model (TMT, 2026, made causal).
 
     Args:
@@ -51,7 +52,7 @@ class TMTModel(PreTrainedModel, GenerationMixin):
     supports_gradient_checkpointing = True
     _supports_sdpa = True
     _no_split_modules = ("TMTLayer",)
-    _skip_keys_device_placement = ("past_key_values",)
+    _skip_keys_device_placement = ("past_key_values", "cache")
     _tied_weights_keys = {"lm_head.weight": "embed_tokens.weight"}  # noqa: RUF012
 
     def __init__(self, config: TMTConfig):
@@ -130,10 +131,6 @@ class TMTModel(PreTrainedModel, GenerationMixin):
             if module.logit is not None:
                 init.zeros_(module.logit)
 
-    @classmethod
-    def _supports_default_dynamic_cache(cls) -> bool:
-        return False  # the first forward makes a TMTCache: a mesh also keeps index features
-
     def get_input_embeddings(self) -> nn.Module:
         """The embedding of tokens."""
         return self.embed_tokens
@@ -166,15 +163,18 @@ class TMTModel(PreTrainedModel, GenerationMixin):
             input_ids (Tensor): Tokens (B, S), or those of a PyG batch (N), with `batch` and `time`.
             attention_mask (Tensor, optional): 1 for tokens, 0 for padding on either side, (B, S); with a cache
                 (B, past + S).
-            past_key_values (TMTCache, optional): The cache of an earlier call.
-            inputs_embeds (Tensor, optional): In place of `input_ids`, (B, S, F) or (N, F).
+            past_key_values (TMTCache, optional): The cache of an earlier call; `cache` is the same argument. Gradients
+                go through it to the earlier call.
+            inputs_embeds (Tensor, optional): In place of `input_ids`, (B, S, F) or (N, F); beside them where there is
+                a copy head, which copies tokens.
             labels (Tensor, optional): Tokens (B, S); each position is scored on the label after it. -100 is not
                 scored.
-            use_cache (bool, optional): Return a cache. (default: as configured, outside training)
+            use_cache (bool, optional): Return a cache; nothing is then checkpointed. (default: as configured, outside
+                training)
             logits_to_keep (int or Tensor): Compute the logits of the last so many positions only, or of these; all
                 at 0.
             output_hidden_states (bool, optional): Return the states between the layers.
-            output_edges (bool): Return every layer's edges, not the last one's alone.
+            output_edges (bool): Return every layer's edges and weights, not the last one's alone.
             return_dict (bool, optional): Return a plain tuple if False.
             batch (Tensor, optional): Sequence of each token of a PyG batch (N).
             time (Tensor, optional): Position of each token of a PyG batch (N).
@@ -184,33 +184,41 @@ class TMTModel(PreTrainedModel, GenerationMixin):
             memory (CopyMemory, optional): What the copy head remembers of the text before these (B, S) tokens, as the
                 forward over it has returned it; the latest `copy_memory` tokens are heard.
             **kwargs: ``num_items_in_batch``: what to divide the summed losses by, in place of the number of scored
-                tokens (gradient accumulation).
+                tokens (gradient accumulation). ``position_ids`` (B, S): nothing but what follows from
+                `attention_mask`. ``shift_labels``: what each position itself is scored on, (B, S), in
+                place of `labels`. ``ignore_index``: the label that is not scored, in place of -100.
 
         Raises:
             ValueError: If ids are out of range, a sequence is longer than `max_seq_len`, shapes do not fit, logits
-                are to be skipped without `labels`, or there is a copy head and no `input_ids`, or a `memory` and no
-                copy head, or padding or a cache.
+                are to be skipped without labels, the cache is another model's, or there is a copy head and no
+                `input_ids`, or a `memory` and no copy head, or padding or a cache.
         """
-        if (input_ids is None) == (inputs_embeds is None):
-            raise ValueError("exactly one of 'input_ids' and 'inputs_embeds' is needed (got both or neither)")
-        if kwargs.pop("position_ids", None) is not None:
-            raise ValueError("'position_ids' follow from 'attention_mask' or 'time' (got position_ids)")
-        x = inputs_embeds if input_ids is None else self._embed(input_ids)
+        if kwargs.pop("output_attentions", self.config.output_attentions):
+            raise ValueError("'output_attentions' wants all pairs of tokens; layer_graphs() has the edges (got True)")
+        x = self._enter(input_ids, inputs_embeds)
+        past_key_values = check_cache(past_key_values, kwargs.pop("cache", None), self.config.num_hidden_layers)
         flat = x.dim() == 2
-        if flat and (attention_mask is not None or past_key_values is not None or labels is not None):
-            raise ValueError("'attention_mask', 'past_key_values' and 'labels' need (B, S) inputs (got one axis)")
+        position_ids = kwargs.pop("position_ids", None)
+        if flat and any(part is not None for part in (attention_mask, position_ids, past_key_values, labels)):
+            raise ValueError(
+                "'attention_mask', 'position_ids', 'past_key_values' and 'labels' need (B, S) inputs (got one axis)"
+            )
+        if past_key_values is None:  # a chunk of a text that is read in chunks may be padding alone
+            check_mask(attention_mask)
         use_cache = self.config.use_cache and not self.training if use_cache is None else use_cache
         if use_cache and past_key_values is None and not flat:
             past_key_values = TMTCache(self.config.num_hidden_layers)
-        self._check_memory(memory, input_ids, use_cache)
+        self._check_memory(memory, past_key_values)
+        if output_hidden_states is None:
+            output_hidden_states = self.config.output_hidden_states
         continued = past_key_values is not None and past_key_values.get_seq_length() > 0
-        tokens = self._tokens(x, attention_mask, past_key_values, batch, time)
+        tokens = self._tokens(x, attention_mask, past_key_values, batch, time, position_ids)
 
         out = self.encoder.run(
             self.dropout(tokens.pick(x)),
             self._frame(tokens),
             None if past_key_values is None else past_key_values.layers,
-            bool(self.config.output_hidden_states if output_hidden_states is None else output_hidden_states),
+            output_hidden_states or output_edges,
         )
         hidden = last_hidden_state = tokens.lay_out(out.x)
         votes = num_votes = None
@@ -233,8 +241,7 @@ class TMTModel(PreTrainedModel, GenerationMixin):
         output = TMTOutput(
             loss=loss,
             logits=logits,
-            past_key_values=past_key_values,
-            hidden_states=tuple(tokens.lay_out(part) for part in out.hidden_states) or None,
+            hidden_states=tuple(map(tokens.lay_out, out.hidden_states)) if output_hidden_states else None,
             exit_masks=torch.stack([tokens.lay_out(mask, True) for mask in exit_masks]),
             confidences=self._confidences(out, tokens),
             graph_edges=None if continued else self._edges(out, tokens, output_edges),
@@ -246,6 +253,7 @@ class TMTModel(PreTrainedModel, GenerationMixin):
             memory=memory,
             num_votes=num_votes,
             last_hidden_state=last_hidden_state,
+            **{CACHE: past_key_values},
         )
         return output if return_dict in (None, True) else output.to_tuple()
 
@@ -274,6 +282,7 @@ class TMTModel(PreTrainedModel, GenerationMixin):
         x = self._embed(input_ids)
         if x.dim() == 2 and attention_mask is not None:
             raise ValueError("'attention_mask' needs (B, S) inputs (got one axis)")
+        check_mask(attention_mask)
         tokens = self._tokens(x, attention_mask, None, batch, time)
         fields = {"batch": tokens.order.row, "input_ids": tokens.pick(input_ids)}
         return self.encoder.trace(self.dropout(tokens.pick(x)), self._frame(tokens), **fields)
@@ -284,7 +293,25 @@ class TMTModel(PreTrainedModel, GenerationMixin):
         plain_head = type(self.lm_head) is nn.Linear and self.lm_head.bias is None
         return plain_head and self.loss_function is ForCausalLMLoss
 
+    def _enter(self, input_ids: Tensor | None, inputs_embeds: Tensor | None) -> Tensor:
+        """The embeddings, given or looked up."""
+        if self.copy_head is not None and input_ids is None:
+            raise ValueError("'input_ids' are what the copy head copies (got none)")
+        if input_ids is None and inputs_embeds is None:
+            raise ValueError("one of 'input_ids' and 'inputs_embeds' is needed (got neither)")
+        if inputs_embeds is None:
+            return self._embed(input_ids)
+        if input_ids is not None:
+            self._check_ids(input_ids)
+            if self.copy_head is None or inputs_embeds.shape[:-1] != input_ids.shape:
+                raise ValueError("'inputs_embeds' go with 'input_ids' of their shape for a copy head alone (got both)")
+        return inputs_embeds
+
     def _embed(self, input_ids: Tensor) -> Tensor:
+        self._check_ids(input_ids)
+        return self.embed_tokens(input_ids)
+
+    def _check_ids(self, input_ids: Tensor) -> None:
         if input_ids.dim() not in (1, 2) or input_ids.numel() == 0:
             raise ValueError(f"'input_ids' must be (B, S) or (N,) and not empty (got {tuple(input_ids.shape)})")
         low, high = input_ids.aminmax()
@@ -292,24 +319,21 @@ class TMTModel(PreTrainedModel, GenerationMixin):
             raise ValueError(
                 f"'input_ids' must lie in [0, {self.config.vocab_size}) (got {int(low if low < 0 else high)})"
             )
-        return self.embed_tokens(input_ids)
 
-    def _tokens(self, x: Tensor, attention_mask, cache, batch, time) -> Tokens:
+    def _tokens(self, x: Tensor, attention_mask, cache, batch, time, position_ids=None) -> Tokens:
         longest = self.config.max_position_embeddings
         if x.dim() == 2:
             return Tokens.from_graphs(x, batch, time, longest)
-        return Tokens.from_sequences(x, attention_mask, cache, longest)
+        return Tokens.from_sequences(x, attention_mask, cache, longest, position_ids)
 
     def _frame(self, tokens: Tokens) -> Frame:
         """Where the tokens stand, in units of the longest sequence."""
         return Frame(tokens.order, tokens.slot_time / self.config.max_position_embeddings)
 
-    def _check_memory(self, memory: CopyMemory | None, input_ids: Tensor | None, use_cache: bool) -> None:
+    def _check_memory(self, memory: CopyMemory | None, cache: TMTCache | None) -> None:
         if self.copy_head is None and memory is not None:
             raise ValueError("'memory' needs a copy head (got copy_k=0)")
-        if self.copy_head is not None and input_ids is None:
-            raise ValueError("'input_ids' are what the copy head copies (got inputs_embeds alone)")
-        if memory is not None and use_cache:
+        if memory is not None and cache is not None:
             raise ValueError("'memory' and a cache exclude each other: pass use_cache=False (got both)")
 
     def _copy(self, x: Tensor, tokens: Tokens, input_ids: Tensor, memory: CopyMemory | None, cache: TMTCache | None):
@@ -329,38 +353,40 @@ class TMTModel(PreTrainedModel, GenerationMixin):
     def _loss_and_logits(
         self, hidden: Tensor, labels: Tensor | None, skip_logits: bool | None, votes: Votes | None, **kwargs
     ) -> tuple[Tensor | None, Tensor | None]:
-        if skip_logits and labels is None:
+        labelled = labels is not None or kwargs.get("shift_labels") is not None
+        if skip_logits and not labelled:
             raise ValueError("'skip_logits' needs 'labels' (got none)")
         if skip_logits is None:
-            skip_logits = self.training and labels is not None and self.can_skip_logits
+            skip_logits = self.training and labelled and self.can_skip_logits
         if skip_logits:
-            known = {name: kwargs.get(name) for name in ("num_items_in_batch", "shift_labels")}
+            names = ("num_items_in_batch", "shift_labels", "ignore_index")
+            known = {name: kwargs[name] for name in names if name in kwargs}
             return next_token_loss(hidden, self.lm_head.weight, labels, **known, votes=votes), None
         logits = self.lm_head(hidden)
         if votes is not None:
             logits = votes.mix(logits)
-        if labels is None:
+        if not labelled:
             return None, logits
         return self.loss_function(logits=logits, labels=labels, vocab_size=self.config.vocab_size, **kwargs), logits
 
     @staticmethod
     def _mean_over_items(total: Tensor | None, out: EncoderOutput, num_items, num_layers: int) -> Tensor | None:
         """Divide a sum over tokens like the cross-entropy, so that accumulated small batches equal a large one."""
-        items = out.x.size(0) if num_items is None else num_items
+        items = torch.as_tensor(out.x.size(0) if num_items is None else num_items).clamp(min=1)
         return None if total is None else total / (items * max(num_layers, 1))
 
     def _confidences(self, out: EncoderOutput, tokens: Tokens) -> Tensor | None:
         if self.config.gate_rule is None:
             return None
-        confidences = out.confidences()
-        return torch.stack([tokens.lay_out(row) for row in confidences]) if len(confidences) else None
+        return torch.stack([tokens.lay_out(row) for row in out.confidences()])
 
     def _edges(self, out: EncoderOutput, tokens: Tokens, every: bool):
         if not self.config.mesh:
             return None
         layers = range(len(out.records)) if every else [len(out.records) - 1]
-        edges = [out.edge_index(layer) for layer in layers]
-        edges = tuple(edge if tokens.place is None else tokens.place[edge] for edge in edges)
+        edges = tuple(out.edges(layer) for layer in layers)
+        if tokens.place is not None:
+            edges = tuple((tokens.place[edge_index], weight) for edge_index, weight in edges)
         return edges if every else edges[0]
 
     def _memory_state(self) -> Tensor | None:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from torch import Tensor
-from transformers.utils import ModelOutput
+from transformers.modeling_outputs import CausalLMOutputWithPast
 
-from tmt_geo.models.tmt.cache_tmt import TMTCache
 from tmt_geo.nn.copy_head import CopyMemory
+
+# Releases of transformers differ in what they call the cache, and read it by that name from outputs of every model.
+CACHE = "cache" if "cache" in {field.name for field in fields(CausalLMOutputWithPast)} else "past_key_values"
 
 
 @dataclass
-class TMTOutput(ModelOutput):
+class TMTOutput(CausalLMOutputWithPast):
     """What :class:`TMTModel` returns. `B` sequences of `S` tokens, `L` layers, `H` heads, `M` anchors, `F` channels.
 
     For a PyG batch of `N` tokens, read `N` in place of `B, S`.
@@ -21,15 +23,18 @@ class TMTOutput(ModelOutput):
         loss: Cross-entropy of the next tokens, in nats; in training plus the weighted gate loss. Scalar.
         logits: Scores of the next token, (B, S, V); zero at padding. None in training with `labels`, see `skip_logits`
             of :meth:`TMTModel.forward`.
-        past_key_values: The cache, with `use_cache`.
+        past_key_values: The :class:`~tmt_geo.models.tmt.cache_tmt.TMTCache`, with `use_cache`. ``cache`` is the same.
         hidden_states: With `output_hidden_states`: what enters each layer and what leaves the last, L + 1 times
             (B, S, F).
         exit_masks: True where a token was frozen when a layer ran, boolean, (L, B, S). Padding is never computed.
-        confidences: The confidence of the gate behind each layer but the last in each token, (L - 1, B, S); frozen
-            tokens keep the one with which they left. Zero before the first gate.
-        graph_edges: Who heard whom in the last layer, (2, E), row 0 the source, row 1 the target, token `s` of
-            sequence `b` numbered `b * S + s`; self-loops left out. With `output_edges` a tuple, one a layer. None with
-            dense attention, and when a cache is continued.
+        confidences: The confidence of the gate behind each layer in each token, (L, B, S); frozen tokens keep the one
+            with which they left. Zero before the first gate; no gate stands behind the last layer, whose row is that
+            of the layer before. None without gates.
+        graph_edges: Who heard whom in the last layer, and how alike they were: ``edge_index, edge_weight``. The edges
+            (2, E) have the source in row 0 and the target in row 1, token `s` of sequence `b` numbered `b * S + s`;
+            self-loops are left out. The weights (E) are the cosines of the states that entered the layer, those by
+            which it has searched where there is no `index_dim`; no gradient flows. With `output_edges` a tuple of such
+            pairs, one a layer. None with dense attention, and when a cache is continued.
         memory_state: The anchors that were read, (L, M, F); None without.
         decay_scalars: Rate of each head's decay, in one over `max_seq_len` tokens, (L, H); None without.
         gate_loss: The gates' own loss, unweighted, a scalar; None without gates.
@@ -41,13 +46,9 @@ class TMTOutput(ModelOutput):
         last_hidden_state: What the head reads, (B, S, F); zero at padding.
     """
 
-    loss: Tensor | None = None
-    logits: Tensor | None = None
-    past_key_values: TMTCache | None = None
-    hidden_states: tuple[Tensor, ...] | None = None
     exit_masks: Tensor | None = None
     confidences: Tensor | None = None
-    graph_edges: Tensor | tuple[Tensor, ...] | None = None
+    graph_edges: tuple[Tensor, Tensor] | tuple[tuple[Tensor, Tensor], ...] | None = None
     memory_state: Tensor | None = None
     decay_scalars: Tensor | None = None
     gate_loss: Tensor | None = None
@@ -56,3 +57,8 @@ class TMTOutput(ModelOutput):
     memory: CopyMemory | None = None
     num_votes: Tensor | None = None
     last_hidden_state: Tensor | None = None
+
+    def __getattr__(self, name: str):
+        if name not in ("cache", "past_key_values"):
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        return getattr(self, CACHE)

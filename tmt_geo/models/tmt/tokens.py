@@ -50,11 +50,19 @@ class Tokens(NamedTuple):
         return cls(x.shape[:1], order, None, Frame.of(order, time).slot_time.double())
 
     @classmethod
-    def from_sequences(cls, x: Tensor, attention_mask: Tensor | None, cache: TMTCache | None, longest: int) -> Tokens:
+    def from_sequences(
+        cls,
+        x: Tensor,
+        attention_mask: Tensor | None,
+        cache: TMTCache | None,
+        longest: int,
+        position_ids: Tensor | None = None,
+    ) -> Tokens:
         """Those of sequences of states (B, S, F), padding left out, behind those in the cache.
 
         Raises:
-            ValueError: If a sequence has more than `longest` tokens, or the mask does not fit or leaves none.
+            ValueError: If a sequence has more than `longest` tokens, the mask does not fit, or the positions are
+                others than those.
         """
         rows, columns = x.shape[:2]
         past = 0 if cache is None else cache.get_seq_length()
@@ -68,17 +76,18 @@ class Tokens(NamedTuple):
         if cache is None and mask is None:
             _check_length(columns, longest)
             order = NodeOrder.uniform(rows, columns, x.device)
+            _check_positions(position_ids, x.shape[:2], slice(None), order.rank)
             return cls(x.shape[:2], order, None, order.rank.double())
 
         full = torch.ones(rows, columns, dtype=torch.bool, device=x.device) if mask is None else mask
-        if not bool(full.any()):
-            raise ValueError("'attention_mask' must leave at least one token (got none)")
         before = full.new_zeros(rows, dtype=torch.long) if cache is None else cache.lengths(rows, x.device)
         row = full.nonzero()[:, 0]
         rank = (before.unsqueeze(1) + full.cumsum(1) - 1)[full]
         sizes = before + full.sum(1)
-        needed = int(sizes.max())
-        _check_length(needed, longest)  # before the cache is touched: a refused step leaves it as it was
+        needed = max(int(sizes.max()), 1)  # a grid has a slot, though all be padding so far
+        # Before the cache is touched: a refused step leaves it as it was.
+        _check_length(needed, longest)
+        _check_positions(position_ids, x.shape[:2], full.flatten(), rank)
         capacity = needed if cache is None else cache.admit(full, needed)
         order = NodeOrder(row, rank, sizes, capacity, packed=False)
         place = None if mask is None else full.flatten().nonzero().squeeze(1)
@@ -86,6 +95,20 @@ class Tokens(NamedTuple):
         return cls(x.shape[:2], order, place, slot_time)
 
 
+def check_mask(attention_mask: Tensor | None) -> None:
+    """Raise a `ValueError` if all is padding."""
+    if attention_mask is not None and not bool(attention_mask.any()):
+        raise ValueError("'attention_mask' must leave at least one token (got none)")
+
+
 def _check_length(length: int, longest: int) -> None:
     if length > longest:
         raise ValueError(f"'input_ids' must hold at most max_seq_len = {longest} tokens a sequence (got {length})")
+
+
+def _check_positions(position_ids: Tensor | None, shape: torch.Size, tokens: slice | Tensor, rank: Tensor) -> None:
+    if position_ids is None:
+        return
+    fits = position_ids.shape in (shape, (1, shape[1]))
+    if not fits or not torch.equal(position_ids.expand(shape).flatten()[tokens].to(rank), rank):
+        raise ValueError("'position_ids' must be those that follow from 'attention_mask' (got others)")

@@ -1,0 +1,37 @@
+"""Activation checkpointing of a layer's step, with every tensor where the reentrant kind of it looks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import fields
+
+from tmt_geo.nn.node_state import LayerRecord, NodeState
+
+PARTS = tuple(field.name for field in fields(NodeState))
+
+
+def checkpointed(checkpoint: Callable, step: Callable, state: NodeState, *args) -> tuple[NodeState, LayerRecord]:
+    """Run ``step(state, *args)`` under a checkpoint.
+
+    With ``use_reentrant=True`` gradients flow only through tensors that are arguments or results by themselves, and
+    only if one of the arguments asks for a gradient: what state and record hold is handed over part by part, and a
+    state that asks for none (embeddings that were given) asks for one here.
+
+    Args:
+        checkpoint (callable): ``torch.utils.checkpoint.checkpoint``, its options bound.
+        step (callable): Takes a state and `args`, returns a state and a record.
+        state (NodeState): What the layer before has left.
+        *args: Passed on; no gradient is wanted of them.
+    """
+
+    def run(*parts):
+        left, record = step(NodeState(*parts), *args)
+        return (*_parts(left), *record)
+
+    x, *rest = _parts(state)
+    parts = checkpoint(run, x if x.requires_grad else x.detach().requires_grad_(), *rest)
+    return NodeState(*parts[: len(PARTS)]), LayerRecord(*parts[len(PARTS) :])
+
+
+def _parts(state: NodeState) -> tuple:
+    return tuple(getattr(state, name) for name in PARTS)
