@@ -232,7 +232,7 @@ class TMTLayer(nn.Module):
         return y + self._drop(read), statistic
 
     def _projected(self, cache: LayerCache | None, observed: Observed, dtype) -> tuple[Tensor, Tensor] | None:
-        """Keys and values of the anchors: those in the cache where neither anchors nor weights are to learn, for states of this type."""
+        """Keys and values of the anchors in this type: the cache's where neither anchors nor weights are to learn."""
         if self.memory is None:
             return None
         if cache is None or self.training or torch.is_grad_enabled():

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from tmt_geo.ops.knn.product import products
+from tmt_geo.ops.knn.product import Slots
 from tmt_geo.ops.knn.rows import QueryGrid, groups, in_rows
 from tmt_geo.ops.knn.top import CHUNK, top_scores
 
@@ -75,6 +75,7 @@ def _search_rows(index: Tensor, query: Tensor, limit: Tensor, k: int, limits: Li
     width = max(1, limits.scores // (num_rows * height))
     width = max(1, min(width - width % CHUNK or width, capacity))
     buffer = query.new_empty(num_rows * height * (width + -width % CHUNK))
+    index = Slots(index, height)
     score = query.new_full((num_rows, num_queries, k), float("-inf"))
     place = limit.new_zeros(num_rows, num_queries, k)
     cuts = [slice(cut, cut + height) for cut in range(0, num_queries, height)]
@@ -83,7 +84,7 @@ def _search_rows(index: Tensor, query: Tensor, limit: Tensor, k: int, limits: Li
         best = []
         for left in range(0, high, width):
             slots = slice(left, min(left + width, high))
-            tile = _product_tile(index[:, slots], query[:, cut], limit[:, cut] - left, low - left, buffer)
+            tile = _product_tile(index, slots, query[:, cut], limit[:, cut], low, buffer)
             value, at = top_scores(tile, min(k, slots.stop - left))
             best.append((value, at + left))
         if not best:
@@ -93,20 +94,20 @@ def _search_rows(index: Tensor, query: Tensor, limit: Tensor, k: int, limits: Li
     return score, place
 
 
-def _product_tile(index: Tensor, query: Tensor, limit: Tensor, low: int, buffer: Tensor) -> Tensor:
+def _product_tile(index: Slots, slots: slice, query: Tensor, limit: Tensor, low: int, buffer: Tensor) -> Tensor:
     """Products (b, Q, C) with these slots, ``-inf`` from a query's limit on, to full chunks of columns.
 
     Only beyond the lowest limit is a mask made.
     """
-    width = index.size(1)
+    width = slots.stop - slots.start
     shape = (*limit.shape, width + -width % CHUNK)
     tile = buffer[: shape[0] * shape[1] * shape[2]].view(shape)
-    products(query, index, tile[..., :width])
+    index.products(query, slots, tile[..., :width])
     tile[..., width:] = float("-inf")
-    low = max(low, 0)
-    if low < width:
-        late = torch.arange(low, width, device=limit.device) >= limit.unsqueeze(-1)
-        tile[..., low:width].masked_fill_(late, float("-inf"))
+    low = max(low, slots.start)
+    if low < slots.stop:
+        late = torch.arange(low, slots.stop, device=limit.device) >= limit.unsqueeze(-1)
+        tile[..., low - slots.start : width].masked_fill_(late, float("-inf"))
     return tile
 
 

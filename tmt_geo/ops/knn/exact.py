@@ -3,7 +3,7 @@
 Three ways, each for the queries that the one before could not settle. In float32 and then in float64 a matrix product
 finds a few more candidates than are wanted. If no two of the best are closer than the error of the product, they are
 the nearest in their order. Else the candidates are scored by the definition, and are the nearest if none that was left
-out can come as near as the last. What is still not settled, a tie of very many, is scored by the definition as a whole.
+out can come as near as the last. What is still open, a tie of very many, is scored by the definition as a whole.
 So the result is that of the definition, and depends neither on the block nor on the number of nodes.
 """
 
@@ -101,7 +101,7 @@ class Products(NamedTuple):
         return pad(place[:, :k], (0, max(0, k - width))), settled, tie
 
     def _refine(self, near: Near, close: Tensor, centred: Centred, index: Tensor, k: int):
-        """Places (t, width) in the order of the definition; of the first k, whether they are certain, and whether any tie."""
+        """Places (t, width) in the order of the definition, whether the first k are certain, whether some tie."""
         query, row, score, place, error = near
         score += centred.offset(query, row).unsqueeze(1)
         left_out = score[:, -1] + error if place.size(1) < index.size(1) else score.new_full(row.shape, float("-inf"))

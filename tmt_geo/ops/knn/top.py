@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-
 import numpy as np
 import torch
 from torch import Tensor
 
 CHUNK = 16  # scores a chunk: sorting the maxima of all chunks then takes about as long as sorting the chosen chunks
-LEAST_ROWS = 10**9
 
 
 def top_scores(score: Tensor, k: int) -> tuple[Tensor, Tensor]:
@@ -52,29 +49,20 @@ def _partition(score: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """``score.topk(k)``, on a CPU by numpy's vectorised partition, which is several times as fast."""
     if score.dtype != torch.float32 or score.device.type != "cpu" or not score.numel():
         return score.topk(k)
-    rows = score.reshape(-1, score.size(-1)).numpy()
-    threads = min(torch.get_num_threads(), 8, len(rows) // LEAST_ROWS)
-    if threads > 1:
-        with ThreadPoolExecutor(threads) as pool:  # numpy itself takes one thread, and lets others run
-            parts = list(pool.map(_packed_top, np.array_split(rows, threads), [k] * threads))
-        value, column = (np.concatenate(part) for part in zip(*parts, strict=True))
-    else:
-        value, column = _packed_top(rows, k)
-    shape = (*score.shape[:-1], k)
-    return torch.from_numpy(value).view(shape), torch.from_numpy(column).view(shape)
+    return tuple(map(torch.from_numpy, _packed_top(score.numpy(), k)))
 
 
-def _packed_top(rows: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+def _packed_top(score: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     """The `k` largest of each row in float32, largest first, of equal ones the last first: values and columns.
 
     A number and its column become one integer: as integers, positive numbers are in the order of their bits, and so
     are negative ones once all bits but the sign are turned over.
     """
-    n = rows.shape[1]
-    bits = (rows + np.float32(0)).view(np.int32)  # zero has one sign
+    n = score.shape[-1]
+    bits = (score + np.float32(0)).view(np.int32)  # zero has one sign
     key = (bits ^ ((bits >> 31) & 0x7FFFFFFF)).astype(np.int64) << 32
     key |= np.arange(n)
-    best = np.sort(np.partition(key, n - k)[:, n - k :] if k < n else key)[:, ::-1]
+    best = np.sort(np.partition(key, n - k)[..., n - k :] if k < n else key)[..., ::-1]
     bits = (best >> 32).astype(np.int32)
     return (bits ^ ((bits >> 31) & 0x7FFFFFFF)).view(np.float32), best & 0xFFFFFFFF
 
