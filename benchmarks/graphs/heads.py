@@ -38,9 +38,9 @@ class NearestLevel(nn.Module):
     def forward(self, data: Data) -> Tensor:
         """Classes of the nodes (N, C); the search runs once, on features that no dropout has touched."""
         if self.edge_index is None:
-            mesh = knn_graph(data.given, self.k)
+            mesh = knn_graph(data.given, self.k, metric="cosine")
             for view in self.views:
-                mesh = mesh.union(knn_graph(view(data.given), self.k))
+                mesh = mesh.union(knn_graph(view(data.given), self.k, metric="cosine"))
             self.edge_index = to_undirected(mesh.edge_index)
         return self.encoder(data.x, self.edge_index, data.batch)
 

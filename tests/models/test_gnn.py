@@ -158,7 +158,7 @@ def test_both_are_each_edge_once(edge_timed, causal, edge_dim):
     h, twice = x, 0
     for i, conv in enumerate(model.convs):
         known = given if not (edge_timed and causal) else given[:, edge_time < time[given[1]]]
-        found = knn_graph(h.detach(), 3, BATCH, time=time, causal=causal).edge_index
+        found = knn_graph(h.detach(), 3, BATCH, time=time, causal=causal, metric="cosine").edge_index
         edges, new = union(known, found)
         edges, twice = torch.cat([given, edges[:, edges.size(1) - new :]], dim=1), twice + found.size(1) - new
         timed = {} if edge_time is None else {"edge_time": torch.cat([edge_time, time[edges[0, given.size(1) :]]])}
@@ -173,7 +173,7 @@ def test_both_are_each_edge_once(edge_timed, causal, edge_dim):
 
 def test_features_of_edges_of_a_mesh_alone_are_zero():
     model, (x, _, _) = model_of(1, k=3, edge_dim=4), graph()
-    found = knn_graph(x, 3, BATCH).edge_index
+    found = knn_graph(x, 3, BATCH, metric="cosine").edge_index
     expected = model.convs[0](x, found, edge_attr=torch.zeros(found.size(1), 4).double())
     close(model(x, batch=BATCH), expected)
 
@@ -212,7 +212,9 @@ def by_loop(model, x, given=None, time=None, batch=None):
         )
         edges = torch.empty(2, 0, dtype=torch.long) if given is None else given
         if model.k:
-            edges, _ = union(edges, naive_knn_graph(x.detach(), model.k, batch, time=time, causal=model.causal))
+            edges, _ = union(
+                edges, naive_knn_graph(x.detach(), model.k, batch, time=time, causal=model.causal, metric="cosine")
+            )
         if model.causal:
             edges = edges[:, time[edges[0]] < time[edges[1]]]
         edges = torch.cat([edges, torch.arange(x.size(0)).expand(2, -1)], dim=1)
@@ -291,7 +293,7 @@ def test_the_cost_falls_with_those_who_leave():
         if k:
             for states, layer in zip([x, *(layer.x for layer in layers)], layers, strict=False):
                 who, ask = layer.active.nonzero().squeeze(1), states.detach()
-                expected += flops(lambda ask=ask, who=who: knn_graph(ask, 3, BATCH, targets=who))
+                expected += flops(lambda ask=ask, who=who: knn_graph(ask, 3, BATCH, targets=who, metric="cosine"))
         measured[k] = flops(lambda: model(x, edge_index, batch=BATCH))
         assert measured[k] == expected
     everyone = [flops(lambda k=k: gated(1.0, k)(x, edge_index, batch=BATCH)) for k in (0, 3)]
@@ -410,7 +412,7 @@ def test_nothing_of_the_past_moves_under_dropout_either(hear):
 
 def test_a_later_event_keeps_no_edge_of_the_mesh_away():
     model, (x, _, time) = model_of(1, k=3, causal=True), graph()
-    found = knn_graph(x, 3, time=time, causal=True).edge_index
+    found = knn_graph(x, 3, time=time, causal=True, metric="cosine").edge_index
     after = torch.full((found.size(1),), 2.0).double()
     out = model(x, found, time=time, edge_time=after)
     close(out, model(x, time=time))
@@ -497,7 +499,7 @@ def test_layer_graphs(decay, hear, causal, edge_dim):
         assert torch.equal(target.unique(), active.nonzero().squeeze(1))  # a frozen node hears nobody
         expected = torch.empty(2, 0, dtype=torch.long) if edge_index is None else edge_index
         if model.k:
-            expected, _ = union(expected, naive_knn_graph(before, 3, BATCH, time=time, causal=causal))
+            expected, _ = union(expected, naive_knn_graph(before, 3, BATCH, time=time, causal=causal, metric="cosine"))
         expected = expected if not causal else expected[:, time[expected[0]] < time[expected[1]]]
         expected = torch.cat([expected, torch.arange(N).expand(2, -1)], dim=1)
         assert keys(layer.edge_index) == keys(expected[:, active[expected[1]]])

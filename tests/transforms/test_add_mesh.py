@@ -33,7 +33,7 @@ def assert_same(one, other):
 def test_the_mesh_is_added_to_the_edges():
     data = graph()
     out = AddMesh(k=3)(data)
-    mesh = edges(knn_graph(data.x, 3).edge_index)
+    mesh = edges(knn_graph(data.x, 3, metric="cosine").edge_index)
     given = edges(data.edge_index)
     assert set(mesh) & set(given) and not set(mesh) <= set(given)
     assert edges(out.edge_index) == given + [edge for edge in mesh if edge not in given]
@@ -44,7 +44,9 @@ def test_the_window_and_the_options_of_the_search_reach_the_mesh():
     data = Data(x=torch.randn(9, 3), time=torch.rand(9))
     for options in ({"causal": True}, {"metric": "euclidean"}, {"causal": True, "backend": "windows"}):
         found = AddMesh(2, window=1, **options)(data).edge_index
-        mesh = knn_graph(data.x, 2, time=data.time, **options).union(temporal_graph(9, 1, time=data.time))
+        mesh = knn_graph(data.x, 2, time=data.time, **{"metric": "cosine", **options}).union(
+            temporal_graph(9, 1, time=data.time)
+        )
         assert torch.equal(found, mesh.edge_index)
     with pytest.raises(ValueError, match="'torch_cluster'"):
         AddMesh(2, causal=True, backend="torch_cluster")(data)
@@ -75,13 +77,13 @@ def test_the_input_is_not_touched():
 def test_replace_takes_the_mesh_alone():
     data = graph(relation=torch.arange(12), edge_label=torch.ones(12), edge_label_index=torch.zeros(2, 12).long())
     out = AddMesh(k=3, replace=True)(data)
-    assert torch.equal(out.edge_index, knn_graph(data.x, 3).edge_index)
+    assert torch.equal(out.edge_index, knn_graph(data.x, 3, metric="cosine").edge_index)
     assert sorted(out.keys()) == ["edge_index", "edge_label", "edge_label_index", "x", "y"]
 
 
 def test_without_edges_there_is_just_the_mesh():
     data = Data(x=torch.randn(9, 3))
-    assert torch.equal(AddMesh(k=3)(data).edge_index, knn_graph(data.x, 3).edge_index)
+    assert torch.equal(AddMesh(k=3)(data).edge_index, knn_graph(data.x, 3, metric="cosine").edge_index)
     data.edge_index, data.edge_attr = torch.empty(2, 0, dtype=torch.long), torch.empty(0, 2)
     assert AddMesh(k=3)(data).edge_attr.shape == (27, 2)
     assert AddMesh(k=3)(Data(x=torch.empty(0, 3))).edge_index.shape == (2, 0)
