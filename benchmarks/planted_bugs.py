@@ -43,7 +43,7 @@ ORACLE = "tests/models/test_layer_oracle.py"
 FAIRNESS = "tests/compare/test_fairness.py"
 STATISTICS = "tests/test_statistics.py"
 SEARCH_BEGINS = "        return row.new_zeros(0, k), row.new_zeros(0, k).bool()\n"
-SEARCHES = ("tests/ops/test_knn.py",)
+SEARCHES = ("tests/ops/test_knn_oracle.py",)
 STEP = """\
     step = 1e-5 * torch.arange(index.size(1), device=index.device).to(index).expand(index.size(0), -1)
     index = torch.cat([index, step.unsqueeze(-1)], dim=-1)

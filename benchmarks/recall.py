@@ -26,7 +26,7 @@ from tmt_geo.data import load_text, token_stream, tokenize_blocks, train_tokeniz
 from tmt_geo.models import TMTConfig, TMTModel
 from tmt_geo.nn.frame import Frame
 from tmt_geo.nn.mesh_index import MeshIndex
-from tmt_geo.ops.knn import index_features, search
+from tmt_geo.ops.knn import search, unit_rows
 from tmt_geo.ops.order import NodeOrder
 from tmt_geo.train import TrainConfig, train_model
 
@@ -83,14 +83,14 @@ def projected(x: Tensor, dim: int) -> Callable[[], Found]:
     """Exact search among a random projection of the states."""
     torch.manual_seed(0)
     index = MeshIndex(x.size(1), dim)
-    return lambda: find(index_features(index(x)))
+    return lambda: find(unit_rows(index(x)))
 
 
 def measure(layers: Tensor) -> list[dict]:
     """One row for each layer and way to search (L, N, F)."""
     rows, before = [], None
     for layer, x in enumerate(layers):
-        features = index_features(x)
+        features = unit_rows(x)
         ways = {
             "exact": lambda features=features: find(features),
             "windows": lambda features=features: find(features, backend="windows"),

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from benchmarks.speed.row import Row, faster
 from benchmarks.speed.search import WINDOW, K, noise
-from tmt_geo.ops.knn import index_features, search
+from tmt_geo.ops.knn import search, unit_rows
 from tmt_geo.ops.mesh_attention import table_attention
 from tmt_geo.ops.order import NodeOrder
 from tmt_geo.ops.temporal import window_slots
@@ -27,7 +27,7 @@ def inputs(shape: tuple[int, ...], device: torch.device) -> list[Tensor]:
 
 def table_of(x: Tensor, order: NodeOrder) -> tuple[Tensor, Tensor]:
     """Who hears whom: the nearest nodes of the past, and the window before each."""
-    index = index_features(x)
+    index = unit_rows(x)
     table, mask = search(index, index.unsqueeze(0), order.row, order.rank, order.sizes, K, skip=WINDOW)
     near, heard = window_slots(order.slot, order.rank, WINDOW)
     return torch.cat([table, near], dim=1), torch.cat([mask, heard], dim=1)

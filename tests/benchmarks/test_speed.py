@@ -11,7 +11,6 @@ from benchmarks.speed import attention, conv, decoding, language_model, measure,
 from benchmarks.speed.__main__ import ROWS, main
 from benchmarks.speed.row import Row, as_many, below, faster, growth, share
 from tmt_geo import MeshAttention
-from tmt_geo.ops.knn import index_features
 
 CPU = torch.device("cpu")
 TINY = {"vocab_size": 97, "d_model": 16, "n_layers": 3, "n_heads": 2}
@@ -195,6 +194,7 @@ def test_rows_are_told_apart_and_can_be_sent_to_a_fresh_process():
     "build",
     [
         partial(search.exact, 40),
+        partial(search.plain, 40, 3),
         partial(attention.mesh, 40, True),
         partial(attention.mesh, 40, False),
         partial(attention.dense, 40),
@@ -259,5 +259,5 @@ def test_the_sub_quadratic_row_searches_trained_states_and_tells_its_recall(monk
     monkeypatch.setattr(search.recall, "states", lambda *_: states)
     found, _ = search.descent(600, CPU)()
     assert found.shape == (600, 8)
-    assert 0.5 < search.descent_recall(600, CPU)["recall@8"] <= 1
-    torch.testing.assert_close(search.trained(500, CPU), index_features(states[2, :500]))
+    assert 0.5 < search.long_recall(600, CPU)["recall@8"] <= 1
+    torch.testing.assert_close(search.trained(500, CPU), torch.nn.functional.normalize(states[2, :500], dim=1))

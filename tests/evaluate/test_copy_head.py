@@ -89,10 +89,12 @@ def test_every_token_is_scored_with_what_was_read_before(model, stream, stride, 
 def test_operations_of_the_head_are_counted(stream):
     """Index and gate, a search among memory and input, its comparisons, and the votes."""
     ids = stream[:S].unsqueeze(0)
-    memory = make_tmt()(stream[:17].view(1, 17)[:, :S], use_cache=False).memory
+    memory = make_tmt()(stream[20 : 20 + S].unsqueeze(0), use_cache=False).memory  # of another text: nothing is equal
     with_head, without = count_flops(make_tmt(), ids, memory), count_flops(make_tmt(copy_k=0), ids)
     slots = 2 * S - 1  # the last token hears all but itself
-    assert (with_head.layers - without.layers) * S == 2 * S * D * (DIM + 1) + 2 * S * slots * DIM
+    assert (with_head.layers - without.layers) * S == 2 * S * D * (DIM + 1) + 2 * S * slots * (
+        DIM + 1
+    ) + 2 * 2 * S * DIM
     assert with_head.search - without.search == -(-slots // 16) * 16
     assert (with_head.edge_attention - without.edge_attention) * S == S * VOTES * (2 * DIM + 2)
     assert with_head.head == without.head

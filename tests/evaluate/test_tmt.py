@@ -26,19 +26,24 @@ def ids(*shape):
     return torch.randint(V, shape, generator=torch.Generator().manual_seed(3))
 
 
-def confidence_quantile(model, share):
+def unlike():
+    """A row of tokens of which no two are equal: all of them are searched."""
+    return torch.randperm(V, generator=torch.Generator().manual_seed(3))[:S].unsqueeze(0)
+
+
+def confidence_quantile(model, share, text=None):
     """A threshold which this share of the tokens does not reach behind the first layer."""
-    return torch.quantile(model(ids(1, S)).confidences[0], share).item()
+    return torch.quantile(model(ids(1, S) if text is None else text).confidences[0], share).item()
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.7, 1.0])
 @pytest.mark.parametrize("seed", [0, 1, 4])  # with 0 and 4 and a share of 0.3 a layer has a single token left
 def test_operations_follow_the_active_share_exactly(tmt, share, seed):
     """Every matrix product of a layer, by hand, for the tokens that were active there."""
-    threshold = {0.0: 0.0, 1.0: 1.0}.get(share) or confidence_quantile(tmt(seed, exit_threshold=1.0), share)
+    threshold = {0.0: 0.0, 1.0: 1.0}.get(share) or confidence_quantile(tmt(seed, exit_threshold=1.0), share, unlike())
     model = tmt(seed, exit_threshold=threshold if share else 0.0)
     with torch.no_grad():
-        out = model(ids(1, S))
+        out = model(unlike())
     active = (~out.exit_masks).sum(dim=(1, 2)).tolist()
     latest = [int(mask.nonzero()[-1, 1]) if mask.any() else 0 for mask in ~out.exit_masks]
     assert active[0] == S
@@ -53,14 +58,15 @@ def test_operations_follow_the_active_share_exactly(tmt, share, seed):
         layers += targets * 2 * 2 * D * D  # query and output
         layers += targets * 2 * D * 2  # gates of the two heads
         candidates = latest[layer] - WINDOW  # in one block: what the last of the active may hear is scored for all
-        layers += targets * candidates * 2 * D
+        # With a column for the length of each, but for a single token; and a product to tell whether some are equal.
+        layers += candidates * 2 * D if targets == 1 else targets * candidates * 2 * (D + 1) + S * 2 * D
         layers += targets * (2 * D * D + 2 * D * 4 * D + 2 * 4 * D * D)  # gate of the streams, both in, both out
         layers += M * 2 * 2 * D * D + targets * 2 * 2 * D * M  # memory: keys and values of anchors, read
         layers += targets * 2 * D if layer < 3 else 0  # exit gate
-        # Whole chunks; the search of a single token has none.
-        comparisons += candidates if targets == 1 else targets * -(-candidates // 16) * 16
+        # Whole chunks; the search of a single token has none, and looks three times.
+        comparisons += 3 * candidates if targets == 1 else targets * -(-candidates // 16) * 16
         fresh = targets
-    report = count_flops(model, ids(1, S))
+    report = count_flops(model, unlike())
     assert report.layers == pytest.approx(layers / S, rel=1e-12)
     assert report.search == pytest.approx(comparisons / S, rel=1e-12)
     assert report.edge_attention == pytest.approx(4 * D * out.num_edges.sum().item() / S, rel=1e-12)
@@ -78,11 +84,11 @@ def test_fewer_active_tokens_cost_less(tmt):
 @pytest.mark.parametrize("decay", ["log", None])
 def test_dense_attention_is_not_charged_twice(tmt, decay):
     model = tmt(mesh=False, decay=decay, exit=False)
-    report = count_flops(model, ids(1, S))
+    report = count_flops(model, unlike())
     assert report.edge_attention == report.search == 0
     pairs = S * (S + 1) / 2 if decay is None else S * S  # the fused kernel skips the future, the decay's form does not
-    search = 4 * 2 * D * (S - 1 - WINDOW)
-    rest = count_flops(tmt(exit=False, decay=decay), ids(1, S)).layers - search
+    search = 4 * (2 * (D + 1) * (S - 1 - WINDOW) + 2 * D)
+    rest = count_flops(tmt(exit=False, decay=decay), unlike()).layers - search
     assert report.layers == pytest.approx(rest + 4 * 4 * D * pairs / S, rel=1e-12)
 
 
@@ -91,9 +97,10 @@ def test_an_approximate_search_is_charged_for_what_it_gathers(tmt):
     found = [count_flops(tmt(exit=False, search=search), ids(1, S)) for search in ("auto", "descent")]
     pairs = sum(8 + K + 64 + rounds * (K + K * K + 8 * K) for rounds in (5, 2, 2, 2))
     assert found[1].layers == pytest.approx(found[0].layers + 2 * D * pairs, rel=1e-12)
-    windows = count_flops(tmt(exit=False, search="windows", rebuild_every=2, index_dim=8), ids(1, S))
-    exact = count_flops(tmt(exit=False, rebuild_every=2, index_dim=8), ids(1, S))
-    assert windows.layers - exact.layers == pytest.approx(2 * (320 * 2 * 8 - 2 * 8 * (S - 1 - WINDOW)), rel=1e-9)
+    windows = count_flops(tmt(exit=False, search="windows", rebuild_every=2, index_dim=8), unlike())
+    exact = count_flops(tmt(exit=False, rebuild_every=2, index_dim=8), unlike())
+    found = 2 * 9 * (S - 1 - WINDOW) + 2 * 8
+    assert windows.layers - exact.layers == pytest.approx(2 * (320 * 2 * 8 - found), rel=1e-9)
 
 
 def test_report_shows_the_shares_of_the_scored_tokens(tmt):

@@ -6,7 +6,7 @@ from torch import nn
 from torch_geometric.data import Batch, Data
 from torch_geometric.utils import subgraph, to_networkx
 
-from tmt_geo import TMTEncoder, TMTModel
+from tmt_geo import TMTConfig, TMTEncoder, TMTModel
 from tmt_geo.models.layer_graph import layer_graph
 from tmt_geo.nn.frame import Frame
 from tmt_geo.ops.naive.mesh_attention import mesh_attention as naive_mesh_attention
@@ -293,3 +293,18 @@ def test_bad_input_names_the_argument(ids, model):
         encoder.layer_graphs(x[0])
     with pytest.raises(ValueError, match="'time'"):
         encoder.layer_graphs(x, batch, time[1:])
+
+
+@pytest.mark.parametrize("index_dim", [None, 8])
+def test_a_prefix_of_a_text_of_few_tokens_has_the_edges_of_the_whole_in_every_layer(index_dim):
+    # Equal tokens have equal states before the first layer, and which of them is heard may not depend on the length.
+    model = TMTModel(
+        TMTConfig(vocab_size=50, d_model=32, n_layers=3, n_heads=2, max_seq_len=1500, index_dim=index_dim)
+    )
+    ids = (50 * torch.rand(1, 1500) ** 3).long()
+    whole = [graph.edge_index for graph in model.eval().layer_graphs(ids)]
+    for stop in (70, 1001):
+        for edges, part in zip(whole, model.layer_graphs(ids[:, :stop]), strict=True):
+            assert set(map(tuple, part.edge_index.t().tolist())) == set(
+                map(tuple, edges[:, edges[1] < stop].t().tolist())
+            )

@@ -174,6 +174,6 @@ def test_attention_far_from_the_start_is_attention_at_the_start(dtype, decay):
     x = torch.randn(1, 8).to(dtype).expand(400, 8) + torch.eye(8)[torch.arange(400) % 4].to(dtype)
     source = torch.arange(397)
     edges = torch.cat([torch.stack([source, source + lag]) for lag in (1, 2, 3)], dim=1)
-    out = conv(x, edges, torch.arange(400)).detach().float()
+    out = conv(x, edges, time=torch.arange(400)).detach().float()
     near, far = out[4:8], out[392:396]  # of equal states, with equal ones before them
     torch.testing.assert_close(far, near, rtol=0.03, atol=0.03 * out.abs().max().item())

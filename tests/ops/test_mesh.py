@@ -1,5 +1,6 @@
 import pytest
 import torch
+from torch_geometric.data import Data, HeteroData
 
 from tmt_geo import Mesh, knn_graph, temporal_graph
 from tmt_geo.ops.naive.temporal import temporal_graph as naive_temporal_graph
@@ -64,3 +65,39 @@ def test_temporal_graph_names_a_bad_window():
     with pytest.raises(ValueError, match="'window'"):
         temporal_graph(4, -1)
     assert temporal_graph(0, 2).num_edges == 0
+
+
+def test_a_graph_refuses_a_mesh_as_its_edges():
+    x = torch.randn(5, 2)
+    mesh = knn_graph(x, 2)
+    with pytest.raises(ValueError, match=r"'edge_index'.*\(got a Mesh\)"):
+        Data(x=x, edge_index=mesh)
+    with pytest.raises(ValueError, match=r"'edge_index'.*\(got a Mesh\)"):
+        Data(x=x).edge_index = mesh
+    with pytest.raises(ValueError, match=r"'edge_index'.*\(got a Mesh\)"):
+        HeteroData()["user", "item"].edge_index = mesh
+    assert Data(x=x, edge_index=mesh.edge_index).num_edges == 10
+    with pytest.raises(TypeError, match="'edge_index'"):
+        source, target = mesh
+    with pytest.raises(AttributeError, match="'edge_index'"):
+        mesh.size(1)
+
+
+def test_flow_turns_the_edges_round_and_nothing_else():
+    x = torch.randn(9, 3)
+    mesh, other = knn_graph(x, 3), knn_graph(x, 3, flow="target_to_source")
+    assert torch.equal(other.edge_index, mesh.edge_index.flip(0)) and torch.equal(other.table, mesh.table)
+    assert torch.equal(other.restrict(torch.tensor([2])).edge_index[0], torch.full((3,), 2))
+    with pytest.raises(ValueError, match="'flow'"):
+        knn_graph(x, 3, flow="sideways")
+    with pytest.raises(ValueError, match="'other'"):
+        mesh.union(other)
+
+
+def test_the_arguments_stand_where_torch_cluster_has_them():
+    torch_cluster = pytest.importorskip("torch_cluster", reason="torch-cluster is not installed")
+    x, batch = torch.randn(20, 3), torch.tensor([0] * 8 + [1] * 12)
+    for loop, flow in ((False, "source_to_target"), (True, "source_to_target"), (False, "target_to_source")):
+        expected = torch_cluster.knn_graph(x, 3, batch, loop, flow)
+        got = knn_graph(x, 3, batch, loop, flow).edge_index
+        assert set(map(tuple, got.t().tolist())) == set(map(tuple, expected.t().tolist()))

@@ -75,7 +75,7 @@ def count_flops(model: PreTrainedModel, input_ids: Tensor, memory: CopyMemory | 
         out = plain_forward(model, input_ids, memory)
     counts = counter.get_flop_counts()
     head_flops = sum(counts.get(f"{type(model).__name__}.{head}", {}).values())
-    search = sum(counts.get("Global", {}).get(operator, 0) for operator in (aten.topk, aten.amax))
+    search = sum(counts.get("Global", {}).get(operator, 0) for operator in COMPARISONS)
     matmuls = counter.get_total_flops() - search
     tokens = input_ids.numel()
     return FlopReport(
@@ -149,6 +149,12 @@ def _matrix_vector(matrix, vector, *args, out_shape=None, **kwargs) -> int:
     return 2 * prod(matrix)
 
 
+def _rows_by_columns(rows, columns, *args, out_shape=None, **kwargs) -> int:
+    """Rows (..., C) with columns (D, C): a product of oneDNN, as the search takes it where it is large."""
+    return 2 * prod(rows) * columns[0]
+
+
+COMPARISONS = (aten.topk, aten.amax, torch.ops.tmt_geo.packed_top)
 FORMULAS = {
     aten.mv: _matrix_vector,
     aten._grouped_mm: _grouped,
@@ -156,6 +162,6 @@ FORMULAS = {
     aten._scaled_dot_product_flash_attention: _flash,
     aten._scaled_dot_product_efficient_attention: _biased,
     aten._scaled_dot_product_cudnn_attention: _biased,
-    aten.topk: _comparisons,
-    aten.amax: _comparisons,
+    aten.mkldnn_linear: _rows_by_columns,
+    **dict.fromkeys(COMPARISONS, _comparisons),
 }

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from tmt_geo.ops.compiled import Compiled
 from tmt_geo.ops.knn.latest import latest_of
-from tmt_geo.ops.knn.scores import pair_scores, unit_rows
+from tmt_geo.ops.knn.scores import pair_scores, state_tolerance, unit_rows
 from tmt_geo.ops.temporal import window_slots
 
 
@@ -45,7 +45,7 @@ def _listen(layer, x, spoken, grids, rank, slot_time, projected) -> tuple[Tensor
     first = torch.arange(num_rows, device=x.device) * capacity
 
     score = pair_scores(spoken.index.double(), index.double(), "cosine")
-    table, mask = latest_of(score, rank - layer.window, layer.k, capacity)
+    table, mask = latest_of(score, rank - layer.window, layer.k, capacity, state_tolerance(x))
     near, heard = window_slots(first + rank, rank, layer.window)
     table = torch.cat([table, near], dim=1)
     mask = torch.cat([mask, heard], dim=1)

@@ -10,6 +10,7 @@ from torch import Tensor
 from tmt_geo.nn.frame import Frame
 from tmt_geo.nn.node_state import NodeState
 from tmt_geo.ops.knn import search
+from tmt_geo.ops.knn.scores import state_tolerance
 
 
 class Neighbours(NamedTuple):
@@ -64,4 +65,5 @@ def _nearest(layer, index, grid, state, frame, cached) -> tuple[Tensor, Tensor]:
     return search(
         asking, grid.view(order.num_graphs, order.capacity, grid.size(1)), row, rank, order.sizes, layer.k,
         causal=layer.causal, backend=layer.backend, skip=layer.window, start=start,
+        tolerance=state_tolerance(state.x),
     )  # fmt: skip

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from tmt_geo.ops.edges import Edges, edge_dot
 from tmt_geo.ops.knn import search
+from tmt_geo.ops.knn.scores import state_tolerance
 
 
 class Sources(NamedTuple):
@@ -96,7 +97,7 @@ def copy_votes(query: Tensor, sources: Sources, scale: Tensor, gate: Tensor, k: 
         Votes: Those of the nodes, (T, k).
     """
     index, token, row, rank, sizes = sources
-    table, mask = search(query.detach(), index.detach(), row, rank, sizes, k)
+    table, mask = search(query.detach(), index.detach(), row, rank, sizes, k, tolerance=state_tolerance(query))
     edges = Edges.from_table(table, token.numel())
     likeness = edge_dot(query.unsqueeze(1), index.flatten(0, 1).unsqueeze(1), edges).view_as(mask)
     score = (scale * likeness).masked_fill(~mask, torch.finfo(likeness.dtype).min)

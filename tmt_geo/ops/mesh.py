@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import wraps
 
 import torch
 from torch import Tensor
+from torch_geometric.data.storage import BaseStorage
 
 
 @dataclass(frozen=True)
@@ -84,8 +86,10 @@ class Mesh:
         """Hear the sources of both meshes, each once.
 
         Raises:
-            ValueError: If the two do not have the same nodes and targets.
+            ValueError: If the two do not have the same nodes, targets and flow.
         """
+        if self.flow != other.flow:
+            raise ValueError(f"'other' must have the same flow, {self.flow!r} (got {other.flow!r})")
         if self.num_nodes != other.num_nodes or not torch.equal(self.target_index, other.target_index):
             raise ValueError("'other' must have the same nodes and targets (got a mesh over others)")
         twice = (other.table.unsqueeze(2) == self.table.unsqueeze(1)) & self.mask.unsqueeze(1)  # [T, K2, K1]
@@ -110,6 +114,30 @@ class Mesh:
         targets = None if self.targets is None else self.targets.to(device)
         return Mesh(self.table.to(device), self.mask.to(device), self.num_nodes, targets, self.flow)
 
+    def __getattr__(self, name: str):
+        if name in ("size", "dim", "shape", "dtype", "numel", "t", "max", "min", "long", "is_sparse", "contiguous"):
+            raise AttributeError(f"a Mesh is no tensor: take its 'edge_index' (got a look at {name!r})")
+        raise AttributeError(f"'Mesh' object has no attribute {name!r}")
+
+    def __iter__(self):
+        raise TypeError("a Mesh is no tensor: take its 'edge_index' (got an attempt to unpack it)")
+
     def __repr__(self) -> str:
         rows, width = self.table.shape
         return f"Mesh(num_nodes={self.num_nodes}, targets={rows}, width={width}, num_edges={self.num_edges})"
+
+
+def _refuse_meshes(store: type) -> None:
+    """Let PyG's storage refuse a mesh as edges: it keeps whatever it is given, and counts no edges in a mesh."""
+    keep = store.__setitem__
+
+    @wraps(keep)
+    def __setitem__(self, key, value):
+        if isinstance(value, Mesh):
+            raise ValueError(f"'{key}' of a graph must be a tensor: take the mesh's 'edge_index' (got a Mesh)")
+        keep(self, key, value)
+
+    store.__setitem__ = __setitem__
+
+
+_refuse_meshes(BaseStorage)

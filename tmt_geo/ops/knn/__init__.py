@@ -118,6 +118,7 @@ def search(
     backend: str = "auto",
     skip: int = 0,
     start: tuple[Tensor, Tensor] | None = None,
+    tolerance: float = 0.0,
 ) -> tuple[Tensor, Tensor]:
     """Find the `k` nearest slots of each query in its own row of a grid (see :class:`tmt_geo.ops.order.NodeOrder`).
 
@@ -137,6 +138,7 @@ def search(
         start (tuple[Tensor, Tensor], optional): With ``"descent"``, where to begin: slots and mask of the neighbours
             that all slots had in the layer before, both :math:`(B C, K)` with any :math:`K`, none of them later than
             the slot. Slots that do not ask any more keep their last ones. Other backends do not look at it.
+        tolerance (float): With an exact backend, scores no further apart than this are equal, and the latest is taken.
 
     Returns:
         tuple[Tensor, Tensor]: Slots and mask, both :math:`(T, k)`, nearest first.
@@ -156,11 +158,11 @@ def search(
             raise ValueError(f"backend 'tree' needs plain distances (got causal={causal}, metric={metric!r})")
         return search_tree(query, index, row, rank, sizes, k, loop)
     if backend in ("auto", "descent") and causal and not loop and is_latest(row, index.size(0)):
-        return search_latest(query, index, rank, k, metric, skip)
+        return search_latest(query, index, rank, k, metric, skip, tolerance)
     if backend == "descent":
         return search_descent(query, index, row, rank, sizes, k, metric, loop, skip, start)
     if backend == "windows":
         return search_windows(query, index, row, rank, sizes, k, metric, loop, skip)
     whole = Limits(query.size(0), query.size(0) * index.shape[:2].numel())
     limits = whole if backend == "dense" else None
-    return search_exact(query, index, row, rank, sizes, k, metric, causal, loop, skip, limits)
+    return search_exact(query, index, row, rank, sizes, k, metric, causal, loop, skip, limits, tolerance)

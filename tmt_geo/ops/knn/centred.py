@@ -49,7 +49,7 @@ class Centred:
                 square.masked_fill_(empty[graphs, slots], 0)
                 bias.masked_fill_(empty[graphs, slots], float("-inf"))
             self.rows[graphs, slots, -1] = bias.to(dtype)
-            self.longest[graphs] = torch.maximum(self.longest[graphs], square.amax(1).sqrt())
+            self.longest[graphs] = torch.maximum(self.longest[graphs], square.max(1).values.sqrt())
         self.mean = mean.squeeze(1)
 
     def queries(self, query: Tensor, row: Tensor) -> tuple[Tensor, Tensor]:

@@ -19,7 +19,7 @@ from tmt_geo.ops.knn.blocks import Limits, top_products
 from tmt_geo.ops.knn.centred import Centred
 from tmt_geo.ops.knn.distinct import Distinct
 from tmt_geo.ops.knn.scores import gathered_scores, pair_scores
-from tmt_geo.ops.knn.top import by_score, top_recent
+from tmt_geo.ops.knn.top import top_recent
 
 MORE = 1  # candidates beyond those wanted: they may be as near as the last, within the error of the product
 WHOLE = 2**21  # numbers that the definition reads at once where it scores all slots
@@ -27,14 +27,14 @@ WHOLE = 2**21  # numbers that the definition reads at once where it scores all s
 
 def search_exact(
     query: Tensor, index: Tensor, row: Tensor, rank: Tensor, sizes: Tensor, k: int, metric: str, causal: bool,
-    loop: bool, skip: int, limits: Limits | None = None,
+    loop: bool, skip: int, limits: Limits | None = None, tolerance: float = 0.0,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Search block by block; see :func:`tmt_geo.ops.knn.search`."""
     capacity = index.size(1)
     others = k - loop  # oneself is as near as can be, and the latest
     limit = (rank - skip).clamp(min=0, max=capacity) if causal else sizes[row]
     wanted = min(others if causal else others + 1, capacity)  # without causality one finds oneself, and is left out
-    place = _nearest(query, index, row, limit, sizes, wanted, metric, limits)
+    place = _nearest(query, index, row, limit, sizes, wanted, metric, limits, tolerance)
     known = torch.arange(wanted, device=row.device) < limit.unsqueeze(1)
     if not causal:
         place, known = _without(place, known, rank)
@@ -45,14 +45,14 @@ def search_exact(
     return place.masked_fill_(~known, 0).add_(row.unsqueeze(1) * capacity), known
 
 
-def _nearest(query, index, row, limit, sizes, k, metric, limits) -> Tensor:
+def _nearest(query, index, row, limit, sizes, k, metric, limits, tolerance) -> Tensor:
     """The `k` nearest places below `limit` of each query (T, k); what there are too few for has any place."""
     if not k or not query.numel():
         return (limit.unsqueeze(1) - 1 - torch.arange(k, device=row.device)).clamp_(min=0)
     distinct = Distinct.of(index, sizes)
     place, left = row.new_empty(row.numel(), k), None
     for dtype in (torch.float32, torch.float64):
-        search = Products(metric, dtype, limits)
+        search = Products(metric, dtype, limits, tolerance)
         asking = (query, row, limit) if left is None else tuple(part[left] for part in (query, row, limit))
         if distinct is None:
             found, settled, _ = search(*asking, index, sizes, k)
@@ -65,7 +65,7 @@ def _nearest(query, index, row, limit, sizes, k, metric, limits) -> Tensor:
             left = left[~settled]
         if not left.numel():
             return place
-    place[left] = by_definition(query[left], index, row[left], limit[left], k, metric)
+    place[left] = by_definition(query[left], index, row[left], limit[left], k, metric, tolerance)
     return place
 
 
@@ -75,6 +75,7 @@ class Products(NamedTuple):
     metric: str
     dtype: torch.dtype
     limits: Limits | None
+    tolerance: float
 
     def __call__(
         self, query: Tensor, row: Tensor, limit: Tensor, index: Tensor, sizes: Tensor, k: int
@@ -91,17 +92,20 @@ class Products(NamedTuple):
         product, error = centred.queries(query, row)
         score, place = top_products(centred.rows, product, row, limit, width, self.limits)
         place.clamp_(max=capacity - 1)  # of those that do not exist
-        close = (score[:, :-1] - score[:, 1:]) <= 2 * error.unsqueeze(1)  # [T, width - 1]; not those without a score
+        close = (score[:, :-1] - score[:, 1:]) <= 2 * error.unsqueeze(
+            1
+        ) + self.tolerance  # [T, width - 1]; not those without a score
         settled = ~close[:, :k].any(1)
         tie = torch.zeros_like(settled)
         again = (~settled).nonzero().squeeze(1)
         if again.numel():
             near = Near(query[again], row[again], score[again].double(), place[again], error[again])
-            place[again], settled[again], tie[again] = self._refine(near, close[again], centred, index, k)
+            found, settled[again], tie[again] = self._refine(near, close[again], centred, index, k)
+            place = place[:, :k].index_copy(0, again, found)
         return pad(place[:, :k], (0, max(0, k - width))), settled, tie
 
     def _refine(self, near: Near, close: Tensor, centred: Centred, index: Tensor, k: int):
-        """Places (t, width) in the order of the definition, whether the first k are certain, whether some tie."""
+        """The k nearest places (t, k) by the definition, whether they are certain, whether some tie."""
         query, row, score, place, error = near
         score += centred.offset(query, row).unsqueeze(1)
         left_out = score[:, -1] + error if place.size(1) < index.size(1) else score.new_full(row.shape, float("-inf"))
@@ -109,10 +113,11 @@ class Products(NamedTuple):
         who, column = doubtful.nonzero(as_tuple=True)
         slot = place[who, column] + row[who] * index.size(1)
         score[who, column] = gathered_scores(query[who], index, slot.unsqueeze(1), self.metric, score.dtype).squeeze(1)
-        score, place = by_score(score, place)
-        last = score[:, min(k, score.size(1)) - 1]
-        tie = (score[:, :-1] == score[:, 1:]) & score[:, 1:].isfinite()
-        return place, (last > left_out) | (score[:, -1] == float("-inf")), tie[:, :k].any(1)
+        best = score.topk(min(k + 1, score.size(1))).values
+        tie = (best[:, :-1] - best[:, 1:] <= self.tolerance) & best[:, 1:].isfinite()
+        certain = best[:, :k][:, -1] - self.tolerance > left_out
+        _, place = top_recent(score, min(k, score.size(1)), place, self.tolerance)
+        return place, certain | (score.amin(1) == float("-inf")), tie.any(1)
 
 
 class Near(NamedTuple):
@@ -125,7 +130,9 @@ class Near(NamedTuple):
     error: Tensor
 
 
-def by_definition(query: Tensor, index: Tensor, row: Tensor, limit: Tensor, k: int, metric: str) -> Tensor:
+def by_definition(
+    query: Tensor, index: Tensor, row: Tensor, limit: Tensor, k: int, metric: str, tolerance: float
+) -> Tensor:
     """The `k` nearest places below `limit` of each query (T, k), with every slot scored by the definition."""
     capacity = index.size(1)
     step = max(1, WHOLE // index[0].numel())
@@ -133,7 +140,7 @@ def by_definition(query: Tensor, index: Tensor, row: Tensor, limit: Tensor, k: i
     for part in (slice(first, first + step) for first in range(0, row.numel(), step)):
         score = pair_scores(query[part].double(), index[row[part]].double(), metric)
         late = torch.arange(capacity, device=row.device) >= limit[part].unsqueeze(1)
-        found.append(top_recent(score.masked_fill_(late, float("-inf")), k)[1])
+        found.append(top_recent(score.masked_fill_(late, float("-inf")), k, tolerance=tolerance)[1])
     return torch.cat(found)
 
 

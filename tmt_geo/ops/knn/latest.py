@@ -19,15 +19,22 @@ def is_latest(row: Tensor, num_rows: int) -> bool:
     return num_rows == 1 or bool((row == torch.arange(num_rows, device=row.device)).all())
 
 
-def search_latest(query: Tensor, index: Tensor, rank: Tensor, k: int, metric: str, skip: int) -> tuple[Tensor, Tensor]:
+def search_latest(
+    query: Tensor, index: Tensor, rank: Tensor, k: int, metric: str, skip: int, tolerance: float
+) -> tuple[Tensor, Tensor]:
     """Search for query b of (B, F) in row b of the slots (B, C, F); see :func:`tmt_geo.ops.knn.search`."""
     capacity = index.size(1)
     stop = max(0, min(int(rank.max()) - skip, capacity))  # nobody hears what is later
-    score = pair_scores(query.double(), index[:, :stop].double(), metric)
-    return latest_of(score, rank - skip, k, capacity)
+    index, query = index[:, :stop].double(), query.double()
+    if metric == "cosine":  # a product sums equal rows in another order at its edges, and they still are equal
+        score = torch.stack([torch.mv(index[b], query[b]) for b in range(query.size(0))])
+        tolerance = max(tolerance, 2**-50 * query.size(1))
+    else:
+        score = pair_scores(query, index, metric)
+    return latest_of(score, rank - skip, k, capacity, tolerance)
 
 
-def latest_of(score: Tensor, limit: Tensor, k: int, capacity: int) -> tuple[Tensor, Tensor]:
+def latest_of(score: Tensor, limit: Tensor, k: int, capacity: int, tolerance: float) -> tuple[Tensor, Tensor]:
     """The `k` best below `limit` (B) of scores (B, c) of a graph's first slots: slots and mask (B, k)."""
     num_rows, stop = score.shape
     late = torch.arange(stop, device=score.device) >= limit.unsqueeze(1)
@@ -35,7 +42,7 @@ def latest_of(score: Tensor, limit: Tensor, k: int, capacity: int) -> tuple[Tens
     if not few:
         place = limit.new_zeros(num_rows, 0)
     else:
-        _, place = top_recent(score.masked_fill(late, float("-inf")), few)
+        _, place = top_recent(score.masked_fill(late, float("-inf")), few, tolerance=tolerance)
     mask = torch.arange(k, device=score.device) < limit.clamp(max=few).unsqueeze(1)
     first = torch.arange(num_rows, device=score.device).unsqueeze(1) * capacity
     return pad(place, (0, k - few)).masked_fill(~mask, 0) + first, mask

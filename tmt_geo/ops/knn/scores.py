@@ -23,7 +23,7 @@ def index_features(x: Tensor, metric: str = "cosine") -> Tensor:
         return x.to(torch.promote_types(x.dtype, torch.float32))
     if metric == "cosine":
         x = x.double()
-        x = x / x.abs().amax(dim=-1, keepdim=True).clamp(min=torch.finfo(x.dtype).tiny)
+        x = x / x.abs().max(dim=-1, keepdim=True).values.clamp(min=torch.finfo(x.dtype).tiny)
         return x / x.norm(dim=-1, keepdim=True).clamp(min=1.0)  # below one is only the norm of zeros
     x = x.to(torch.promote_types(x.dtype, torch.float32))
     exponent = math.frexp(max(map(abs, torch.stack(x.aminmax()).tolist())))[1]
@@ -37,6 +37,11 @@ def unit_rows(x: Tensor) -> Tensor:
     equal tokens are equally near in a prefix, in a step of decoding and in a full pass.
     """
     return index_features(x).to(torch.promote_types(x.dtype, torch.float32))
+
+
+def state_tolerance(x: Tensor) -> float:
+    """How far apart the cosines of states may be that are equal but for the rounding of the layers below."""
+    return 16 * torch.finfo(torch.promote_types(x.dtype, torch.float32)).eps
 
 
 def pair_scores(query: Tensor, rows: Tensor, metric: str) -> Tensor:

@@ -34,41 +34,77 @@ def top_scores(score: Tensor, k: int) -> tuple[Tensor, Tensor]:
     return value, place.gather(-1, best)
 
 
-def top_recent(score: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The `k` largest scores of each row (..., n), largest first, and of equal ones the last: values and columns."""
-    if score.dtype == torch.float32 and score.device.type == "cpu":
+def top_recent(score: Tensor, k: int, place: Tensor | None = None, tolerance: float = 0.0) -> tuple[Tensor, Tensor]:
+    """The `k` largest scores of each row, largest first, and of equal ones the latest first.
+
+    Args:
+        score (Tensor): Scores, shape :math:`(..., n)`; ``-inf`` for what is not to be chosen.
+        k (int): How many, at most :math:`n`.
+        place (Tensor, optional): When each of them is, shaped like `score`. (default: its column)
+        tolerance (float, optional): Scores no further apart than this count as equal: to the last chosen one where
+            it is decided who is chosen, to the first of a run in the order of those that are. (default: :obj:`0.`)
+
+    Returns:
+        tuple[Tensor, Tensor]: Scores and places, both :math:`(..., k)`.
+    """
+    if place is None and not tolerance and score.dtype == torch.float32 and score.device.type == "cpu":
         return _partition(score, k)
+    if place is None:
+        place = torch.arange(score.size(-1), device=score.device).expand_as(score)
     worst = score.topk(k).values[..., -1:]
-    column = torch.arange(score.size(-1), device=score.device).expand_as(score)
-    key = torch.where(score > worst, column + score.size(-1), column).masked_fill(score < worst, -1)
+    latest = place.amax(-1, keepdim=True) + 1
+    key = torch.where(score > worst + tolerance, place + latest, place).masked_fill(score < worst - tolerance, -1)
     column = key.topk(k).indices
-    return by_score(score.gather(-1, column), column)
+    return by_score(score.gather(-1, column), place.gather(-1, column), tolerance)
 
 
 def _partition(score: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """``score.topk(k)``, on a CPU by numpy's vectorised partition, which is several times as fast."""
     if score.dtype != torch.float32 or score.device.type != "cpu" or not score.numel():
         return score.topk(k)
-    return tuple(map(torch.from_numpy, _packed_top(score.numpy(), k)))
+    return packed_top(score, k)
 
 
-def _packed_top(score: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+@torch.library.custom_op("tmt_geo::packed_top", mutates_args=())
+def packed_top(score: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """The `k` largest of each row in float32, largest first, of equal ones the last first: values and columns.
 
     A number and its column become one integer: as integers, positive numbers are in the order of their bits, and so
-    are negative ones once all bits but the sign are turned over.
+    are negative ones once all bits but the sign are turned over. An operator of its own, so that a counter of
+    operations can see it.
     """
-    n = score.shape[-1]
-    bits = (score + np.float32(0)).view(np.int32)  # zero has one sign
+    n = score.size(-1)
+    bits = (score.numpy() + np.float32(0)).view(np.int32)  # zero has one sign
     key = (bits ^ ((bits >> 31) & 0x7FFFFFFF)).astype(np.int64) << 32
     key |= np.arange(n)
     best = np.sort(np.partition(key, n - k)[..., n - k :] if k < n else key)[..., ::-1]
     bits = (best >> 32).astype(np.int32)
-    return (bits ^ ((bits >> 31) & 0x7FFFFFFF)).view(np.float32), best & 0xFFFFFFFF
+    value = (bits ^ ((bits >> 31) & 0x7FFFFFFF)).view(np.float32)
+    return torch.from_numpy(value), torch.from_numpy(best & 0xFFFFFFFF)
 
 
-def by_score(score: Tensor, place: Tensor) -> tuple[Tensor, Tensor]:
+@packed_top.register_fake
+def _(score: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    shape = (*score.shape[:-1], k)
+    return score.new_empty(shape), score.new_empty(shape, dtype=torch.long)
+
+
+def by_score(score: Tensor, place: Tensor, tolerance: float = 0.0) -> tuple[Tensor, Tensor]:
     """Scores and places (..., k) in the order of falling scores, and of falling places among equal ones."""
     order = place.argsort(dim=-1, descending=True)
     order = order.gather(-1, score.gather(-1, order).argsort(dim=-1, descending=True, stable=True))
+    score, place = score.gather(-1, order), place.gather(-1, order)
+    return _in_runs(score, place, tolerance) if tolerance else (score, place)
+
+
+def _in_runs(score: Tensor, place: Tensor, tolerance: float) -> tuple[Tensor, Tensor]:
+    """Falling scores with the places of each run in falling order; a run is as long as the tolerance."""
+    run, first = [torch.zeros_like(place[..., 0])], score[..., 0]
+    for column in range(1, score.size(-1)):
+        ends = first - score[..., column] > tolerance
+        first = torch.where(ends, score[..., column], first)
+        run.append(run[-1] + ends)
+    run = torch.stack(run, dim=-1)
+    order = place.argsort(dim=-1, descending=True)
+    order = order.gather(-1, run.gather(-1, order).argsort(dim=-1, stable=True))
     return score.gather(-1, order), place.gather(-1, order)
