@@ -59,6 +59,8 @@ class NodeOrder:
         if device is not None:
             check_devices(device, batch=batch, time=time)
         _check_vectors(num_nodes, batch, time)
+        if batch is None and time is None and num_graphs == 1:
+            return cls.uniform(1, num_nodes, device)
         row = batch.long() if batch is not None else torch.zeros(num_nodes, dtype=torch.long, device=device)
         sizes = torch.bincount(row, minlength=num_graphs)  # [B]
         order = torch.arange(num_nodes, device=device) if time is None else time.argsort(stable=True)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 
+import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
 from tmt_geo.extras import needs_extra
 
@@ -28,30 +28,28 @@ def search_tree(
     Raises:
         MissingExtra: If scipy is not installed.
     """
-    capacity = index.size(1)
-    others = k - loop
-    table, mask = row.new_zeros(row.numel(), k), torch.zeros(row.numel(), k, dtype=torch.bool)
+    table = torch.empty(row.numel(), k, dtype=torch.long)
     for graph, size in enumerate(sizes.tolist()):
         ours = slice(None) if sizes.numel() == 1 else (row == graph).nonzero().squeeze(1)
-        own = rank[ours].unsqueeze(1)
-        found = _nearest(query[ours], index[graph, :size], own, min(others, size - 1)) if others else own[:, :0]
         if loop:
-            found = torch.cat([own, found], dim=1)
-        short = (0, k - found.size(1))
-        table[ours] = pad(found, short) + graph * capacity
-        mask[ours] = pad(torch.ones_like(found, dtype=torch.bool), short)
-    return table, mask
+            table[ours, 0] = rank[ours]
+        table[ours, int(loop) :] = _nearest(query[ours], index[graph, :size], rank[ours], k - loop)
+    mask = table >= 0
+    table += row.unsqueeze(1) * index.size(1)
+    return table.masked_fill_(~mask, 0), mask
 
 
 def _nearest(query: Tensor, points: Tensor, own: Tensor, k: int) -> Tensor:
-    """The `k` nearest points (T, k) of each query but one's own."""
+    """The `k` nearest points (T, k) of each query but one's own; -1 where there are too few."""
     with needs_extra("backend 'tree'", "extensions"):
         from scipy.spatial import cKDTree
+
     if not k or not query.size(0):
         return own.new_zeros(query.size(0), k)
-    tree = cKDTree(points.numpy(), balanced_tree=False, compact_nodes=False)
+    # numpy throughout: threads that torch has started would go on waiting for work beside those of the tree.
     workers = torch.get_num_threads() if query.size(0) >= 2048 else 1
-    _, place = tree.query(query.numpy(), k + 1, workers=workers)
-    place = torch.from_numpy(place)
-    after = (place == own).cumsum(1)[:, :-1]  # one from one's own place on; twins may have driven it out
-    return place.gather(1, torch.arange(k) + after)
+    count, own = min(k + 1, points.size(0)), own.numpy()[:, None]
+    _, place = cKDTree(points.numpy()).query(query.numpy(), range(1, count + 1), workers=workers)
+    after = np.cumsum(place == own, axis=1)[:, :-1]  # one from one's own place on; twins may have driven it out
+    place = np.take_along_axis(place, np.arange(count - 1) + after, axis=1)
+    return torch.from_numpy(np.pad(place, ((0, 0), (0, k - place.shape[1])), constant_values=-1))
