@@ -208,3 +208,49 @@ def test_large_blocks_are_searched_as_small_ones():
     x = noise(2500, 64)
     assert_nearest(x, knn_graph(x, K), "euclidean", False)
     assert_nearest(x, knn_graph(x, K, causal=True, metric="cosine"), "cosine", True)
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_graph_far_smaller_than_its_batch_mate_is_searched_as_well(dtype, metric):
+    # Its products are below the least normal number of float32, where they have few bits or none.
+    for scale in (1e-19, 1e-21, 1e-22, 1e-23, 1e-30):
+        x = torch.cat([noise(50, 3), scale * noise(50, 3, 1)]).to(dtype)
+        mesh = knn_graph(x, K, torch.arange(100) // 50, metric=metric)
+        part = type(mesh)(mesh.table[50:] - 50, mesh.mask[50:], 50)
+        assert (part.table >= 0).all()
+        assert_nearest(x[50:] / scale, part, metric, False)
+
+
+@pytest.mark.parametrize("backend", ["auto", "tree", "descent"])
+@pytest.mark.parametrize("setting", ["device", "dtype"])
+def test_the_users_defaults_change_nothing(setting, backend):
+    if backend == "tree":
+        pytest.importorskip("scipy", reason="scipy is not installed")
+    x = noise(400, 3)
+    causal = backend == "descent"
+    expected = knn_graph(x, K, causal=causal, backend=backend)
+    try:
+        torch.set_default_device("meta" if setting == "device" else None)
+        torch.set_default_dtype(torch.float64 if setting == "dtype" else torch.float32)
+        mesh = knn_graph(x, K, causal=causal, backend=backend)
+    finally:
+        torch.set_default_device(None)
+        torch.set_default_dtype(torch.float32)
+    assert torch.equal(mesh.table, expected.table) and torch.equal(mesh.mask, expected.mask)
+
+
+@pytest.mark.parametrize("kinds", [5, 60, 400])
+def test_few_pairs_are_scored_one_by_one_where_rows_are_one_hot(kinds, monkeypatch):
+    from tmt_geo.ops.knn import exact
+
+    asked = []
+    whole = exact.by_definition
+    monkeypatch.setattr(exact, "by_definition", lambda query, *rest: asked.append(len(query)) or whole(query, *rest))
+    token = torch.randint(kinds, (400,), generator=torch.Generator().manual_seed(0)).numpy()
+    mesh = knn_graph(torch.eye(kinds)[torch.from_numpy(token)], K, causal=True)
+    for i in range(400):
+        past = sorted(range(i), key=lambda j: (token[j] != token[i], -j))  # noqa: B023
+        assert mesh.table[i, mesh.mask[i]].tolist() == past[:K]
+    if kinds == 5:  # the nearest kind has enough nodes, but for the first few
+        assert sum(asked) < 150
