@@ -254,3 +254,16 @@ def test_few_pairs_are_scored_one_by_one_where_rows_are_one_hot(kinds, monkeypat
         assert mesh.table[i, mesh.mask[i]].tolist() == past[:K]
     if kinds == 5:  # the nearest kind has enough nodes, but for the first few
         assert sum(asked) < 150
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+@pytest.mark.parametrize("channels", [2, 7, 16])
+def test_a_step_of_equal_cosines_and_another_layout_find_the_same(channels, metric):
+    # (1, 2) and (2, 4) point the same way but for the last bit of their unit vectors: only one order of a sum decides.
+    for seed in range(6):
+        x = noise(60, channels, seed).round()
+        whole = knn_graph(x, K, causal=True, metric=metric)
+        for layout in (x, x.t().contiguous().t()):
+            for i in range(60):
+                step = knn_graph(layout, K, causal=True, metric=metric, targets=torch.tensor([i]))
+                assert torch.equal(step.table[0], whole.table[i])

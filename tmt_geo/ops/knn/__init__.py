@@ -84,7 +84,7 @@ def knn_graph(
         raise ValueError(f"'skip' needs causal=True (got skip={skip})")
     targets = check_targets(targets, x.size(0))
     order = NodeOrder.from_batch(x.size(0), batch, time, device=x.device)
-    index = index_features(x, metric)
+    index = index_features(x.contiguous(), metric)  # in one layout sums have one order
     if backend in APPROXIMATE:
         index = index.to(torch.promote_types(x.dtype, torch.float32))
     if backend == "torch_cluster":
