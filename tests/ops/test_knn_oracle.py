@@ -267,3 +267,23 @@ def test_a_step_of_equal_cosines_and_another_layout_find_the_same(channels, metr
             for i in range(60):
                 step = knn_graph(layout, K, causal=True, metric=metric, targets=torch.tensor([i]))
                 assert torch.equal(step.table[0], whole.table[i])
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_one_large_graph_among_many_small_ones_and_numbers_left_out(causal):
+    sizes = [3] * 150 + [600] + [40] * 10 + [1] * 150
+    name = 3 * torch.arange(len(sizes)) + 10**6  # as a grid with a row for each number it would not fit
+    x, batch = noise(sum(sizes), 3), name.repeat_interleave(torch.tensor(sizes))
+    order = torch.randperm(x.size(0), generator=torch.Generator().manual_seed(0))
+    mesh = knn_graph(x[order], K, batch[order], causal=causal, time=order)
+    some = torch.tensor([5, 900, 5, 17])
+    part = knn_graph(x[order], K, batch[order], causal=causal, time=order, targets=some)
+    assert torch.equal(part.table, mesh.table[some]) and torch.equal(part.mask, mesh.mask[some])
+    place = order.argsort()
+    table, mask = order[mesh.table[place]], mesh.mask[place]  # in the order of time
+    for first, size in zip(np.cumsum([0, *sizes]), sizes, strict=False):
+        here = slice(first, first + size)
+        assert (table[here][mask[here]] >= first).all() and (table[here][mask[here]] < first + size).all()
+        assert_nearest(
+            x[here], type(mesh)((table[here] - first).clamp(0, size - 1), mask[here], size), "euclidean", causal
+        )
