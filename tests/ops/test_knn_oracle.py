@@ -208,3 +208,82 @@ def test_large_blocks_are_searched_as_small_ones():
     x = noise(2500, 64)
     assert_nearest(x, knn_graph(x, K), "euclidean", False)
     assert_nearest(x, knn_graph(x, K, causal=True, metric="cosine"), "cosine", True)
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_graph_far_smaller_than_its_batch_mate_is_searched_as_well(dtype, metric):
+    # Its products are below the least normal number of float32, where they have few bits or none.
+    for scale in (1e-19, 1e-21, 1e-22, 1e-23, 1e-30):
+        x = torch.cat([noise(50, 3), scale * noise(50, 3, 1)]).to(dtype)
+        mesh = knn_graph(x, K, torch.arange(100) // 50, metric=metric)
+        part = type(mesh)(mesh.table[50:] - 50, mesh.mask[50:], 50)
+        assert (part.table >= 0).all()
+        assert_nearest(x[50:] / scale, part, metric, False)
+
+
+@pytest.mark.parametrize("backend", ["auto", "tree", "descent"])
+@pytest.mark.parametrize("setting", ["device", "dtype"])
+def test_the_users_defaults_change_nothing(setting, backend):
+    if backend == "tree":
+        pytest.importorskip("scipy", reason="scipy is not installed")
+    x = noise(400, 3)
+    causal = backend == "descent"
+    expected = knn_graph(x, K, causal=causal, backend=backend)
+    try:
+        torch.set_default_device("meta" if setting == "device" else None)
+        torch.set_default_dtype(torch.float64 if setting == "dtype" else torch.float32)
+        mesh = knn_graph(x, K, causal=causal, backend=backend)
+    finally:
+        torch.set_default_device(None)
+        torch.set_default_dtype(torch.float32)
+    assert torch.equal(mesh.table, expected.table) and torch.equal(mesh.mask, expected.mask)
+
+
+@pytest.mark.parametrize("kinds", [5, 60, 400])
+def test_few_pairs_are_scored_one_by_one_where_rows_are_one_hot(kinds, monkeypatch):
+    from tmt_geo.ops.knn import exact
+
+    asked = []
+    whole = exact.by_definition
+    monkeypatch.setattr(exact, "by_definition", lambda query, *rest: asked.append(len(query)) or whole(query, *rest))
+    token = torch.randint(kinds, (400,), generator=torch.Generator().manual_seed(0)).numpy()
+    mesh = knn_graph(torch.eye(kinds)[torch.from_numpy(token)], K, causal=True)
+    for i in range(400):
+        past = sorted(range(i), key=lambda j: (token[j] != token[i], -j))  # noqa: B023
+        assert mesh.table[i, mesh.mask[i]].tolist() == past[:K]
+    if kinds == 5:  # the nearest kind has enough nodes, but for the first few
+        assert sum(asked) < 150
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+@pytest.mark.parametrize("channels", [2, 7, 16])
+def test_a_step_of_equal_cosines_and_another_layout_find_the_same(channels, metric):
+    # (1, 2) and (2, 4) point the same way but for the last bit of their unit vectors: only one order of a sum decides.
+    for seed in range(6):
+        x = noise(60, channels, seed).round()
+        whole = knn_graph(x, K, causal=True, metric=metric)
+        for layout in (x, x.t().contiguous().t()):
+            for i in range(60):
+                step = knn_graph(layout, K, causal=True, metric=metric, targets=torch.tensor([i]))
+                assert torch.equal(step.table[0], whole.table[i])
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_one_large_graph_among_many_small_ones_and_numbers_left_out(causal):
+    sizes = [3] * 150 + [600] + [40] * 10 + [1] * 150
+    name = 3 * torch.arange(len(sizes)) + 10**6  # as a grid with a row for each number it would not fit
+    x, batch = noise(sum(sizes), 3), name.repeat_interleave(torch.tensor(sizes))
+    order = torch.randperm(x.size(0), generator=torch.Generator().manual_seed(0))
+    mesh = knn_graph(x[order], K, batch[order], causal=causal, time=order)
+    some = torch.tensor([5, 900, 5, 17])
+    part = knn_graph(x[order], K, batch[order], causal=causal, time=order, targets=some)
+    assert torch.equal(part.table, mesh.table[some]) and torch.equal(part.mask, mesh.mask[some])
+    place = order.argsort()
+    table, mask = order[mesh.table[place]], mesh.mask[place]  # in the order of time
+    for first, size in zip(np.cumsum([0, *sizes]), sizes, strict=False):
+        here = slice(first, first + size)
+        assert (table[here][mask[here]] >= first).all() and (table[here][mask[here]] < first + size).all()
+        assert_nearest(
+            x[here], type(mesh)((table[here] - first).clamp(0, size - 1), mask[here], size), "euclidean", causal
+        )

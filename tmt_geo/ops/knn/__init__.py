@@ -24,6 +24,7 @@ __all__ = ["BACKENDS", "check_options", "index_features", "knn_graph", "search",
 
 APPROXIMATE = ("windows", "descent")  # they look at a part of the past
 FLOWS = ("source_to_target", "target_to_source")
+SPARSE = 4, 2**16  # with more slots than so many a node, and than this, graphs of like size are searched together
 
 
 def knn_graph(
@@ -84,7 +85,10 @@ def knn_graph(
         raise ValueError(f"'skip' needs causal=True (got skip={skip})")
     targets = check_targets(targets, x.size(0))
     order = NodeOrder.from_batch(x.size(0), batch, time, device=x.device)
-    index = index_features(x, metric)
+    if order.num_slots > max(SPARSE[0] * x.size(0), SPARSE[1]):
+        options = {"causal": causal, "metric": metric, "backend": backend, "skip": skip}
+        return _by_size(order, x, k, loop, flow, time, targets, options)
+    index = index_features(x.contiguous(), metric)  # in one layout sums have one order
     if backend in APPROXIMATE:
         index = index.to(torch.promote_types(x.dtype, torch.float32))
     if backend == "torch_cluster":
@@ -102,6 +106,24 @@ def knn_graph(
     if not order.packed:
         table = order.node[table].clamp(min=0)
     return Mesh(table.masked_fill(~mask, 0), mask, x.size(0), targets, flow)
+
+
+def _by_size(
+    order: NodeOrder, x: Tensor, k: int, loop: bool, flow: str, time: Tensor | None, targets: Tensor | None,
+    options: dict,
+) -> Mesh:  # fmt: skip
+    """The graphs of more than half of the largest one's size alone, and then all others: no grid is mostly empty."""
+    large = (2 * order.sizes > order.capacity)[order.row]
+    asked = torch.arange(x.size(0), device=x.device) if targets is None else targets
+    table, mask = asked.new_zeros(asked.numel(), k), asked.new_zeros(asked.numel(), k, dtype=torch.bool)
+    for part in (large, ~large):
+        nodes, mine = part.nonzero().squeeze(1), part[asked]
+        graph = order.row[nodes].unique(return_inverse=True)[1]
+        times, ours = None if time is None else time[nodes], (part.cumsum(0) - 1)[asked[mine]]
+        mesh = knn_graph(x[nodes], k, graph, loop, flow, time=times, targets=ours, **options)
+        if nodes.numel():
+            table[mine], mask[mine] = nodes[mesh.table], mesh.mask
+    return Mesh(table.masked_fill_(~mask, 0), mask, x.size(0), targets, flow)
 
 
 def search(

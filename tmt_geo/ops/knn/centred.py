@@ -62,7 +62,8 @@ class Centred:
 
         In whatever order a product of n numbers is summed, it is off by at most :math:`n u` times the product of the
         absolute values, with `u` half the machine epsilon (Higham, Accuracy and Stability of Numerical Algorithms,
-        section 3.1); subtractions add a few `u`, and the definition has the error of its own sum in float64.
+        section 3.1); subtractions add a few `u`, and the definition has the error of its own sum in float64. What is
+        too small for the type is lost beside: less than the least normal number a term.
         """
         longest, mean = self.longest[row], self.mean.norm(dim=-1, dtype=torch.float64)[row]
         length = centred[:, :-1].norm(dim=-1, dtype=torch.float64)
@@ -71,7 +72,8 @@ class Centred:
         else:
             ours, true = longest * (length + longest / 2), (longest + length).square()
         terms = centred.size(1) / 2 + 8
-        return terms * (rounding(self.dtype, row.device) * ours + torch.finfo(torch.float64).eps * true)
+        lost = 2 * torch.finfo(self.dtype).tiny * (1 + longest + length + mean)
+        return terms * (rounding(self.dtype, row.device) * ours + torch.finfo(torch.float64).eps * true + lost)
 
     def offset(self, query: Tensor, row: Tensor) -> Tensor:
         """What the true scores of these queries (T, F) have over ours, shape (T), in float64."""

@@ -147,7 +147,8 @@ def hashes(index: Tensor) -> list[Tensor]:
     """Buckets of all slots (S), one list for each hash function and fineness: like states are often in the same."""
     num_rows, capacity, channels = index.shape
     fine = max(BITS)
-    planes = torch.randn(channels, HASHES * fine, generator=torch.Generator().manual_seed(0)).to(index)
+    generator = torch.Generator().manual_seed(0)
+    planes = torch.randn(channels, HASHES * fine, generator=generator, dtype=torch.float32, device="cpu").to(index)
     side = (index - index[:, :HEAD].mean(1, keepdim=True)) @ planes > 0
     code = (side.view(num_rows, capacity, HASHES, fine) * 2 ** torch.arange(fine, device=index.device)).sum(-1)
     row = torch.arange(num_rows, device=index.device).view(-1, 1, 1)

@@ -39,7 +39,7 @@ class Distinct(NamedTuple):
         filled = torch.arange(capacity, device=index.device) < sizes.unsqueeze(1)  # [B, C]
         flat, slot = index.flatten(0, 1), filled.flatten().nonzero().squeeze(1)
         generator = torch.Generator().manual_seed(0)
-        direction = torch.randn(channels, generator=generator, dtype=torch.float64).to(index)
+        direction = torch.randn(channels, generator=generator, dtype=torch.float64, device="cpu").to(index)
         mark = torch.mv(flat, direction)[slot]
         mark, order = mark.sort(stable=True)
         slot = slot[order]
@@ -71,11 +71,11 @@ class Distinct(NamedTuple):
             row (Tensor): Their graphs (T).
             limit (Tensor): How many places of them count (T).
             k (int): How many.
-            attempt (callable): The search itself, ``(query, row, limit, index, sizes, k) -> place, certain, tie``.
-                What ties is not certain: of two rows equally near, each may have the later nodes.
+            attempt (callable): The search itself, ``(query, row, limit, index, sizes, k) -> place, sure, tie``.
+                Of two rows equally near, each may have the later nodes, unless still nearer ones have enough.
         """
         among = self.seen[row, limit]
-        near, certain, tie = attempt(query, row, among, self.index, self.sizes, k)  # [T, k]
+        near, sure, tie = attempt(query, row, among, self.index, self.sizes, k)  # [T, k]
         begin = self.begin[row.unsqueeze(1), near]
         capacity = self.seen.size(1) - 1
         number = self.key[begin] - self.slot[begin]
@@ -86,4 +86,4 @@ class Distinct(NamedTuple):
         which = torch.searchsorted(total, wanted, right=True).clamp_(max=k - 1)
         lag = wanted - (total - count).gather(1, which)  # so many equal ones are later
         place = self.slot[(end.gather(1, which) - 1 - lag).clamp_(min=0)] - row.unsqueeze(1) * capacity
-        return place.clamp_(min=0), certain & ~tie
+        return place.clamp_(min=0), ((sure & ~tie) | (total - count >= k)).all(1)

@@ -21,7 +21,7 @@ from tmt_geo.ops.knn.distinct import Distinct
 from tmt_geo.ops.knn.scores import gathered_scores, pair_scores
 from tmt_geo.ops.knn.top import top_recent
 
-MORE = 1  # candidates beyond those wanted: they may be as near as the last, within the error of the product
+MORE = {torch.float32: 1, torch.float64: 32}  # candidates beyond those wanted, which may be as near as the last
 WHOLE = 2**21  # numbers that the definition reads at once where it scores all slots
 
 
@@ -55,7 +55,8 @@ def _nearest(query, index, row, limit, sizes, k, metric, limits, tolerance) -> T
         search = Products(metric, dtype, limits, tolerance)
         asking = (query, row, limit) if left is None else tuple(part[left] for part in (query, row, limit))
         if distinct is None:
-            found, settled, _ = search(*asking, index, sizes, k)
+            found, sure, _ = search(*asking, index, sizes, k)
+            settled = sure[:, -1]
         else:
             found, settled = distinct.search(*asking, k, search)
         if left is None:
@@ -83,29 +84,28 @@ class Products(NamedTuple):
         """Search for queries (T, F) of these graphs (T) among the slots (B, C, F) below their limits (T).
 
         Returns:
-            tuple[Tensor, Tensor, Tensor]: The nearest places (T, k), whether they are certain (T), and whether two of
-            them are equally near, or the last and one that was left out (T).
+            tuple[Tensor, Tensor, Tensor]: The nearest places, whether nothing that was left out is as near, and
+            whether the next is as near, all (T, k).
         """
         capacity = index.size(1)
-        width = min(k + 1 + MORE, capacity)
+        width = min(k + 1 + MORE[self.dtype], capacity)
         centred = Centred(index, sizes, self.metric, self.dtype)
         product, error = centred.queries(query, row)
-        score, place = top_products(centred.rows, product, row, limit, width, self.limits)
-        place.clamp_(max=capacity - 1)  # of those that do not exist
-        close = (score[:, :-1] - score[:, 1:]) <= 2 * error.unsqueeze(
-            1
-        ) + self.tolerance  # [T, width - 1]; not those without a score
-        settled = ~close[:, :k].any(1)
-        tie = torch.zeros_like(settled)
-        again = (~settled).nonzero().squeeze(1)
+        score, among = top_products(centred.rows, product, row, limit, width, self.limits)
+        among.clamp_(max=capacity - 1)  # of those that do not exist
+        apart = 2 * error.unsqueeze(1) + self.tolerance
+        close = (score[:, :-1] - score[:, 1:]) <= apart  # [T, width - 1]; not those without a score
+        again = close[:, :k].any(1).nonzero().squeeze(1)
+        place, few = among[:, :k], (0, max(0, k - width))
+        sure, tie = torch.ones_like(place, dtype=torch.bool), torch.zeros_like(place, dtype=torch.bool)
         if again.numel():
-            near = Near(query[again], row[again], score[again].double(), place[again], error[again])
-            found, settled[again], tie[again] = self._refine(near, close[again], centred, index, k)
-            place = place[:, :k].index_copy(0, again, found)
-        return pad(place[:, :k], (0, max(0, k - width))), settled, tie
+            near = Near(query[again], row[again], score[again].double(), among[again], error[again])
+            found, sure[again], tie[again] = self._refine(near, close[again], centred, index, k)
+            place = place.index_copy(0, again, found)
+        return pad(place, few), pad(sure, few, value=True), pad(tie, few)
 
     def _refine(self, near: Near, close: Tensor, centred: Centred, index: Tensor, k: int):
-        """The k nearest places (t, k) by the definition, whether they are certain, whether some tie."""
+        """The k nearest places by the definition, whether they are sure, and whether they tie: all (t, k)."""
         query, row, score, place, error = near
         score += centred.offset(query, row).unsqueeze(1)
         left_out = score[:, -1] + error if place.size(1) < index.size(1) else score.new_full(row.shape, float("-inf"))
@@ -115,9 +115,10 @@ class Products(NamedTuple):
         score[who, column] = gathered_scores(query[who], index, slot.unsqueeze(1), self.metric, score.dtype).squeeze(1)
         best = score.topk(min(k + 1, score.size(1))).values
         tie = (best[:, :-1] - best[:, 1:] <= self.tolerance) & best[:, 1:].isfinite()
-        certain = best[:, :k][:, -1] - self.tolerance > left_out
-        _, place = top_recent(score, min(k, score.size(1)), place, self.tolerance)
-        return place, certain | (score.amin(1) == float("-inf")), tie.any(1)
+        best = best[:, :k]
+        sure = (best - self.tolerance > left_out.unsqueeze(1)) | (score.amin(1, keepdim=True) == float("-inf"))
+        _, place = top_recent(score, best.size(1), place, self.tolerance)
+        return place, sure, pad(tie, (0, best.size(1) - tie.size(1)))
 
 
 class Near(NamedTuple):

@@ -26,9 +26,8 @@ def search_latest(
     capacity = index.size(1)
     stop = max(0, min(int(rank.max()) - skip, capacity))  # nobody hears what is later
     index, query = index[:, :stop].double(), query.double()
-    if metric == "cosine":  # a product sums equal rows in another order at its edges, and they still are equal
+    if metric == "cosine" and tolerance:  # which the rounding of a product is far below
         score = torch.stack([torch.mv(index[b], query[b]) for b in range(query.size(0))])
-        tolerance = max(tolerance, 2**-50 * query.size(1))
     else:
         score = pair_scores(query, index, metric)
     return latest_of(score, rank - skip, k, capacity, tolerance)

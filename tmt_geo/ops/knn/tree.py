@@ -28,7 +28,7 @@ def search_tree(
     Raises:
         MissingExtra: If scipy is not installed.
     """
-    table = torch.empty(row.numel(), k, dtype=torch.long)
+    table = row.new_empty(row.numel(), k)
     for graph, size in enumerate(sizes.tolist()):
         ours = slice(None) if sizes.numel() == 1 else (row == graph).nonzero().squeeze(1)
         if loop:
