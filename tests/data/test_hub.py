@@ -175,6 +175,13 @@ def test_the_case_of_a_suffix_does_not_matter(name):
     assert documents(load_text(name)) == stories("mine", 40)
 
 
+def test_no_file_of_a_folder_is_passed_over_for_the_case_of_its_suffix(tmp_path):
+    for name in ("a.csv", "B.CSV"):
+        (tmp_path / name).write_text("text\n" + "a story\n" * 30)
+    with pytest.raises(ValueError, match=r"'source' .*got \.CSV"):
+        load_text(tmp_path)
+
+
 def test_a_file_in_a_folder_with_brackets():
     Path("data [v1]").mkdir()
     write_file("data [v1]/file.jsonl", stories("mine", 40))

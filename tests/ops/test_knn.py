@@ -113,6 +113,16 @@ def test_blocked_never_holds_all_scores():
     assert largest <= max(blocks.limits_on(x.device).scores, x.numel()) < n * n / 4
 
 
+@pytest.mark.parametrize("loop", [False, True])
+@pytest.mark.parametrize("k", [1, 5])
+def test_the_torch_cluster_backend_keeps_to_k_among_many_twins(k, loop):
+    pytest.importorskip("torch_cluster", reason="torch-cluster is not installed")
+    mesh = knn_graph(torch.ones(40, 3), k, loop=loop, backend="torch_cluster")
+    assert mesh.table.shape == (40, k) and mesh.mask.all()
+    own = mesh.table == torch.arange(40).unsqueeze(1)
+    assert own[:, 0].all() == loop and not own[:, 1:].any() and own.any() == loop
+
+
 @pytest.mark.parametrize("graphs", ["one", "ragged", "empty graphs", "unsorted", "single node"])
 @pytest.mark.parametrize("backend", ["auto", "dense", "blocked", "torch_cluster"])
 @pytest.mark.parametrize("causal", [False, True])

@@ -43,6 +43,7 @@ DATA = {
     "1e20": lambda: 1e20 * noise(400, 6),
     "1e-20": lambda: 1e-20 * noise(400, 6),
     "1e200, float64": lambda: 1e200 * noise(300, 3).double(),
+    "1e-25 beside 1e18": lambda: noise(120, 3) * torch.tensor([[1e-25], [1e18]]).repeat(60, 1),
     "every scale at once": lambda: noise(500, 3) * (8 * noise(500, 1, 1)).exp(),
     "64 channels": lambda: noise(900, 64),
     "many channels": lambda: noise(300, 700),

@@ -37,8 +37,11 @@ def test_restrict_keeps_the_rows_of_the_targets():
     part = mesh.restrict(torch.tensor([8, 2]))
     assert edges(part) == [edge for edge in edges(mesh) if edge[1] in (2, 8)]
     assert part.num_nodes == 10 and part.table.size(0) == 2
-    with pytest.raises(ValueError, match="'targets'"):
-        part.restrict(torch.tensor([3]))
+    is_target = torch.zeros(10, dtype=torch.bool).index_fill(0, torch.tensor([2, 8]), True)
+    assert edges(mesh.restrict(is_target)) == edges(part)
+    for nobody in (3, -1, 10):
+        with pytest.raises(ValueError, match=f"'targets' .*{nobody}"):
+            part.restrict(torch.tensor([nobody]))
 
 
 def test_union_and_shapes_are_checked():

@@ -59,8 +59,12 @@ def load_text(
         return _first(load_folder(path, name, valid_fraction), limit)
     if is_file and suffix not in FORMATS:
         return _first(load_file(path, name, valid_fraction), limit)
-    if is_folder and not any(file.suffix in FORMATS for depth in ("*", "*/*") for file in path.glob(depth)):
-        raise ValueError(f"'source' must be a folder with {', '.join(['.txt', *FORMATS])} files (got '{name}')")
+    if is_folder:
+        suffixes = {file.suffix for depth in ("*", "*/*") for file in path.glob(depth)}
+        if not any(suffix.lower() in FORMATS for suffix in suffixes):
+            raise ValueError(f"'source' must be a folder with {', '.join(['.txt', *FORMATS])} files (got '{name}')")
+        if capital := sorted(suffix for suffix in suffixes - {*FORMATS} if suffix.lower() in FORMATS):
+            raise ValueError(f"'source' must be a folder of files with small suffixes (got {capital[0]} in '{name}')")
     if os.path.isfile(name) and os.path.getsize(name) == 0:
         raise ValueError(f"'source' must hold text (got the empty file '{name}')")
     folder = os.path.abspath(name)  # "json" is a folder of that name, not the format

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch_geometric.data.storage import BaseStorage
 
+from tmt_geo.ops.checks import check_targets
+
 
 @dataclass(frozen=True)
 class Mesh:
@@ -97,11 +99,15 @@ class Mesh:
         return Mesh(torch.cat([self.table, other.table], dim=1), mask, self.num_nodes, self.targets, self.flow)
 
     def restrict(self, targets: Tensor) -> Mesh:
-        """Keep only the rows of these target nodes, shape :math:`(T')`, each of which must be a target of this mesh.
+        """Keep only the rows of these target nodes, each of which must be a target of this mesh.
+
+        Args:
+            targets (Tensor): The nodes, shape :math:`(T')`, or which of all they are, boolean, shape :math:`(N)`.
 
         Raises:
             ValueError: If a node is not a target of this mesh.
         """
+        targets = check_targets(targets, self.num_nodes)
         row = targets.new_full((self.num_nodes,), -1)
         row[self.target_index] = torch.arange(self.table.size(0), device=self.device)
         row = row[targets]

@@ -1,5 +1,7 @@
 """A mesh gives what its edges give, whatever the options, or says why not: all against a loop in plain torch."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch_geometric.explain import AttentionExplainer, Explainer, GNNExplainer
@@ -273,6 +275,8 @@ def test_explainers_of_a_model_that_finds_edges_too(options, algorithm):
         ("'edge_index' .*explain.*a Mesh", lambda x, mesh, mask: masked(MeshAttention(5, 3), mask)(x, mesh)),
         ("'edge_index' .*flow.*target_to_source",
          lambda x, mesh, mask: MeshAttention(5, 3, flow="target_to_source")(x, mesh)),
+        ("'edge_index' .*flow.*got 'target_to_source'",
+         lambda x, mesh, mask: MeshAttention(5, 3)(x, replace(mesh, flow="target_to_source"))),
         ("'edge_index' .*over 7 nodes.*got 8", lambda x, mesh, mask: MeshAttention(5, 3)(x[:7], mesh)),
         ("'edge_index' .*over 7 nodes.*got 8", lambda x, mesh, mask: MeshAttention(5, 3)((x, x[:7]), mesh)),
         ("'edge_index' .*over 7 nodes.*got 8", lambda x, mesh, mask: TMT(5, 6, 2)(x[:7], mesh)),

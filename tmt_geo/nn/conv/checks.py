@@ -54,7 +54,7 @@ def check_input(conv, x, edge_index, edge_attr=None, time=None, batch=None, edge
 def check_mesh(mesh: Mesh, num_nodes: int, flow: str) -> None:
     """Raise a `ValueError` if this mesh is over other nodes, or runs the other way."""
     if flow != mesh.flow:
-        raise ValueError(f"'edge_index' as a Mesh needs flow='source_to_target' (got {flow!r})")
+        raise ValueError(f"'edge_index' as a Mesh must have flow={flow!r}, as the layer has (got {mesh.flow!r})")
     if mesh.num_nodes != num_nodes:
         raise ValueError(f"'edge_index' must be a mesh over {num_nodes} nodes (got {mesh.num_nodes})")
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from tmt_geo.ops.checks import check_devices, check_finite
-from tmt_geo.ops.knn.arguments import BACKENDS, check_nodes, check_options, check_targets
+from tmt_geo.ops.checks import check_devices, check_finite, check_targets
+from tmt_geo.ops.knn.arguments import BACKENDS, check_nodes, check_options
 from tmt_geo.ops.knn.blocks import Limits
 from tmt_geo.ops.knn.descent import search_descent
 from tmt_geo.ops.knn.exact import search_exact

@@ -32,21 +32,3 @@ def check_nodes(x: Tensor) -> Tensor:
     if x.is_complex():
         raise ValueError(f"'x' must be real (got {x.dtype})")
     return x if x.is_floating_point() else x.double()
-
-
-def check_targets(targets: Tensor | None, num_nodes: int) -> Tensor | None:
-    """The nodes (T) that these indices, or this mask over all nodes, name, or a `ValueError`."""
-    if targets is None:
-        return None
-    if targets.dtype == torch.bool and targets.shape == (num_nodes,):
-        return targets.nonzero().squeeze(1)
-    if targets.dim() != 1 or targets.is_floating_point() or targets.is_complex() or targets.dtype == torch.bool:
-        raise ValueError(
-            f"'targets' must be a vector of integers, or a mask over the {num_nodes} nodes (got {targets.dtype}, "
-            f"shape {tuple(targets.shape)})"
-        )
-    targets = targets.long()
-    outside = targets[(targets < 0) | (targets >= num_nodes)]
-    if outside.numel():
-        raise ValueError(f"'targets' must name nodes below {num_nodes} (got {int(outside[0])})")
-    return targets

@@ -37,7 +37,7 @@ def search_exact(
     place = _nearest(query, index, row, limit, sizes, wanted, metric, limits, tolerance)
     known = torch.arange(wanted, device=row.device) < limit.unsqueeze(1)
     if not causal:
-        place, known = _without(place, known, rank)
+        place, known = without(place, known, rank)
     place, known = (pad(part, (0, others - part.size(1))) for part in (place, known))
     if loop:
         own = rank.unsqueeze(1)
@@ -145,7 +145,7 @@ def by_definition(
     return torch.cat(found)
 
 
-def _without(place: Tensor, known: Tensor, rank: Tensor) -> tuple[Tensor, Tensor]:
+def without(place: Tensor, known: Tensor, rank: Tensor) -> tuple[Tensor, Tensor]:
     """Places and mask (T, k + 1) without one's own, or else without the last: (T, k)."""
     own = (place == rank.unsqueeze(1)) & known
     after = own.cumsum(1)[:, :-1]  # one from one's own place on

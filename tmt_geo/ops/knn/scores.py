@@ -16,7 +16,8 @@ def index_features(x: Tensor, metric: str = "cosine") -> Tensor:
     """The rows in which nodes are compared: detached, and of a size whose square no type overflows at.
 
     Under the cosine they have unit length, in float64, so that the order of two cosines is that of the input; a row
-    of zeros stays zero. Under the distance they are the input, in at least float32, times one power of two: exactly.
+    of zeros stays zero. Under the distance they are the input, in at least float32, or in float64 times one power of
+    two.
     """
     x = x.detach()
     if not x.numel():
@@ -27,7 +28,9 @@ def index_features(x: Tensor, metric: str = "cosine") -> Tensor:
         return x / x.norm(dim=-1, keepdim=True).clamp(min=1.0)  # below one is only the norm of zeros
     x = x.to(torch.promote_types(x.dtype, torch.float32))
     exponent = math.frexp(max(map(abs, torch.stack(x.aminmax()).tolist())))[1]
-    return x if abs(exponent) < 32 else torch.ldexp(x, torch.tensor(-exponent, device=x.device))
+    if abs(exponent) < 32:
+        return x
+    return torch.ldexp(x.double(), torch.tensor(-exponent, device=x.device))  # in float32 the least would lose bits
 
 
 def unit_rows(x: Tensor) -> Tensor:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from tmt_geo.extras import needs_extra
+from tmt_geo.ops.knn.exact import without
 from tmt_geo.ops.mesh import Mesh
 
 
@@ -26,12 +28,14 @@ def search_torch_cluster(index: Tensor, k: int, batch: Tensor, loop: bool, metri
     if bool((batch[1:] < batch[:-1]).any()):  # the package wants graphs in one piece
         order = batch.argsort(stable=True)
         index, batch = index[order], batch[order]
-    edge_index = knn_graph(index.contiguous(), k, batch, loop)
+    others = k - loop
+    edge_index = knn_graph(index.contiguous(), others + 1, batch, loop=True)
     if order is not None:
         edge_index = order[edge_index]
     mesh = Mesh.from_edge_index(edge_index, index.size(0))
-    short = k - mesh.table.size(1)
-    if short <= 0:
-        return mesh
-    pad = torch.nn.functional.pad
-    return Mesh(pad(mesh.table, (0, short)), pad(mesh.mask, (0, short)), mesh.num_nodes)
+    short = others + 1 - mesh.table.size(1)
+    own = mesh.target_index
+    table, mask = without(pad(mesh.table, (0, short)), pad(mesh.mask, (0, short)), own)  # many twins drive one out
+    if loop:
+        table, mask = torch.cat([own.unsqueeze(1), table], dim=1), pad(mask, (1, 0), value=True)
+    return Mesh(table, mask, mesh.num_nodes)
