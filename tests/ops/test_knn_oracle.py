@@ -59,6 +59,7 @@ DATA = {
     "float16": lambda: noise(400, 16).half(),
     "bfloat16": lambda: noise(400, 16).bfloat16(),
     "one channel": lambda: noise(400, 1),
+    "1e-312, float64": lambda: 1e-312 * noise(300, 3).double(),
 }
 
 
@@ -67,7 +68,7 @@ def far(x, metric):
     x = x.double().numpy()
     if metric == "euclidean":
         return np.stack([np.hypot.reduce(x - row, axis=1) for row in x])
-    x = x / np.maximum(np.abs(x).max(1, keepdims=True), 1e-300)
+    x = x / np.maximum(np.abs(x).max(1, keepdims=True), 5e-324)
     x = x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-300)
     return 1 - np.stack([(x * row).sum(1) for row in x])
 

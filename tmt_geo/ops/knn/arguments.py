@@ -18,8 +18,8 @@ def check_options(k: int, metric: str, backend: str, skip: int) -> None:
         raise ValueError(f"'metric' must be one of {METRICS} (got {metric!r})")
     if backend not in BACKENDS:
         raise ValueError(f"'backend' must be one of {BACKENDS} (got {backend!r})")
-    if skip < 0:
-        raise ValueError(f"'skip' must not be negative (got {skip})")
+    if isinstance(skip, bool) or not isinstance(skip, int) or skip < 0:
+        raise ValueError(f"'skip' must be an integer that is not negative (got {skip!r})")
 
 
 def check_nodes(x: Tensor) -> Tensor:

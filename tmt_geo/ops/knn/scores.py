@@ -24,7 +24,8 @@ def index_features(x: Tensor, metric: str = "cosine") -> Tensor:
         return x.to(torch.promote_types(x.dtype, torch.float32))
     if metric == "cosine":
         x = x.double()
-        x = x / x.abs().max(dim=-1, keepdim=True).values.clamp(min=torch.finfo(x.dtype).tiny)
+        largest = x.abs().max(dim=-1, keepdim=True).values
+        x = x / largest.masked_fill_(largest == 0, 1.0)
         return x / x.norm(dim=-1, keepdim=True).clamp(min=1.0)  # below one is only the norm of zeros
     x = x.to(torch.promote_types(x.dtype, torch.float32))
     exponent = math.frexp(max(map(abs, torch.stack(x.aminmax()).tolist())))[1]
