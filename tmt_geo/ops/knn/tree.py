@@ -16,7 +16,7 @@ LEAST = 384  # queries a graph from which it repays being built
 
 def pays(query: Tensor, num_graphs: int) -> bool:
     """Whether the tree is there and likely to be the quickest for queries (T, F) of so many graphs."""
-    few = query.size(1) > DIMS or query.size(0) < LEAST * num_graphs
+    few = not 0 < query.size(1) <= DIMS or query.size(0) < LEAST * num_graphs
     return not few and query.device.type == "cpu" and find_spec("scipy") is not None
 
 
