@@ -19,10 +19,11 @@ class Limits(NamedTuple):
     scores: int
 
 
-# For each thread of a CPU: its scores (4 MiB in float32) are to stay in the last level of cache between product and
-# selection, and blocks are to be so large that starting threads costs little beside their work; the finer the
-# staircase of causality is cut, though, the less is computed in vain. A GPU wants more at a time.
-CPU = Limits(queries=256, scores=2**20)
+# For each thread of a CPU: its scores (16 MiB in float32) are to be near a cache between product and selection, and
+# a row of them so long that few stretches have to be merged. Blocks are to be so large that starting threads costs
+# little beside their work; the finer the staircase of causality is cut, though, the less is computed in vain. A GPU
+# wants more at a time.
+CPU = Limits(queries=256, scores=2**22)
 GPU = Limits(queries=1024, scores=2**26)
 
 

@@ -7,6 +7,7 @@ from importlib.util import find_spec
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from tmt_geo.extras import needs_extra
 
@@ -50,6 +51,9 @@ def _nearest(query: Tensor, points: Tensor, own: Tensor, k: int) -> Tensor:
     workers = torch.get_num_threads() if query.size(0) >= 2048 else 1
     count, own = min(k + 1, points.size(0)), own.numpy()[:, None]
     _, place = cKDTree(points.numpy()).query(query.numpy(), range(1, count + 1), workers=workers)
-    after = np.cumsum(place == own, axis=1)[:, :-1]  # one from one's own place on; twins may have driven it out
-    place = np.take_along_axis(place, np.arange(count - 1) + after, axis=1)
-    return torch.from_numpy(np.pad(place, ((0, 0), (0, k - place.shape[1])), constant_values=-1))
+    if (place[:, :1] == own).all():
+        place = place[:, 1:]
+    else:  # twins may come before oneself, or have driven one out
+        after = np.cumsum(place == own, axis=1)[:, :-1]  # one from one's own place on
+        place = np.take_along_axis(place, np.arange(count - 1) + after, axis=1)
+    return pad(torch.from_numpy(place), (0, k - count + 1), value=-1)
