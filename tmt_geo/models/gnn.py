@@ -17,6 +17,7 @@ from torch_geometric.typing import Adj
 from tmt_geo.nn.conv.checks import check_input, check_mesh
 from tmt_geo.nn.conv.edge_list import EdgeList, as_matrix, checked_edges
 from tmt_geo.nn.conv.mesh_attention import MeshAttention
+from tmt_geo.nn.evaluation_mode import evaluation_mode
 from tmt_geo.nn.exit_gate import exit_gates
 from tmt_geo.nn.node_state import NodeState
 from tmt_geo.ops.checks import check_batch, check_features
@@ -216,14 +217,9 @@ class TMT(BasicGNN):
         Raises:
             ValueError: As :meth:`forward`.
         """
-        modes = [(module, module.training) for module in self.modules()]
-        self.eval()
-        try:
+        with evaluation_mode(self):
             graph = self._given(x, edge_index, edge_attr, edge_time, time, batch)
             states, told, _ = self._run(x, graph, trace=True)
-        finally:
-            for module, training in modes:
-                module.training = training
         fields = {name: part for name, part in (("time", time), ("batch", batch)) if part is not None}
         return [Data(x=left, **fields, **layer) for left, layer in zip(states[1:], told, strict=True)]
 

@@ -47,8 +47,8 @@ def top_recent(score: Tensor, k: int, place: Tensor | None = None, tolerance: fl
     Returns:
         tuple[Tensor, Tensor]: Scores and places, both :math:`(..., k)`.
     """
-    if place is None and not tolerance and score.dtype == torch.float32 and score.device.type == "cpu":
-        return _partition(score, k)
+    if place is None and not tolerance and _packs(score):
+        return packed_top(score, k)
     if place is None:
         place = torch.arange(score.size(-1), device=score.device).expand_as(score)
     worst = score.topk(k).values[..., -1:]
@@ -60,9 +60,12 @@ def top_recent(score: Tensor, k: int, place: Tensor | None = None, tolerance: fl
 
 def _partition(score: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """``score.topk(k)``, on a CPU by numpy's vectorised partition, which is several times as fast."""
-    if score.dtype != torch.float32 or score.device.type != "cpu" or not score.numel():
-        return score.topk(k)
-    return packed_top(score, k)
+    return packed_top(score, k) if _packs(score) else score.topk(k)
+
+
+def _packs(score: Tensor) -> bool:
+    """Whether a score and its column fit into one integer, and numpy can be handed them."""
+    return score.dtype == torch.float32 and score.device.type == "cpu" and score.numel() > 0
 
 
 @torch.library.custom_op("tmt_geo::packed_top", mutates_args=())
