@@ -27,7 +27,7 @@ help:
 	@echo "make test   install everything, then ruff and pytest"
 	@echo "make test-latest  install the wheel with the newest of everything but torch, and try it"
 	@echo "make lint   ruff alone"
-	@echo "make bench  measure what has no result yet beside its peers, and put the table into README.md"
+	@echo "make bench  measure what has no result yet beside its peers, and write the tables into docs/results/speed.md"
 	@echo "            (takes about an hour; one row: make bench ARGS='--again --rows search')"
 
 demo: $(VENV)/.demo

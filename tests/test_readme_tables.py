@@ -1,4 +1,4 @@
-"""No number in the README that a committed result does not hold."""
+"""No number in the README and the pages of results that a committed result does not hold."""
 
 import json
 import re
@@ -105,6 +105,6 @@ def test_results_of_quality_are_runs_of_the_suites_in_their_present_plan():
 
 def test_pictures_of_the_readme_are_there_and_small():
     pictures = re.findall(r"!\[.+?\]\((.+?)\)", README.read_text(encoding="utf-8"))
-    assert len(pictures) >= 3
+    assert pictures
     for name in pictures:
         assert (README.parent / name).stat().st_size < 300_000, name

@@ -17,7 +17,7 @@ SIZES = {
     "base": {"d_model": 512, "n_heads": 8, "n_layers": 12, "graph_k": 8},
     "large": {"d_model": 1024, "n_heads": 16, "n_layers": 24, "graph_k": 16},
 }
-COPYING = {"copy_k": 32}  # what has measured best; see the README
+COPYING = {"copy_k": 32}  # what has measured best; see docs/results/language.md
 
 # The published formulas, made causal, at the published size.
 PUBLISHED = {
