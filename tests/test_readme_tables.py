@@ -1,18 +1,18 @@
 """No number in the README and the pages of results that a committed result does not hold."""
 
 import json
-import re
 
 import pytest
 
-from benchmarks import levers
+from benchmarks import highlights, levers
 from benchmarks.graphs import results as graphs
 from benchmarks.graphs.__main__ import SUITES
 from benchmarks.quality import readme as quality
-from benchmarks.readme import README, shown
+from benchmarks.readme import shown
 from benchmarks.speed import results as speed
 from benchmarks.speed.__main__ import ROWS
 from tmt_geo.compare import result_file
+from tmt_geo.compare.mean import Mean
 from tmt_geo.compare.suites import SIZED
 
 
@@ -103,8 +103,21 @@ def test_results_of_quality_are_runs_of_the_suites_in_their_present_plan():
             assert abs(share - row.options.get("exit_budget", 0.5)) <= 0.05, path.name
 
 
-def test_pictures_of_the_readme_are_there_and_small():
-    pictures = re.findall(r"!\[.+?\]\((.+?)\)", README.read_text(encoding="utf-8"))
-    assert pictures
-    for name in pictures:
-        assert (README.parent / name).stat().st_size < 300_000, name
+def test_the_highlights_of_the_readme_are_those_of_the_results():
+    assert shown("highlights") == highlights.table()
+    rows = shown("highlights").splitlines()[2:]
+    assert len(rows) == 6
+    assert any("**the control**" in row for row in rows), "no result in which the control is ahead"
+
+
+@pytest.mark.parametrize(
+    ("ours", "control", "lower", "said"),
+    [
+        pytest.param(Mean(3.0, 0.3), Mean(4.0, 0.4), True, "this package", id="lower is better"),
+        pytest.param(Mean(3.0, 0.3), Mean(4.0, 0.4), False, "**the control**", id="higher is better"),
+        pytest.param(Mean(3.0, 0.6), Mean(4.0, 0.8), True, "neither, within the error", id="errors add up"),
+        pytest.param(Mean(3.0, None), Mean(3.1, None), True, "this package", id="no error known"),
+    ],
+)
+def test_who_is_ahead(ours, control, lower, said):
+    assert highlights.ahead(ours, control, lower) == said
