@@ -123,7 +123,8 @@ class TMTEncoder(nn.Module):
 
     Example:
         >>> encoder = TMTEncoder(16, 32, num_layers=2, out_channels=7, causal=False)
-        >>> encoder(data.x, batch=data.batch)
+        >>> encoder(torch.randn(10, 16), batch=torch.arange(10) // 5).shape
+        torch.Size([10, 7])
     """
 
     def __init__(

@@ -75,9 +75,12 @@ class TMT(BasicGNN):
         ValueError: If an option is out of range.
 
     Example:
-        >>> model = TMT(16, 64, num_layers=3, out_channels=7, k=8, heads=4, pool="mean")
-        >>> model(data.x, batch=data.batch)  # by the mesh alone
-        >>> model(data.x, data.edge_index, batch=data.batch)  # by the mesh and the edges
+        >>> model = TMT(16, 32, num_layers=2, out_channels=3, k=4, heads=4, pool="mean")
+        >>> x, batch = torch.randn(10, 16), torch.arange(10) // 5
+        >>> model(x, batch=batch).shape  # by the mesh alone
+        torch.Size([2, 3])
+        >>> model(x, torch.randint(5, (2, 20)), batch=batch).shape  # by the mesh and the edges
+        torch.Size([2, 3])
     """
 
     supports_edge_weight = False

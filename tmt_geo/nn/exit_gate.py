@@ -79,6 +79,11 @@ class ExitGate(PreciseBuffers):
 
     Raises:
         ValueError: If `rule` is unknown or `rate` is no share.
+
+    Example:
+        >>> gate = ExitGate(16, rule="fixed", threshold=0.85)
+        >>> gate(torch.randn(5, 16)).confidence.shape
+        torch.Size([5])
     """
 
     def __init__(

@@ -39,6 +39,11 @@ class MemoryAnchors(PreciseBuffers):
 
     Raises:
         ValueError: If `num_anchors` is below 1 or `momentum` outside :math:`[0, 1]`.
+
+    Example:
+        >>> out, attention = MemoryAnchors(16, num_anchors=4)(torch.randn(5, 16))
+        >>> out.shape, attention.shape
+        (torch.Size([5, 16]), torch.Size([5, 4]))
     """
 
     def __init__(self, channels: int, num_anchors: int = 16, momentum: float = 0.99):

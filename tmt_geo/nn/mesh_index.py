@@ -35,6 +35,10 @@ class MeshIndex(nn.Module):
 
     Raises:
         ValueError: If `dim` is below 1 or above `channels`, or `temperature` is not positive.
+
+    Example:
+        >>> MeshIndex(16, 4)(torch.randn(5, 16)).shape
+        torch.Size([5, 4])
     """
 
     def __init__(self, channels: int, dim: int, learned: bool = False, temperature: float = 0.07):

@@ -33,6 +33,11 @@ class TemporalDecay(nn.Module):
 
     Raises:
         ValueError: If `form` is unknown or `rate` is not positive.
+
+    Example:
+        >>> decay = TemporalDecay(heads=2)
+        >>> decay(torch.tensor([0, 1, 2])).shape
+        torch.Size([3, 2])
     """
 
     def __init__(self, heads: int, form: str = "log", rate: float = 1.0):

@@ -66,6 +66,10 @@ class TMTLayer(nn.Module):
 
     Raises:
         ValueError: If `heads` does not divide `channels`, or an option that looks back is used without `causal`.
+
+    Example:
+        >>> TMTLayer(16, heads=4, k=3, causal=False)(torch.randn(10, 16)).shape
+        torch.Size([10, 16])
     """
 
     def __init__(

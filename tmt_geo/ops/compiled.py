@@ -26,6 +26,10 @@ def set_compile(mode: str) -> None:
 
     Raises:
         ValueError: For another mode.
+
+    Example:
+        >>> set_compile("never")
+        >>> set_compile("auto")
     """
     if mode not in MODES:
         raise ValueError(f"'mode' must be one of {MODES} (got {mode!r})")

@@ -31,6 +31,12 @@ class Mesh:
 
     Raises:
         ValueError: If the shapes do not agree.
+
+    Example:
+        >>> from tmt_geo import knn_graph
+        >>> mesh = knn_graph(torch.randn(5, 3), k=2)
+        >>> mesh.table.shape, mesh.edge_index.shape
+        (torch.Size([5, 2]), torch.Size([2, 10]))
     """
 
     table: Tensor

@@ -26,6 +26,11 @@ def temporal_graph(num_nodes: int, window: int, batch: Tensor | None = None, *, 
 
     Raises:
         ValueError: If `window` is negative, or `batch` or `time` has the wrong shape.
+
+    Example:
+        >>> temporal_graph(4, window=2).edge_index
+        tensor([[0, 1, 0, 2, 1],
+                [1, 2, 2, 3, 3]])
     """
     if window < 0:
         raise ValueError(f"'window' must not be negative (got {window})")

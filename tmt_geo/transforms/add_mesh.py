@@ -38,6 +38,11 @@ class AddMesh(BaseTransform):
     Raises:
         ValueError: If an option is out of range, or the data is no homogeneous graph, has no ``x`` or one that is not
             finite, or has other attributes of edges, for which there is nothing to fill in (unless `replace`).
+
+    Example:
+        >>> data = Data(x=torch.randn(6, 4), edge_index=torch.tensor([[0], [1]]))
+        >>> AddMesh(k=2, replace=True)(data).edge_index.shape
+        torch.Size([2, 12])
     """
 
     def __init__(

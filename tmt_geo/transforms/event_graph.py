@@ -39,6 +39,13 @@ class EventGraph(BaseTransform):
     Raises:
         ValueError: If `num_recent` is negative, or the data is no homogeneous graph or lacks ``edge_index`` or a
             ``time`` for each edge.
+
+    Example:
+        >>> import torch
+        >>> data = Data(edge_index=torch.tensor([[0, 2, 0], [1, 3, 2]]), time=torch.tensor([1, 2, 3]))
+        >>> EventGraph(num_recent=1)(data).edge_index  # the third has user 0 of the first and user 2 of the second
+        tensor([[0, 1],
+                [2, 2]])
     """
 
     def __init__(self, num_recent: int = 10):

@@ -42,9 +42,9 @@ class TMTModel(PreTrainedModel, TMTGenerationMixin):
         config (TMTConfig): The configuration.
 
     Example:
-        >>> model = TMTModel(TMTConfig(vocab_size=50257, d_model=512, n_heads=8, n_layers=12))
-        >>> model(torch.randint(50257, (2, 64))).logits.shape
-        torch.Size([2, 64, 50257])
+        >>> model = TMTModel(TMTConfig(vocab_size=100, d_model=32, n_heads=4, n_layers=2))
+        >>> model(torch.randint(100, (2, 16))).logits.shape
+        torch.Size([2, 16, 100])
     """
 
     config_class = TMTConfig

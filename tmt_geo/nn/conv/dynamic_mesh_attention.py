@@ -29,6 +29,12 @@ class DynamicMeshAttention(nn.Module):
 
     Raises:
         ValueError: If `k` is below 1, `metric` is unknown, or there is an `edge_dim`.
+
+    Example:
+        >>> import torch
+        >>> conv = DynamicMeshAttention(16, 8, k=3, heads=4)
+        >>> conv(torch.randn(10, 16)).shape
+        torch.Size([10, 32])
     """
 
     def __init__(

@@ -76,6 +76,12 @@ class MeshAttention(MessagePassing):
     Raises:
         ValueError: If `kv_heads` does not divide `heads`, `rotary` meets an odd number of channels, or `latent` meets
             two sizes of input.
+
+    Example:
+        >>> import torch
+        >>> conv = MeshAttention(16, 8, heads=4)
+        >>> conv(torch.randn(10, 16), torch.randint(10, (2, 30))).shape
+        torch.Size([10, 32])
     """
 
     def __init__(

@@ -74,6 +74,12 @@ def knn_graph(
 
     Raises:
         ValueError: For an argument outside the above or on another device than `x`, or features that are not finite.
+
+    Example:
+        >>> x = torch.tensor([[0.0], [1.0], [3.0], [3.5]])
+        >>> knn_graph(x, k=1).edge_index
+        tensor([[1, 0, 3, 2],
+                [0, 1, 2, 3]])
     """
     x = check_nodes(x)
     check_devices(x.device, batch=batch, time=time, targets=targets)
