@@ -184,7 +184,7 @@ def test_attention_by_hand_is_that_of_the_library_and_the_graph_rebuilds_itself(
     cells = run("01")
     assert float(printed(cells["conv"]).split(":")[1]) < 1e-6
     assert "causal=True: D F moved" in printed(cells["causal"])
-    assert "now hears" in printed(cells["rebuild"])
+    assert "now attends to" in printed(cells["rebuild"])
     (figure,) = figures(cells["rebuild"])
     assert [frame.name for frame in figure.frames] == [f"round {number}" for number in range(1, 6)]
     assert list(figure.data[3].text) == list("ABCDEF")
