@@ -28,6 +28,7 @@ templates_path = ["_templates"]
 autodoc_typehints = "none"  # types stand in the docstrings
 autosummary_imported_members = True
 default_role = "code"  # single backticks in docstrings name arguments
+napoleon_custom_sections = ["Shapes"]  # as PyG has them
 napoleon_use_ivar = True
 
 # The reference has a page a package and a page a name. The names are those of each package's `__all__`, each under the
