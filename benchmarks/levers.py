@@ -1,6 +1,6 @@
 """What each mechanism does at the size of the demo: one short run a row, on WikiText-2.
 
-    python -m benchmarks.levers --data wikitext-2 --readme
+    python -m benchmarks.levers --data wikitext-2 --write
 
 `wikitext-2` is a folder with train.txt, valid.txt and test.txt; hub names work too. A finished row is not run again. A
 row says in which direction a lever pulls, not how far: one seed, little training.
@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.readme import write_between
+from benchmarks.readme import write
 from tmt_geo.compare.markdown import markdown_table
 from tmt_geo.data import byte_count, load_text, token_stream, tokenize_blocks, train_tokenizer, word_count
 from tmt_geo.evaluate import evaluate_model, match_llama
@@ -28,7 +28,6 @@ DEFAULTS = {"window": 8, "gated_heads": False, "gated_streams": False}  # of the
 VOCAB_SIZE = 4096
 VALID_TOKENS = 40_960
 RESULTS = Path(__file__).parent / "results" / "levers"
-MARKS = ("<!-- levers -->", "<!-- end of levers -->")
 
 ROWS = {
     "llama": None,
@@ -95,7 +94,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--readme", action="store_true", help="put the table into README.md")
+    parser.add_argument("--write", action="store_true", help="put the table into its page")
     parser.add_argument("--rows", nargs="*", default=list(ROWS), choices=list(ROWS))
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
@@ -124,8 +123,8 @@ def main() -> None:
         print(name, report.token_ppl, report.active_share, flush=True)
 
     print(table(arguments.out))
-    if arguments.readme:
-        write_between(MARKS, table(arguments.out))
+    if arguments.write:
+        write("options", table(arguments.out))
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from tmt_geo.compare.suites import SIZED
 
 
 def test_the_table_of_levers_is_that_of_the_results():
-    text = shown(levers.MARKS)
+    text = shown("options")
     assert text == levers.table(levers.RESULTS)
     assert "| llama |" in text and "| default |" in text
 
@@ -37,8 +37,8 @@ def test_anchors_keep_full_rank_and_gates_their_budget_on_real_text():
 
 
 def test_the_tables_of_speed_are_those_of_the_results():
-    assert shown(speed.MARKS) == speed.tables(speed.RESULTS, ROWS)
-    assert "not measured" not in shown(speed.MARKS)
+    assert shown("speed") == speed.tables(speed.RESULTS, ROWS)
+    assert "not measured" not in shown("speed")
 
 
 @pytest.mark.parametrize("device", speed.DEVICES)
@@ -59,7 +59,7 @@ def test_results_of_speed_are_rows_of_the_benchmark(device):
 
 
 def test_the_tables_of_graphs_are_those_of_the_results():
-    assert shown(graphs.MARKS) == graphs.tables(graphs.RESULTS, SUITES)
+    assert shown("graphs") == graphs.tables(graphs.RESULTS, SUITES)
 
 
 def test_results_of_graphs_are_rows_of_the_benchmark_in_its_present_protocol():
@@ -81,7 +81,7 @@ def test_results_of_graphs_are_rows_of_the_benchmark_in_its_present_protocol():
 
 
 def test_the_tables_of_quality_are_those_of_the_results():
-    assert shown(quality.MARKS) == quality.sections(quality.RESULTS)
+    assert shown("language") == quality.sections(quality.RESULTS)
 
 
 def test_results_of_quality_are_runs_of_the_suites_in_their_present_plan():

@@ -1,6 +1,6 @@
 """How well this package learns on real graphs, beside its peers in one harness.
 
-    python -m benchmarks.graphs --readme
+    python -m benchmarks.graphs --write
 
 The protocol, alike for every row of a suite:
 

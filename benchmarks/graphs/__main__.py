@@ -11,9 +11,9 @@ import torch
 from benchmarks.graphs import bitcoin, cora, shapes, tu
 from benchmarks.graphs.data import DATA
 from benchmarks.graphs.protocol import run_row
-from benchmarks.graphs.results import MARKS, RESULTS, Part, load, store, tables
+from benchmarks.graphs.results import RESULTS, Part, load, store, tables
 from benchmarks.graphs.suite import Suite
-from benchmarks.readme import write_between
+from benchmarks.readme import write
 
 SUITES = (*cora.SUITES, *tu.SUITES, *shapes.SUITES, *bitcoin.SUITES)
 
@@ -32,11 +32,11 @@ def main(argv: list[str] | None = None, suites: tuple[Suite, ...] = SUITES) -> i
     parser.add_argument("--data", type=Path, default=DATA, help="where the raw files are; PyG downloads what is not")
     parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--readme", action="store_true", help="put the tables into README.md")
+    parser.add_argument("--write", action="store_true", help="put the tables into their page")
     parser.add_argument("--quick", action="store_true", help="try the harness in moments, in an --out of its own")
     arguments = parser.parse_args(argv)
-    if arguments.quick and arguments.readme:
-        parser.error("--quick gives no figures for a README (got --readme)")
+    if arguments.quick and arguments.write:
+        parser.error("--quick gives no figures for a page (got --write)")
     if arguments.quick and arguments.out.resolve() == RESULTS.resolve():
         parser.error("--quick needs an --out of its own (got that of the results)")
     torch.set_num_threads(arguments.threads)
@@ -60,8 +60,8 @@ def main(argv: list[str] | None = None, suites: tuple[Suite, ...] = SUITES) -> i
             print(f"{suite.name}, {row.name}: {result['mean']:.4f} +- {result['standard_error']:.4f}", flush=True)
 
     print(tables(arguments.out, suites))
-    if arguments.readme:
-        write_between(MARKS, tables(arguments.out, suites))
+    if arguments.write:
+        write("graphs", tables(arguments.out, suites))
     return failed
 
 

@@ -11,7 +11,6 @@ from benchmarks.graphs.suite import Row, Suite
 from tmt_geo.compare.markdown import markdown_table
 
 RESULTS = Path(__file__).parents[1] / "results" / "graphs"
-MARKS = ("<!-- graphs -->", "<!-- end of graphs -->")
 
 
 def result_file(folder: Path, suite: Suite, row: Row) -> Path:

@@ -1,6 +1,6 @@
 """Run what has no result yet, suite after suite, and print the tables.
 
-    python -m benchmarks.quality --suites ablation peers --data wikitext-2 --readme
+    python -m benchmarks.quality --suites ablation peers --data wikitext-2 --write
 
 `wikitext-2` is a folder with train.txt, valid.txt and test.txt; hub names work too. It is `tmt-geo compare` with the
 results of this repository.
@@ -12,8 +12,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from benchmarks.quality.readme import MARKS, PICTURES, RESULTS, sections
-from benchmarks.readme import write_between
+from benchmarks.quality.readme import PICTURES, RESULTS, sections
+from benchmarks.readme import write
 from tmt_geo.cli.progress import OneLineProgress
 from tmt_geo.compare import SUITES, load_corpus, run_suite
 from tmt_geo.compare.report import figure
@@ -38,7 +38,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seeds", nargs="*", type=int)
     parser.add_argument("--size", default="tiny", choices=RECIPES)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--readme", action="store_true", help="put tables and pictures of all suites into README.md")
+    parser.add_argument("--write", action="store_true", help="put tables and pictures of all suites into their page")
     arguments = parser.parse_args(argv)
     failed = 0
     for name in arguments.suites:
@@ -49,8 +49,8 @@ def main(argv: list[str] | None = None) -> int:
             callbacks=lambda run: [OneLineProgress(run)],
         )  # fmt: skip
     print(sections(arguments.out))
-    if arguments.readme:
-        write_between(MARKS, sections(RESULTS))
+    if arguments.write:
+        write("language", sections(RESULTS))
         for name in PICTURES:
             save_figure(figure(SUITES[name], RESULTS), RESULTS / f"{name}.png", width=1000, scale=1)
     return int(failed > 0)

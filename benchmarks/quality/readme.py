@@ -1,4 +1,4 @@
-"""What the README says of the results."""
+"""What the documentation says of the results."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from tmt_geo.compare.suites import SIZED
 
 RESULTS = Path(__file__).parents[1] / "results" / "quality"
 PICTURES = ("ablation",)  # suites whose figure the README shows
-MARKS = ("<!-- quality -->", "<!-- end of quality -->")
 
 
 def sections(folder: Path) -> str:

@@ -5,12 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from benchmarks.readme import README, write_between
 from benchmarks.speed.row import Row
 from tmt_geo.compare.markdown import markdown_table
 
 RESULTS = Path(__file__).parents[1] / "results" / "speed"
-MARKS = ("<!-- speed -->", "<!-- end of speed -->")
 DEVICES = ("cpu", "h200")  # whose tables the README shows, where there are results
 
 
@@ -67,11 +65,6 @@ def tables(folder: Path, order: list[Row]) -> str:
         how = f", {'/'.join(map(str, threads))} threads, torch {'/'.join(versions)}" if rows else ""
         parts.append(f"`{device}`{how}:\n\n{table(rows, order)}")
     return "\n\n".join(parts)
-
-
-def write_readme(text: str, readme: Path = README) -> None:
-    """Put the tables between their marks in README.md."""
-    write_between(MARKS, text, readme)
 
 
 def _amount(value: float | None, unit: str) -> str:

@@ -20,7 +20,7 @@ from benchmarks.graphs.protocol import Runner, heads, run_row
 from benchmarks.graphs.results import Part
 from benchmarks.graphs.suite import Fit, Limits, Row, Sizes, Suite
 from benchmarks.graphs.train import train
-from benchmarks.readme import shown, write_between
+from benchmarks.readme import shown, write
 
 WIDTH = 8
 
@@ -136,7 +136,7 @@ def test_a_row_that_fails_is_told_and_the_others_run(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    "options", [["--quick"], ["--quick", "--readme", "--out", "elsewhere"], ["--rows", "none"], ["--suites", "none"]]
+    "options", [["--quick"], ["--quick", "--write", "--out", "elsewhere"], ["--rows", "none"], ["--suites", "none"]]
 )
 def test_the_command_refuses_what_would_mislead(options):
     with pytest.raises(SystemExit):
@@ -513,10 +513,10 @@ def test_a_timed_suite_shows_the_ratio(tmp_path):
 
 def test_text_goes_between_its_marks_and_nowhere_else(tmp_path):
     readme = tmp_path / "README.md"
-    readme.write_text(f"before\n{results.MARKS[0]}\nold\n{results.MARKS[1]}\nafter\n", encoding="utf-8")
-    write_between(results.MARKS, "new", readme)
-    assert readme.read_text(encoding="utf-8") == f"before\n{results.MARKS[0]}\nnew\n{results.MARKS[1]}\nafter\n"
-    assert shown(results.MARKS, readme) == "new"
+    readme.write_text("before\n<!-- a -->\nold\n<!-- end of a -->\nafter\n", encoding="utf-8")
+    write("a", "new", readme)
+    assert readme.read_text(encoding="utf-8") == "before\n<!-- a -->\nnew\n<!-- end of a -->\nafter\n"
+    assert shown("a", readme) == "new"
 
 
 def test_raw_files_are_copied_whole_and_left_alone(tmp_path, monkeypatch):

@@ -156,10 +156,6 @@ def test_the_table_hides_neither_what_is_missed_nor_what_is_missing(tmp_path):
         "| memory | big | - | 7 MiB | - | 7 MiB | 10 MiB | 5 MiB |",
         "| none | 1 | - | - | - | not measured | 2x as fast | 3x as fast |",
     ]
-    readme = tmp_path / "README.md"
-    readme.write_text("before\n" + "\nold\n".join(results.MARKS) + "\nafter\n", encoding="utf-8")
-    results.write_readme(text, readme)
-    assert readme.read_text(encoding="utf-8") == f"before\n{results.MARKS[0]}\n{text}\n{results.MARKS[1]}\nafter\n"
 
 
 def test_the_command_keeps_finished_rows(tmp_path, capsys):
