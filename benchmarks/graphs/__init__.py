@@ -15,5 +15,5 @@ The protocol, alike for every row of a suite:
 
 Suites, a file each: `cora` (the public split, with its edges and without), `tu` (graph classification), `shapes`
 (point clouds) and `bitcoin` (the sign of the next ratings in time). A row is data
-(:class:`benchmarks.graphs.suite.Row`).
+(:class:`benchmarks.graphs.suite.GraphRow`).
 """

@@ -26,7 +26,7 @@ from torch_geometric.utils import one_hot
 
 from benchmarks.graphs import ours, peers
 from benchmarks.graphs.data import place
-from benchmarks.graphs.suite import Fit, Limits, Row, Sizes, Suite
+from benchmarks.graphs.suite import Fit, GraphRow, GraphSuite, Limits, Sizes
 from benchmarks.graphs.train import train
 from tmt_geo import EventGraph
 
@@ -115,19 +115,19 @@ def load(folder: Path) -> BitcoinTask:
     return BitcoinTask(event_data(users, table[:, 2].float(), table[:, 3]))
 
 
-def row(name: str, model: Callable, *extra: dict) -> Row:
+def row(name: str, model: Callable, *extra: dict) -> GraphRow:
     """A row whose trials are the common ones with one of the extras each, in turns."""
 
     def build(width: int, sizes: Sizes, config: dict) -> nn.Module:
         return model(sizes, width, config)
 
     trials = tuple(trial | extra[i % len(extra)] for i, trial in enumerate(TRIALS))
-    return Row(name, build, trials)
+    return GraphRow(name, build, trials)
 
 
 TRIALS = tuple({"layers": 2, "dropout": 0.1, "weight_decay": 1e-5, "lr": lr, "heads": 4} for lr in (0.01, 0.005))
 SUITES = (
-    Suite(
+    GraphSuite(
         "bitcoin-otc",
         "Bitcoin OTC, 35,592 ratings: which of the last 30 % are negative, from what was rated before each; 3 seeds.",
         score="ROC-AUC, %",

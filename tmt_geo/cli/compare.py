@@ -57,7 +57,7 @@ def compare(
     if not report:
         failed = run_suite(
             chosen, lambda recipe: load_corpus(data, recipe, config_name=data_config), out, work,
-            rows=rows, seeds=seeds, threads=threads, say=say, callbacks=lambda name: [OneLineProgress(name)],
+            rows=rows, seeds=seeds, threads=threads, log=say, callbacks=lambda name: [OneLineProgress(name)],
         )  # fmt: skip
     text = section(chosen, out)
     if not text:

@@ -6,17 +6,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from tmt_geo.compare.language import LanguageSuite
 from tmt_geo.compare.markdown import markdown_table
 from tmt_geo.compare.mean import Mean, say_seeds
 from tmt_geo.compare.results import load_results
-from tmt_geo.compare.suite import Suite
 
 # Published mean exit depths, of 12 layers; our kinds that come nearest to theirs.
 CLAIMED_DEPTH = {"punctuation": 2.1, "determiner": 3.4, "other word": 5.8, "rare word": 11.7}
 CLAIMED_LAYERS = 12
 
 
-def depth_table(suite: Suite, folder: Path) -> str:
+def depth_table(suite: LanguageSuite, folder: Path) -> str:
     """How deep tokens go by kinds, in Markdown, for each row that tells; nothing where none does.
 
     The depths are means over tokens and seeds. The claim ("common nouns" stands beside all other words here) is of 12
@@ -42,7 +42,7 @@ def depth_table(suite: Suite, folder: Path) -> str:
     return "\n\n".join(parts)
 
 
-def passkey_table(suite: Suite, folder: Path) -> str:
+def passkey_table(suite: LanguageSuite, folder: Path) -> str:
     """The share of digits found again by the distance, in Markdown; nothing where no row was asked."""
     results = load_results(folder, suite)
     rows = [row for row in suite.rows if row.passkey and row.name in results]
@@ -58,7 +58,7 @@ def passkey_table(suite: Suite, folder: Path) -> str:
     return markdown_table(head, lines)
 
 
-def curve_table(suite: Suite, folder: Path) -> str:
+def curve_table(suite: LanguageSuite, folder: Path) -> str:
     """The validation loss on the way, in Markdown, for each row that was looked at; nothing where none was.
 
     In nats a token, mean over the seeds that were looked at, on the first blocks of the validation split, each read by
