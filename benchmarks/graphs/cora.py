@@ -124,7 +124,7 @@ WITH_EDGES = GraphSuite(
 
 WITHOUT_EDGES = GraphSuite(
     "cora-no-edges",
-    "Cora, public split, without citations: whom a paper hears is found by its words; 10 seeds.",
+    "Cora, public split, without citations: the neighbors of a paper are found by its words; 10 seeds.",
     load=partial(load, edges=False),
     rows=(
         row("MLP", peers.mlp, {}),

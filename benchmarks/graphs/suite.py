@@ -52,7 +52,7 @@ class Task(Protocol):
     sizes: Sizes
 
     def fit(self, model: nn.Module, config: dict, seed: int, limits: Limits) -> Fit:
-        """Train a fresh model in place; `seed` also tells the fold, where there are folds."""
+        """Train a fresh model in place; `seed` is also the fold, where there are folds."""
 
 
 # Makes a model of a width (a multiple of the configuration's heads), for these sizes and this configuration.

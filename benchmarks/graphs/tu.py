@@ -72,7 +72,7 @@ class TUTask:
 
 
 def load(folder: Path, name: str) -> TUTask:
-    """Read a data set; where its graphs have no features, a node is told its degree."""
+    """Read a data set; where its graphs have no features, that of a node is its degree."""
     graphs = list(TUDataset(str(place(folder, "tu")), name, use_node_attr=True, cleaned=True))
     for graph in graphs:
         if graph.x is None:

@@ -14,7 +14,7 @@ from tmt_geo.extras import check_extra
 
 
 def compare(
-    suite: Annotated[str, typer.Argument(help="ablation, peers, tuning, push, scale or length.")],
+    suite: Annotated[str, typer.Argument(help="ablation, peers, tuning, push, scale, length or options.")],
     data: Annotated[
         str, typer.Option(help="A folder with train.txt, valid.txt and test.txt, or a data set of the hub.")
     ] = "Salesforce/wikitext",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -68,8 +68,8 @@ class LanguageRow(Row):
         options: Of ``TMTConfig``, or of ``build_peer``; a peer with ``copy_k`` gets a copy head.
         recipe: What this row alone does otherwise, such as a size of its own in a suite over sizes.
         claimed: Published perplexity and relative compute, for a column of their own.
-        profiled: Whether to tell how deep tokens go, by kinds of tokens.
-        passkey: Distances at which passkeys are asked for.
+        profiled: Whether exit depths by kind of token are measured.
+        passkey: Distances at which passkeys are tried.
         matched: Whether its width is chosen so that its parameters are those of the suite's full model.
     """
 
@@ -106,6 +106,17 @@ class LanguageSuite(Suite):
         """The splits that are measured, the last of them for the ratios."""
         return ("valid", "test") if self.tested else ("valid",)
 
+    def only(self, rows: Sequence[str] | None = None, seeds: Sequence[int] | None = None) -> LanguageSuite:
+        """The same suite with some of its rows and seeds; without names, or without seeds, with all.
+
+        Raises:
+            ValueError: If the suite does not have one of them.
+        """
+        _check_known("rows", rows, [row.name for row in self.rows])
+        _check_known("seeds", seeds, self.seeds)
+        wanted = tuple(row for row in self.rows if not rows or row.name in rows)
+        return replace(self, rows=wanted, seeds=tuple(seed for seed in self.seeds if not seeds or seed in seeds))
+
     def runs(self) -> Iterator[LanguageRun]:
         """All rows with the first seed, then all with the next."""
         for seed in self.seeds:
@@ -135,3 +146,8 @@ class LanguageRun(Run):
     def recipe(self) -> Recipe:
         """How it is trained."""
         return self.suite.recipe_of(self.row)
+
+
+def _check_known(name: str, wanted: Sequence[Any] | None, known: Sequence[Any]) -> None:
+    if unknown := [one for one in wanted or () if one not in known]:
+        raise ValueError(f"'{name}' must be among {', '.join(map(str, known))} (got {unknown[0]!r})")

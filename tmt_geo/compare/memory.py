@@ -34,7 +34,7 @@ def peak_memory(device: torch.device) -> int:
 
 
 def held_memory(device: torch.device) -> int:
-    """Bytes that are held now; the peak where the system does not tell."""
+    """Bytes that are held now; the peak where the system does not report them."""
     if device.type == "cuda":
         return torch.cuda.memory_allocated(device)
     return _status("VmRSS") if STATUS.exists() else peak_memory(device)

@@ -46,7 +46,7 @@ Runs = Sequence[dict[str, Any]]
 
 
 def _columns(suite: LanguageSuite) -> list[tuple[str, Callable[[Runs, Runs], str]]]:
-    """Name of each column, and what it says of a row's runs beside those of the baseline."""
+    """Name of each column, and its cell from a row's runs and those of the baseline."""
     against = f"against {suite.baseline}"
     last = suite.splits[-1]
     return [
@@ -117,7 +117,7 @@ def section(suite: LanguageSuite, folder: Path) -> str:
     if not text:
         return ""
     parts = [f"`{suite.name}`: {suite.about}", text, superadditivity(suite, folder)]
-    parts += [tell(suite, folder) for tell in (curve_table, depth_table, passkey_table)]
+    parts += [side_table(suite, folder) for side_table in (curve_table, depth_table, passkey_table)]
     return "\n\n".join(part for part in parts if part)
 
 

@@ -28,7 +28,7 @@ def load_shared(folder: Path, run: LanguageRun, digest: str) -> dict[str, Any] |
         digest: Of the tokens.
 
     Returns:
-        None if there is none, or none that holds all that the row asks for.
+        None if there is none, or none that holds all that the row needs.
     """
     suite, row = run.suite, run.row
     needed = {f"{split}_word_ppl" for split in suite.splits}

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tmt_geo.compare.corpus import Corpus
-from tmt_geo.compare.language import LanguageRun, LanguageSuite, Recipe
+from tmt_geo.compare.language import LanguageSuite, Recipe
 from tmt_geo.compare.measure import measure_run
 from tmt_geo.compare.results import check_data, load_shared
 from tmt_geo.compare.training import remove_training
@@ -29,15 +29,15 @@ def run_suite(
     log: Callable[[str], None] = print,
     callbacks: Callable[[str], Sequence[TrainerCallback]] = lambda name: (),
 ) -> int:
-    """Run every row and seed that has no result of the present plan, all rows of a seed before the next seed.
+    """Run every row and seed of a suite that has no result of the present plan, all rows of a seed before the next.
 
     Where another suite in the same folder has made the same run, its result is taken over. A run that is cut off goes
-    on from its last checkpoint when it is asked for again. A run that fails is reported on standard error, and the
+    on from its last checkpoint in the next call. A run that fails is reported on standard error, and the
     others go on.
 
     Args:
         suite: The suite.
-        corpus: Gives the text for a recipe; asked again only where the text is cut otherwise.
+        corpus: Gives the text for a recipe; called again only where the text is cut otherwise.
         out: Folder of the results, see :meth:`~tmt_geo.compare.run.Run.file`.
         work: Folder of the runs in flight: checkpoints, which are removed once a result is kept.
         rows: Names of the rows wanted; all by default.
@@ -53,10 +53,10 @@ def run_suite(
         ValueError: If a row or a seed is wanted that the suite does not have, the text cannot be read, or the folder
             holds results on another text.
     """
-    _check_known("rows", rows, [row.name for row in suite.rows])
-    _check_known("seeds", seeds, suite.seeds)
     failed, texts = 0, {}
-    for run in _unfinished(suite, out, rows, seeds):
+    for run in suite.only(rows, seeds).runs():
+        if run.load(out) is not None:
+            continue
         cut = run.recipe.corpus
         if cut not in texts:
             texts[cut] = corpus(run.recipe)
@@ -76,18 +76,3 @@ def run_suite(
         remove_training(folder)
         log(f"{run}: {suite.splits[-1]} word perplexity {result[f'{suite.splits[-1]}_word_ppl']:.1f}")
     return failed
-
-
-def _unfinished(
-    suite: LanguageSuite, out: Path, rows: Sequence[str] | None, seeds: Sequence[int] | None
-) -> Iterator[LanguageRun]:
-    """The wanted runs, looked for one by one: a finished one may be what a later one shares."""
-    for run in suite.runs():
-        wanted = (not rows or run.row.name in rows) and (seeds is None or run.seed in seeds)
-        if wanted and run.load(out) is None:
-            yield run
-
-
-def _check_known(name: str, wanted: Iterable[Any] | None, known: Sequence[Any]) -> None:
-    if unknown := [one for one in wanted or () if one not in known]:
-        raise ValueError(f"'{name}' must be among {', '.join(map(str, known))} (got {unknown[0]!r})")
