@@ -2,5 +2,5 @@
 
     python -m benchmarks.speed --write
 
-One file a group of rows; a row is data (:class:`benchmarks.speed.row.Row`).
+One file a group of rows; a row is data (:class:`benchmarks.speed.row.SpeedRow`).
 """

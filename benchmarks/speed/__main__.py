@@ -12,12 +12,12 @@ from benchmarks.readme import write
 from benchmarks.speed import attention, conv, decoding, language_model, search
 from benchmarks.speed.measure import device_name, measure
 from benchmarks.speed.results import RESULTS, find, load, store, table, tables
-from benchmarks.speed.row import Row
+from benchmarks.speed.row import SpeedRow
 
 ROWS = [*search.ROWS, *attention.ROWS, *language_model.ROWS, *decoding.ROWS, *conv.ROWS]
 
 
-def main(argv: list[str] | None = None, rows: list[Row] | None = None) -> int:
+def main(argv: list[str] | None = None, rows: list[SpeedRow] | None = None) -> int:
     """Run the rows wanted, each stored as soon as it is measured.
 
     Returns:
