@@ -122,6 +122,8 @@ class TMTEncoder(nn.Module):
         ValueError: For an option out of range.
 
     Example:
+        >>> import torch
+        >>> from tmt_geo import TMTEncoder
         >>> encoder = TMTEncoder(16, 32, num_layers=2, out_channels=7, causal=False)
         >>> encoder(torch.randn(10, 16), batch=torch.arange(10) // 5).shape
         torch.Size([10, 7])

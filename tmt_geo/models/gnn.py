@@ -75,6 +75,8 @@ class TMT(BasicGNN):
         ValueError: If an option is out of range.
 
     Example:
+        >>> import torch
+        >>> from tmt_geo import TMT
         >>> model = TMT(16, 32, num_layers=2, out_channels=3, k=4, heads=4, pool="mean")
         >>> x, batch = torch.randn(10, 16), torch.arange(10) // 5
         >>> model(x, batch=batch).shape  # by the mesh alone

@@ -27,6 +27,8 @@ class DualStreamFFN(nn.Module):
         - **output:** :math:`(*, F)`; with `return_gate` also :math:`g` :math:`(*, F)`
 
     Example:
+        >>> import torch
+        >>> from tmt_geo import DualStreamFFN
         >>> DualStreamFFN(16)(torch.randn(5, 16)).shape
         torch.Size([5, 16])
     """

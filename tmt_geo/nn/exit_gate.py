@@ -81,6 +81,8 @@ class ExitGate(PreciseBuffers):
         ValueError: If `rule` is unknown or `rate` is no share.
 
     Example:
+        >>> import torch
+        >>> from tmt_geo import ExitGate
         >>> gate = ExitGate(16, rule="fixed", threshold=0.85)
         >>> gate(torch.randn(5, 16)).confidence.shape
         torch.Size([5])

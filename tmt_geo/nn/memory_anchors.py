@@ -41,6 +41,8 @@ class MemoryAnchors(PreciseBuffers):
         ValueError: If `num_anchors` is below 1 or `momentum` outside :math:`[0, 1]`.
 
     Example:
+        >>> import torch
+        >>> from tmt_geo import MemoryAnchors
         >>> out, attention = MemoryAnchors(16, num_anchors=4)(torch.randn(5, 16))
         >>> out.shape, attention.shape
         (torch.Size([5, 16]), torch.Size([5, 4]))

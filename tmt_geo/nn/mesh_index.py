@@ -37,6 +37,8 @@ class MeshIndex(nn.Module):
         ValueError: If `dim` is below 1 or above `channels`, or `temperature` is not positive.
 
     Example:
+        >>> import torch
+        >>> from tmt_geo import MeshIndex
         >>> MeshIndex(16, 4)(torch.randn(5, 16)).shape
         torch.Size([5, 4])
     """

@@ -35,6 +35,8 @@ class TemporalDecay(nn.Module):
         ValueError: If `form` is unknown or `rate` is not positive.
 
     Example:
+        >>> import torch
+        >>> from tmt_geo import TemporalDecay
         >>> decay = TemporalDecay(heads=2)
         >>> decay(torch.tensor([0, 1, 2])).shape
         torch.Size([3, 2])

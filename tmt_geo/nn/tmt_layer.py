@@ -68,6 +68,8 @@ class TMTLayer(nn.Module):
         ValueError: If `heads` does not divide `channels`, or an option that looks back is used without `causal`.
 
     Example:
+        >>> import torch
+        >>> from tmt_geo import TMTLayer
         >>> TMTLayer(16, heads=4, k=3, causal=False)(torch.randn(10, 16)).shape
         torch.Size([10, 16])
     """

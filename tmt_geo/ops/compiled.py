@@ -28,6 +28,7 @@ def set_compile(mode: str) -> None:
         ValueError: For another mode.
 
     Example:
+        >>> from tmt_geo import set_compile
         >>> set_compile("never")
         >>> set_compile("auto")
     """

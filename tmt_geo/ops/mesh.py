@@ -33,6 +33,7 @@ class Mesh:
         ValueError: If the shapes do not agree.
 
     Example:
+        >>> import torch
         >>> from tmt_geo import knn_graph
         >>> mesh = knn_graph(torch.randn(5, 3), k=2)
         >>> mesh.table.shape, mesh.edge_index.shape

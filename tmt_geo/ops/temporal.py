@@ -28,6 +28,7 @@ def temporal_graph(num_nodes: int, window: int, batch: Tensor | None = None, *, 
         ValueError: If `window` is negative, or `batch` or `time` has the wrong shape.
 
     Example:
+        >>> from tmt_geo import temporal_graph
         >>> temporal_graph(4, window=2).edge_index
         tensor([[0, 1, 0, 2, 1],
                 [1, 2, 2, 3, 3]])

@@ -40,6 +40,9 @@ class AddMesh(BaseTransform):
             finite, or has other attributes of edges, for which there is nothing to fill in (unless `replace`).
 
     Example:
+        >>> import torch
+        >>> from torch_geometric.data import Data
+        >>> from tmt_geo import AddMesh
         >>> data = Data(x=torch.randn(6, 4), edge_index=torch.tensor([[0], [1]]))
         >>> AddMesh(k=2, replace=True)(data).edge_index.shape
         torch.Size([2, 12])

@@ -42,6 +42,8 @@ class EventGraph(BaseTransform):
 
     Example:
         >>> import torch
+        >>> from torch_geometric.data import Data
+        >>> from tmt_geo import EventGraph
         >>> data = Data(edge_index=torch.tensor([[0, 2, 0], [1, 3, 2]]), time=torch.tensor([1, 2, 3]))
         >>> EventGraph(num_recent=1)(data).edge_index  # the third has user 0 of the first and user 2 of the second
         tensor([[0, 1],

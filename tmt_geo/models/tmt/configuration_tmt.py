@@ -101,6 +101,7 @@ class TMTConfig(PreTrainedConfig):
         ValueError: For a value out of range, naming it.
 
     Example:
+        >>> from tmt_geo import TMTConfig
         >>> TMTConfig(vocab_size=50257, d_model=512, n_heads=8, n_layers=12).hidden_size
         512
         >>> TMTConfig.from_preset("small", vocab_size=8192).num_hidden_layers

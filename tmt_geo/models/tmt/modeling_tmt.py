@@ -42,6 +42,8 @@ class TMTModel(PreTrainedModel, TMTGenerationMixin):
         config (TMTConfig): The configuration.
 
     Example:
+        >>> import torch
+        >>> from tmt_geo import TMTConfig, TMTModel
         >>> model = TMTModel(TMTConfig(vocab_size=100, d_model=32, n_heads=4, n_layers=2))
         >>> model(torch.randint(100, (2, 16))).logits.shape
         torch.Size([2, 16, 100])

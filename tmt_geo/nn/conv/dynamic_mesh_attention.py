@@ -32,6 +32,7 @@ class DynamicMeshAttention(nn.Module):
 
     Example:
         >>> import torch
+        >>> from tmt_geo import DynamicMeshAttention
         >>> conv = DynamicMeshAttention(16, 8, k=3, heads=4)
         >>> conv(torch.randn(10, 16)).shape
         torch.Size([10, 32])

@@ -79,6 +79,7 @@ class MeshAttention(MessagePassing):
 
     Example:
         >>> import torch
+        >>> from tmt_geo import MeshAttention
         >>> conv = MeshAttention(16, 8, heads=4)
         >>> conv(torch.randn(10, 16), torch.randint(10, (2, 30))).shape
         torch.Size([10, 32])

@@ -76,6 +76,8 @@ def knn_graph(
         ValueError: For an argument outside the above or on another device than `x`, or features that are not finite.
 
     Example:
+        >>> import torch
+        >>> from tmt_geo import knn_graph
         >>> x = torch.tensor([[0.0], [1.0], [3.0], [3.5]])
         >>> knn_graph(x, k=1).edge_index
         tensor([[1, 0, 3, 2],
