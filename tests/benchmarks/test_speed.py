@@ -258,7 +258,7 @@ def test_the_sub_quadratic_row_searches_trained_states_and_tells_its_recall(monk
     generator = torch.Generator().manual_seed(0)
     states = torch.randn(4, 600, 8, generator=generator)
     monkeypatch.setattr(search.recall, "states", lambda *_: states)
-    found, _ = search.descent(600, CPU)()
+    found, _ = search.inverted_file(600, CPU)()
     assert found.shape == (600, 8)
     assert 0.5 < search.long_recall(600, CPU)["recall@8"] <= 1
     torch.testing.assert_close(search.trained(500, CPU), torch.nn.functional.normalize(states[2, :500], dim=1))

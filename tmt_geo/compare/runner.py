@@ -32,8 +32,7 @@ def run_suite(
     """Run every row and seed of a suite that has no result of the present plan, all rows of a seed before the next.
 
     Where another suite in the same folder has made the same run, its result is taken over. A run that is cut off goes
-    on from its last checkpoint in the next call. A run that fails is reported on standard error, and the
-    others go on.
+    on from its last checkpoint in the next call. A run that fails is reported on standard error, and the others go on.
 
     Args:
         suite: The suite.
