@@ -7,7 +7,7 @@ import torch
 pytest.importorskip("plotly", reason="plotly is not installed")
 
 from tmt_geo import TMTModel
-from tmt_geo.cli.passage import first_tokens, step_sections
+from tmt_geo.cli.training_figures import first_tokens, step_sections
 from tmt_geo.data import train_tokenizer
 from tmt_geo.testing.tiny import VOCAB, lively, tiny_config
 

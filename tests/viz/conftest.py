@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from tmt_geo import TMT, TMTModel
-from tmt_geo.evaluate.readings import layer_readings
+from tmt_geo.evaluate.layer_diagnostics import layer_diagnostics
 from tmt_geo.testing.tiny import VOCAB, lively, tiny_config
 from tmt_geo.viz import Contender
 
@@ -25,7 +25,7 @@ def text():
     torch.manual_seed(3)
     model = lively(TMTModel(tiny_config()))
     ids = torch.randint(VOCAB, (1, TOKENS))
-    graphs = layer_readings(model, ids)
+    graphs = layer_diagnostics(model, ids)
     with torch.no_grad():
         out = model(ids)
     active = [int(graph.active.sum()) for graph in graphs]

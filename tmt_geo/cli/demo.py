@@ -15,7 +15,7 @@ import typer
 from tmt_geo.cli.evaluate import measure
 from tmt_geo.cli.generate import continue_text
 from tmt_geo.cli.options import Data, Overwrite
-from tmt_geo.cli.passage import MESH_TOKENS, first_tokens, step_sections
+from tmt_geo.cli.training_figures import MESH_TOKENS, first_tokens, step_sections
 from tmt_geo.cli.screen import print_table, quoted, say, say_next, this_command
 from tmt_geo.extras import check_extra
 
@@ -75,7 +75,7 @@ def demo(
     from transformers.utils import logging
 
     from tmt_geo.data import load_text, tokenize_blocks, train_tokenizer
-    from tmt_geo.train import PassageWatcher
+    from tmt_geo.train import TraceCallback
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
@@ -86,7 +86,7 @@ def demo(
     say(f"text       {splits.name}: {len(blocks[0]) * CONTEXT:,} tokens to train on, vocabulary {len(tokenizer):,}")
 
     models = build_models(len(tokenizer), seed)
-    watcher = PassageWatcher(first_tokens(splits.valid, tokenizer, MESH_TOKENS))
+    watcher = TraceCallback(first_tokens(splits.valid, tokenizer, MESH_TOKENS))
     contenders = []
     for name, model in models.items():
         say(f"{name:<10} {model.num_parameters():,} parameters, {steps} steps of {BATCH_SIZE * CONTEXT:,} tokens")

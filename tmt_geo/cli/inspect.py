@@ -81,9 +81,9 @@ def text_sections(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, in
     import torch
 
     from tmt_geo import viz
-    from tmt_geo.evaluate.readings import layer_readings
+    from tmt_geo.evaluate.layer_diagnostics import layer_diagnostics
 
-    graphs = layer_readings(model, input_ids)
+    graphs = layer_diagnostics(model, input_ids)
     with torch.no_grad():
         told = model(input_ids, use_cache=False, logits_to_keep=1)
     labels = viz.token_labels(graphs, tokenizer)

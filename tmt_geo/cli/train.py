@@ -12,7 +12,7 @@ import typer
 
 from tmt_geo.cli.config_file import use_config
 from tmt_geo.cli.options import Data, DataConfig, Limit, Overwrite, Streaming, TextColumn
-from tmt_geo.cli.passage import MESH_TOKENS, first_tokens, step_sections
+from tmt_geo.cli.training_figures import MESH_TOKENS, first_tokens, step_sections
 from tmt_geo.cli.runs import SETTINGS_FILE, can_stream, check_out, check_same_run, write_settings
 from tmt_geo.cli.screen import quoted, say, say_next, speaks, this_command
 from tmt_geo.extras import MissingExtra, check_extra
@@ -156,7 +156,7 @@ def train(
 
     from tmt_geo.data import load_text, tokenize_blocks
     from tmt_geo.models import TMTModel
-    from tmt_geo.train import PassageWatcher, TrainConfig, train_model
+    from tmt_geo.train import TraceCallback, TrainConfig, train_model
     from tmt_geo.train.run_folder import REPORT_FILE
 
     drawing = _can_draw()
@@ -208,7 +208,7 @@ def train(
 
     watchers = []
     if drawing and model_config.mesh:
-        watchers.append(PassageWatcher(first_tokens(splits.valid, tokens, min(MESH_TOKENS, block_size))))
+        watchers.append(TraceCallback(first_tokens(splits.valid, tokens, min(MESH_TOKENS, block_size))))
     start = time.perf_counter()
     result = train_model(
         model,

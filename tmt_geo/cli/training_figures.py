@@ -30,7 +30,7 @@ def step_sections(graphs: Mapping[int, Sequence[Data]], tokenizer: PreTrainedTok
     """Draws how the mesh of a passage changes from step to step.
 
     Args:
-        graphs: Step to the layers, as :class:`tmt_geo.train.passage.PassageWatcher` keeps them.
+        graphs: Step to the layers, as :class:`tmt_geo.train.trace_callback.TraceCallback` keeps them.
         tokenizer: The model's tokenizer.
 
     Returns:

@@ -67,5 +67,5 @@ def scored_forward(
 
 
 def remembers(model: PreTrainedModel) -> bool:
-    """Whether the model hears what it remembers of the text before its input, as one with a copy head does."""
+    """Whether the model uses a memory of the text before its input, as one with a copy head does."""
     return getattr(model.config, "copy_k", 0) > 0 and model.config.copy_memory > 0

@@ -1,4 +1,4 @@
-"""Lanes in which a model that remembers reads a text side by side, with what it would remember of all before."""
+"""A long text in chunks that are read side by side, each with the memory that reading all before it would leave."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ import torch
 from torch import Tensor
 
 
-class Lanes(NamedTuple):
-    """Lanes of consecutive windows, all of the same length.
+class StreamChunks(NamedTuple):
+    """Chunks of consecutive windows, all with the same number of windows.
 
-    A lane that does not begin with the text first reads, without scoring it, as much as is remembered. What a copy
+    A chunk that does not begin with the text first reads, without scoring it, as much as is remembered. What a copy
     head keeps of a window depends on nothing outside it, so each window is scored with the very memory that it would
-    have if one lane read the whole text.
+    have if the whole text were one chunk.
 
     Attributes:
-        begin: The first window of each lane (B).
-        scored: The first window that each lane scores (B); it scores all that follow in it.
-        length: Windows in a lane.
+        begin: The first window of each chunk (B).
+        scored: The first window that each chunk scores (B). It scores all that follow in it.
+        length: Windows in a chunk.
     """
 
     begin: Tensor
@@ -26,16 +26,16 @@ class Lanes(NamedTuple):
     length: int
 
 
-def reading_lanes(windows: int, lanes: int, before: int) -> Lanes:
-    """Cut a text into lanes.
+def split_stream(windows: int, chunks: int, before: int) -> StreamChunks:
+    """Cut a text into chunks.
 
     Args:
         windows: Windows of the text.
-        lanes: Lanes at most.
+        chunks: Chunks at most.
         before: Windows that reach as far back as is remembered.
     """
-    length = min(windows, max(before + 1, -(-(windows + (lanes - 1) * before) // lanes)))
+    length = min(windows, max(before + 1, -(-(windows + (chunks - 1) * before) // chunks)))
     ends = [length]
     while ends[-1] < windows:
         ends.append(min(ends[-1] + length - before, windows))
-    return Lanes(torch.tensor(ends) - length, torch.tensor([0, *ends[:-1]]), length)
+    return StreamChunks(torch.tensor(ends) - length, torch.tensor([0, *ends[:-1]]), length)

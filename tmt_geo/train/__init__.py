@@ -2,7 +2,7 @@
 
 from tmt_geo.train.config import TrainConfig
 from tmt_geo.train.loop import TrainResult, train_model
-from tmt_geo.train.passage import PassageWatcher
+from tmt_geo.train.trace_callback import TraceCallback
 from tmt_geo.train.trainer import LanguageModelTrainer, collate_blocks
 
-__all__ = ["LanguageModelTrainer", "PassageWatcher", "TrainConfig", "TrainResult", "collate_blocks", "train_model"]
+__all__ = ["LanguageModelTrainer", "TraceCallback", "TrainConfig", "TrainResult", "collate_blocks", "train_model"]

@@ -49,7 +49,7 @@ def anchor_use(
 
     Args:
         graphs: Layers with ``anchor_weights`` (N, M), NaN where a node was frozen, as
-            :func:`tmt_geo.evaluate.readings.layer_readings` returns them.
+            :func:`tmt_geo.evaluate.layer_diagnostics.layer_diagnostics` returns them.
         memory_state: The anchors (L, M, F), as ``TMTOutput.memory_state``.
         labels: Text of each node. Default: its number and, where there is ``y``, its class.
         names: Name of each layer. Default: ``layer 1``, ``layer 2``, ...

@@ -29,7 +29,7 @@ def stream_gate(
 
     Args:
         graphs: Layers with ``stream_gate`` (N, F), NaN where a node was frozen, as
-            :func:`tmt_geo.evaluate.readings.layer_readings` returns them.
+            :func:`tmt_geo.evaluate.layer_diagnostics.layer_diagnostics` returns them.
         labels: Text of each node. Default: its number and, where there is ``y``, its class.
         names: Name of each layer. Default: ``layer 1``, ``layer 2``, ...
 
