@@ -27,7 +27,8 @@ from tmt_geo.data import byte_count, load_text, token_stream, tokenize_blocks, t
 from tmt_geo.evaluate import evaluate_model, exit_profile
 from tmt_geo.evaluate.passkey import passkey_accuracy
 from tmt_geo.train import TrainConfig, train_model
-from tmt_geo.train.run_folder import HISTORY_FILE, OPTIONS_FILE, STATE_FILE, checkpoint_folders, last_checkpoint
+from tmt_geo.train.checkpoint import STATE_FILE, checkpoint_folders, last_checkpoint
+from tmt_geo.train.run_folder import HISTORY_FILE, OPTIONS_FILE
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -249,6 +250,7 @@ def _train(
         overwrite=not resume and (folder / OPTIONS_FILE).exists(),
         streams=True,
         threads=threads,
+        report_to="none",
         progress=False,
     )
     look = corpus.look if recipe.eval_every else None
