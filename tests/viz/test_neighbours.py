@@ -40,7 +40,7 @@ def test_nearest_by_attention_are_those_heard(text):
         assert [value for _, value in near] == pytest.approx(weights)
 
 
-def test_a_frozen_node_hears_nobody(text):
+def test_a_frozen_node_attends_to_none(text):
     frozen = int((~text.graphs[-1].active).nonzero()[0])
     assert nearest_nodes(text.graphs, frozen, by="attention")[-1] == []
     columns = neighbour_table(text.graphs, [frozen], by="attention", top=3).data[0].cells.values

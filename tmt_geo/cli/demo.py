@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast, TrainerCallback
 
     from tmt_geo.data import TextSplits
-    from tmt_geo.viz import Contender, Passage, Section
+    from tmt_geo.viz import ModelResult, Passage, Section
 
 # The budget: everything together stays under five minutes on two cores. Both models get exactly the same.
 STEPS = 200
@@ -87,12 +87,12 @@ def demo(
 
     models = build_models(len(tokenizer), seed)
     watcher = TraceCallback(first_tokens(splits.valid, tokenizer, MESH_TOKENS))
-    contenders = []
+    results = []
     for name, model in models.items():
         say(f"{name:<10} {model.num_parameters():,} parameters, {steps} steps of {BATCH_SIZE * CONTEXT:,} tokens")
         options = {"steps": steps, "seed": seed, "threads": threads, "overwrite": overwrite}
         watchers = [watcher] if name == "TMT" else []
-        contenders.append(compete(name, model, tokenizer, blocks, splits, out, callbacks=watchers, **options))
+        results.append(compete(name, model, tokenizer, blocks, splits, out, callbacks=watchers, **options))
 
     passage = read_passage(models["TMT"], tokenizer, splits)
     seconds = time.perf_counter() - start
@@ -105,7 +105,7 @@ def demo(
         "evaluation": f"whole test part, every token scored once, windows of {CONTEXT} tokens",
         "time": f"{seconds:.0f} s",
     }
-    publish(out, contenders, settings, passage, step_sections(watcher.graphs, tokenizer))
+    publish(out, results, settings, passage, step_sections(watcher.graphs, tokenizer))
     say(f"\n{seconds:.0f} s. Open {out / 'report.html'} in a browser: curves, table, exit depths and the mesh.")
     say_next(next_commands(out))
 
@@ -164,7 +164,7 @@ def compete(
     threads: int | None,
     overwrite: bool,
     callbacks: Sequence[TrainerCallback] = (),
-) -> Contender:
+) -> ModelResult:
     """Trains a model, measures it on the test part and lets it write.
 
     Args:
@@ -182,7 +182,7 @@ def compete(
     """
     from tmt_geo.cli.progress import OneLineProgress
     from tmt_geo.train import TrainConfig, train_model
-    from tmt_geo.viz import Contender
+    from tmt_geo.viz import ModelResult
 
     config = TrainConfig(
         out=out / name.lower(),
@@ -202,7 +202,7 @@ def compete(
     model.eval()
     report = measure(model, tokenizer, splits.test, context=CONTEXT, batch_size=BATCH_SIZE)
     sample = continue_text(model, tokenizer, PROMPT, max_new_tokens=SENTENCE_TOKENS, seed=seed, **SAMPLING)
-    return Contender(name, model.num_parameters(), report, result.history, result.tokens_per_second, sample)
+    return ModelResult(name, model.num_parameters(), report, result.history, result.tokens_per_second, sample)
 
 
 def read_passage(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, splits: TextSplits) -> Passage:
@@ -235,7 +235,7 @@ def next_commands(out: Path) -> list[tuple[str, str]]:
 
 def publish(
     out: Path,
-    contenders: list[Contender],
+    results: list[ModelResult],
     settings: dict[str, str],
     passage: Passage,
     sections: Sequence[Section],
@@ -244,7 +244,7 @@ def publish(
     from tmt_geo.viz import build_report, comparison_rows
 
     page = build_report(
-        contenders,
+        results,
         title="TMT beside a Llama of the same size",
         settings=settings,
         passage=passage,
@@ -256,12 +256,12 @@ def publish(
     (out / "report.html").write_text(page, encoding="utf-8")
     models = {
         c.name: {"parameters": c.parameters, "training_tokens_per_second": c.tokens_per_second} | asdict(c.evaluation)
-        for c in contenders
+        for c in results
     }
     results = json.dumps({"settings": settings, "models": models}, indent=2) + "\n"
     (out / "results.json").write_text(results, encoding="utf-8")
 
     say()
-    print_table(comparison_rows(contenders), [contender.name for contender in contenders])
-    for contender in contenders:
-        say(f"\n{contender.name} writes:\n{indent(contender.sample, '    ')}")
+    print_table(comparison_rows(results), [result.name for result in results])
+    for result in results:
+        say(f"\n{result.name} writes:\n{indent(result.sample, '    ')}")

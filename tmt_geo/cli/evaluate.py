@@ -52,7 +52,7 @@ def evaluate(
     Without --data the text is the one that the run was trained on (its own valid or test part), else the embedded one.
     """
     from tmt_geo.data import load_text
-    from tmt_geo.viz import Contender, comparison_rows
+    from tmt_geo.viz import ModelResult, comparison_rows
 
     if json_file is not None:
         check_file("json", json_file, overwrite)
@@ -70,11 +70,11 @@ def evaluate(
     texts = getattr(splits, split.value)
     say(f"{run}: {split.value} part of {splits.name}, context {context} tokens")
     report = measure(model, tokens, texts, context=context, stride=stride, batch_size=batch_size, progress=True)
-    contender = Contender(run.name, model.num_parameters(), report)
-    print_table([*comparison_rows([contender]), ("tokens scored", [f"{report.tokens_scored:,}"])])
+    result = ModelResult(run.name, model.num_parameters(), report)
+    print_table([*comparison_rows([result]), ("tokens scored", [f"{report.tokens_scored:,}"])])
     say(f"every token scored once; windows of {report.context} tokens every {report.stride}")
     if json_file is not None:
-        facts = {"run": str(run), "data": data, "split": split.value, "parameters": contender.parameters}
+        facts = {"run": str(run), "data": data, "split": split.value, "parameters": result.parameters}
         json_file.write_text(json.dumps(facts | asdict(report), indent=2) + "\n", encoding="utf-8")
         say(f"written: {json_file}")
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tmt_geo.viz import Passage, Section
 
 # A menu of more tokens than this is no menu.
-MOST_IN_MENU = 200
+MAX_MENU = 200
 
 
 def inspect(
@@ -97,7 +97,7 @@ def text_sections(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, in
         ),
         viz.Section(
             "Nearest tokens",
-            viz.neighbour_table(graphs, range(min(len(labels), MOST_IN_MENU)), labels),
+            viz.neighbour_table(graphs, range(min(len(labels), MAX_MENU)), labels),
             "Choose a token: its nearest tokens by the cosine of the states behind each layer. Where the names change "
             "from column to column, the token has moved.",
         ),

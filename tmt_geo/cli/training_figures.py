@@ -77,9 +77,9 @@ def _last_heard(layers: Sequence[Data]) -> Data:
     import torch
     from torch_geometric.data import Data
 
-    from tmt_geo.viz.edges import standing_edges
+    from tmt_geo.viz.edges import effective_edges
 
-    edges = standing_edges(layers)[-1]
+    edges = effective_edges(layers)[-1]
     return Data(
         x=layers[-1].x,
         edge_index=torch.from_numpy(np.stack([edges.source, edges.target])),
