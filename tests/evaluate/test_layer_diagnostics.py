@@ -34,7 +34,9 @@ def test_the_graphs_are_otherwise_those_of_the_model(ids):
     model = lively(TMTModel(tiny_config()))
     mask = torch.ones_like(ids)
     mask[0, 15:] = 0
-    for graph, own in zip(layer_diagnostics(model, ids, attention_mask=mask), model.layer_graphs(ids, mask), strict=True):
+    for graph, own in zip(
+        layer_diagnostics(model, ids, attention_mask=mask), model.layer_graphs(ids, mask), strict=True
+    ):
         assert graph.num_nodes == 35 and set(graph.keys()) - set(own.keys()) == {"stream_gate", "anchor_weights"}
         assert all(torch.equal(graph[key], own[key]) for key in own.keys())  # noqa: SIM118 (a Data iterates over pairs)
 

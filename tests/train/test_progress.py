@@ -28,7 +28,18 @@ def test_a_report_says_step_loss_perplexity_speed_and_what_is_left(printed, monk
     clock = iter([0.0, 40.0])
     monkeypatch.setattr("tmt_geo.train.progress.time.perf_counter", lambda: next(clock))
     (line,) = printed({"loss": 2.0, "grad_norm": 1.0, "tokens_per_second": 2345.6})
-    assert line.split() == "step 20/1,000 loss 2.000 perplexity 7.4 2,346 tokens/s 0:32:40 left".split()
+    assert line.split() == [
+        "step",
+        "20/1,000",
+        "loss",
+        "2.000",
+        "perplexity",
+        "7.4",
+        "2,346",
+        "tokens/s",
+        "0:32:40",
+        "left",
+    ]
 
 
 def test_a_resumed_run_counts_its_own_steps(printed, monkeypatch):
@@ -40,7 +51,7 @@ def test_a_resumed_run_counts_its_own_steps(printed, monkeypatch):
 
 def test_an_evaluation_has_its_own_line_and_other_rows_have_none(printed):
     (line,) = printed({"eval_loss": 1.0, "eval_runtime": 3.0}, {"train_runtime": 3.0, "train_loss": 1.0})
-    assert line.split() == "step 20/1,000 validation 1.000 perplexity 2.7".split()
+    assert line.split() == ["step", "20/1,000", "validation", "1.000", "perplexity", "2.7"]
 
 
 @pytest.mark.parametrize(("loss", "shown"), [(float("nan"), "nan"), (1e4, "inf")])

@@ -208,7 +208,7 @@ def test_writing_streams_in_and_can_be_stopped(page, monkeypatch):
 
     before = set(threading.enumerate())  # other tests may have left threads of their own
     monkeypatch.setattr(TMTModel, "forward", one)
-    monkeypatch.setattr(sys.modules["tmt_geo.web.write"], "Event", lambda: left)
+    monkeypatch.setattr(sys.modules["tmt_geo.web.streaming"], "Event", lambda: left)
     page.type("A tuple ")
     page.tab("Continuation")
     length = page.find("#length input[type=number]")

@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tmt_geo.apps.continuation import continue_text
+from tmt_geo.apps.shell import quoted, this_command
 from tmt_geo.cli.evaluate import measure
-from tmt_geo.cli.generate import continue_text
-from tmt_geo.cli.options import Data, Overwrite
+from tmt_geo.cli.files import check_out
+from tmt_geo.cli.options import Data, Overwrite, Threads
+from tmt_geo.cli.screen import print_table, say, say_next
 from tmt_geo.cli.training_figures import MESH_TOKENS, first_tokens, step_sections
-from tmt_geo.cli.screen import print_table, quoted, say, say_next, this_command
 from tmt_geo.extras import check_extra
 
 if TYPE_CHECKING:
@@ -59,9 +61,7 @@ def demo(
     steps: Annotated[int, typer.Option(min=1, help="Optimiser steps of each model.")] = STEPS,
     data: Data = "embedded",
     seed: Annotated[int, typer.Option(min=0, help="Seed of weights, order and sampling.")] = SEED,
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="CPU threads; 1 is fastest where other work keeps the cores busy.")
-    ] = None,
+    threads: Threads = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Train a small TMT and a Llama of the same size on the same tokens, measure both and write a report.
@@ -86,13 +86,13 @@ def demo(
     say(f"text       {splits.name}: {len(blocks[0]) * CONTEXT:,} tokens to train on, vocabulary {len(tokenizer):,}")
 
     models = build_models(len(tokenizer), seed)
-    watcher = TraceCallback(first_tokens(splits.valid, tokenizer, MESH_TOKENS))
+    trace = TraceCallback(first_tokens(splits.valid, tokenizer, MESH_TOKENS))
     results = []
     for name, model in models.items():
         say(f"{name:<10} {model.num_parameters():,} parameters, {steps} steps of {BATCH_SIZE * CONTEXT:,} tokens")
         options = {"steps": steps, "seed": seed, "threads": threads, "overwrite": overwrite}
-        watchers = [watcher] if name == "TMT" else []
-        results.append(compete(name, model, tokenizer, blocks, splits, out, callbacks=watchers, **options))
+        callbacks = [trace] if name == "TMT" else []
+        results.append(compete(name, model, tokenizer, blocks, splits, out, callbacks=callbacks, **options))
 
     passage = read_passage(models["TMT"], tokenizer, splits)
     seconds = time.perf_counter() - start
@@ -105,7 +105,7 @@ def demo(
         "evaluation": f"whole test part, every token scored once, windows of {CONTEXT} tokens",
         "time": f"{seconds:.0f} s",
     }
-    publish(out, results, settings, passage, step_sections(watcher.graphs, tokenizer))
+    publish(out, results, settings, passage, step_sections(trace.graphs, tokenizer))
     say(f"\n{seconds:.0f} s. Open {out / 'report.html'} in a browser: curves, table, exit depths and the mesh.")
     say_next(next_commands(out))
 
@@ -121,8 +121,6 @@ def free_folder(out: Path | None, overwrite: bool) -> Path:
     Raises:
         ValueError: If the folder holds files and may not be replaced, or cannot be written.
     """
-    from tmt_geo.cli.runs import check_out
-
     if out is None:
         out, number = DEFAULT_OUT, 1
         while not overwrite and out.exists() and not (out.is_dir() and not any(out.iterdir())):
@@ -196,6 +194,8 @@ def compete(
         eval_every=max(1, steps // 5),
         threads=threads,
         overwrite=overwrite,
+        save_every=0,
+        report_to="none",
         progress=False,
     )
     result = train_model(model, tokenizer, *blocks, config, callbacks=[OneLineProgress(name), *callbacks])
@@ -258,8 +258,8 @@ def publish(
         c.name: {"parameters": c.parameters, "training_tokens_per_second": c.tokens_per_second} | asdict(c.evaluation)
         for c in results
     }
-    results = json.dumps({"settings": settings, "models": models}, indent=2) + "\n"
-    (out / "results.json").write_text(results, encoding="utf-8")
+    figures = json.dumps({"settings": settings, "models": models}, indent=2) + "\n"
+    (out / "results.json").write_text(figures, encoding="utf-8")
 
     say()
     print_table(comparison_rows(results), [result.name for result in results])

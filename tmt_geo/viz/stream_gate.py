@@ -53,7 +53,8 @@ def stream_gate(
         go.Heatmap(
             z=mean.numpy(), zmin=0.5 - reach, zmax=0.5 + reach, colorscale=DIVERGING, hoverongaps=False,
             customdata=[shown] * len(names), xgap=0.5, ygap=1,
-            hovertemplate="%{customdata} (%{x}), %{y}: %{z:.2f}<extra></extra>", y=[plain_text(name) for name in names],
+            hovertemplate="%{customdata} (%{x}), %{y}: %{z:.2f}<extra></extra>",
+            y=[plain_text(name) for name in names],
             colorbar={"title": {"text": "syntax"}, "thickness": 12, "outlinewidth": 0},
         )
     )  # fmt: skip
