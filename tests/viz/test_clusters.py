@@ -55,8 +55,8 @@ def test_a_frozen_node_of_a_model_keeps_the_edges_of_its_last_layer(text):
     edges = effective_edges(text.graphs)
     for node in (~text.graphs[-1].active).nonzero().flatten().tolist():
         last = [i for i, graph in enumerate(text.graphs) if graph.active[node]][-1]
-        heard, stood = layer_edges(text.graphs[last]), edges[-1]
-        assert sorted(stood.source[stood.target == node]) == sorted(heard.source[heard.target == node])
+        own, stood = layer_edges(text.graphs[last]), edges[-1]
+        assert sorted(stood.source[stood.target == node]) == sorted(own.source[own.target == node])
 
 
 def test_every_node_has_its_place_and_the_seed_decides(text):

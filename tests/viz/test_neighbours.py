@@ -32,7 +32,7 @@ def test_nearest_by_similarity_is_the_cosine_of_the_model_states(text):
         assert [value for _, value in near] == pytest.approx(cosine.topk(4).values.tolist())
 
 
-def test_nearest_by_attention_are_those_heard(text):
+def test_nearest_by_attention_are_those_attended_to(text):
     for graph, near in zip(text.graphs, nearest_nodes(text.graphs, 20, top=99, by="attention"), strict=True):
         mine = (graph.edge_index[1] == 20) & (graph.edge_index[0] != 20)
         assert sorted(node for node, _ in near) == sorted(graph.edge_index[0, mine].tolist())

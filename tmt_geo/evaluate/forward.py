@@ -24,7 +24,7 @@ def measuring(model: PreTrainedModel) -> Iterator[None]:
 
 
 def plain_forward(model: PreTrainedModel, input_ids: Tensor, memory: Any = None, **kwargs: Any) -> Any:
-    """The model's output for full rows of tokens (B, S), without filling a cache that nobody will read.
+    """The model's output for full rows of tokens (B, S), without filling a cache.
 
     Args:
         model: Any causal language model.

@@ -136,7 +136,7 @@ def _training_arguments(config: TrainConfig, evaluate: bool) -> TrainingArgument
         seed=config.seed,
         train_sampling_strategy="sequential" if config.streams else "random",
         bf16=config.bf16,
-        # untold, the Trainer refuses bf16 on a CPU, and under torchrun lets each process train for itself
+        # without it the Trainer refuses bf16 on a CPU, and under torchrun lets each process train for itself
         use_cpu=not torch.accelerator.is_available(),
         dataloader_pin_memory=torch.accelerator.is_available(),
         logging_steps=config.log_every,

@@ -52,7 +52,7 @@ def mesh_evolution(
     and hollow: the node was frozen; it keeps its place and is a source only. The darkest edges are the strongest.
     Hovering shows what a node attends to most.
 
-    Self edges are left out, and of more than `max_edges` the weakest; the line above the slider tells how many are
+    Self edges are left out, and of more than `max_edges` the weakest; the line above the slider says how many are
     drawn. A click on a name in the legend hides that part. Over 120 nodes the labels show on hovering alone.
 
     Args:

@@ -105,7 +105,7 @@ def neighbour_table(
 
 
 def _nearest(graphs: Sequence[Data], nodes: Sequence[int], top: int, by: str) -> list[list[list[tuple[int, float]]]]:
-    """For each node what :func:`nearest_nodes` tells."""
+    """For each node what :func:`nearest_nodes` returns."""
     check_graphs(graphs)
     total = graphs[0].x.size(0)
     for node in nodes:

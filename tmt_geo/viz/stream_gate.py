@@ -23,7 +23,7 @@ def stream_gate(
     """Draws the gate between the two feed-forward streams, for each node in each layer, as the mean of its channels.
 
     What to read in it: above one half (orange) the layer took more of the stream called syntax, below (blue) more of
-    the one called semantic; the bar tells how far from one half the colours reach. The names are the paper's: nothing
+    the one called semantic; the bar shows how far from one half the colours reach. The names are the paper's: nothing
     but training makes a stream syntax, so see first whether function words and content words differ at all. Bare where
     the node was frozen.
 
