@@ -16,6 +16,7 @@ from statistics import median
 import torch
 
 from benchmarks.speed.row import Build, Row
+from tmt_geo import set_compile
 
 SAMPLE_SECONDS = 0.02  # a sample is as many calls as fill this, so that the clock's own grain does not show
 MIB = 2**20
@@ -90,6 +91,7 @@ def _seconds(run: Callable[[], object], calls: int, synchronise: Callable[[], No
 
 def _time(row: Row, device: torch.device, threads: int) -> tuple[dict, dict]:
     torch.compiler.reset()  # what earlier rows have compiled counts against the compiler's limit of versions
+    set_compile("auto", after=0)  # as in the middle of a long run
     gc.collect()
     synchronise = torch.cuda.synchronize if device.type == "cuda" else _nothing
     runs, calls, failed = {}, {}, {}
@@ -128,6 +130,7 @@ def peak_memory(build: Build, device: torch.device, threads: int) -> float:
     On a CPU the peak is that of the process so far, so that the figure is rather too large than too small.
     """
     torch.set_num_threads(threads)
+    set_compile("auto", after=0)
     run = build(device)
     gc.collect()
     if device.type == "cuda":
