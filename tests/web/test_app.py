@@ -46,7 +46,10 @@ def test_the_figure_chosen_before_is_shown_again(cache):
 
 
 def test_what_is_written_differs_from_time_to_time_unless_it_is_the_likeliest(cache):
-    last = [[list(continue_on_page(cache, "demo/tmt", TEXT, 20, warmth))[-1] for _ in range(2)] for warmth in (0, 1.5)]
+    last = [
+        [list(continue_on_page(cache, "demo/tmt", TEXT, 20, temperature))[-1] for _ in range(2)]
+        for temperature in (0, 1.5)
+    ]
     assert last[0][0] == last[0][1] and last[1][0] != last[1][1]
 
 

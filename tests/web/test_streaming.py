@@ -74,7 +74,7 @@ def test_several_write_at_a_time(cache):
     ("prompt", "message"),
     [
         pytest.param("a" * 4001, r"^'text' must have at most 4,000 characters", id="characters"),
-        pytest.param("a list ", r"^'max_new_tokens' exceeds with the prompt the model's max_seq_len=128", id="tokens"),
+        pytest.param("a list ", r"^'max_new_tokens' and the prompt exceed the model's max_seq_len=128", id="tokens"),
     ],
 )
 def test_what_is_too_long_is_refused(cache, prompt, message):

@@ -25,7 +25,7 @@ def continue_text(
         model: Any causal language model.
         tokenizer: Its tokenizer.
         prompt: The text to continue; an empty one starts from the tokenizer's first-of-text token.
-        max_new_tokens: Tokens to write at most; fewer where the model ends the text.
+        max_new_tokens: Tokens to generate at most; fewer where the model ends the text.
         seed: Seed of the sampling.
         options: Handed to ``model.generate``, those that are ``None`` left out.
 
@@ -41,7 +41,7 @@ def continue_text(
     limit = max_context(model)
     if limit is not None and ids.size(1) + max_new_tokens > limit:
         wanted = f"{ids.size(1)} tokens of prompt + {max_new_tokens}"
-        raise ValueError(f"'max_new_tokens' exceeds with the prompt the model's max_seq_len={limit} (got {wanted})")
+        raise ValueError(f"'max_new_tokens' and the prompt exceed the model's max_seq_len={limit} (got {wanted})")
     ids = ids.to(model.device)
     set_seed(seed)
     with torch.no_grad():

@@ -14,11 +14,13 @@ from tmt_geo.cli.options import Run, Threads, Tokenizer, use_threads
 def generate(
     run: Run,
     prompt: Annotated[str, typer.Argument(help="The text to continue.")],
-    max_new_tokens: Annotated[int, typer.Option(min=1, help="Tokens to write at most.")] = 60,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Tokens to generate at most.")] = 60,
     sample: Annotated[bool, typer.Option("--sample", help="Draw tokens at random instead of the likeliest.")] = False,
-    temperature: Annotated[float | None, typer.Option(help="With --sample: below 1 bolder, above 1 wilder.")] = None,
+    temperature: Annotated[float | None, typer.Option(help="With --sample: the higher, the more varied.")] = None,
     top_k: Annotated[int | None, typer.Option(min=1, help="With --sample: from the k likeliest tokens.")] = None,
-    top_p: Annotated[float | None, typer.Option(help="With --sample: from the likeliest of this total mass.")] = None,
+    top_p: Annotated[
+        float | None, typer.Option(help="With --sample: from the likeliest tokens of this joint share.")
+    ] = None,
     beams: Annotated[int, typer.Option(min=1, help="Beams to search with; 1 is no beam search.")] = 1,
     repetition_penalty: Annotated[float | None, typer.Option(help="Above 1 discourages repetition.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the sampling.")] = 0,

@@ -22,7 +22,7 @@ DataConfig = Annotated[
     typer.Option(help="Configuration of a hub data set, e.g. wikitext-2-raw-v1.", rich_help_panel="Data"),
 ]
 Tokenizer = Annotated[str | None, typer.Option(help="Another tokenizer: folder or hub name.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what a former run left in the way.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what a former run has written.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads; 1 is fastest where other work uses the cores.")]
 
 

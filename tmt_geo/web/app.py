@@ -34,8 +34,8 @@ def build_app(runs: Path) -> gr.Blocks:
     """Builds the page.
 
     Args:
-        runs: Folder with the runs to choose from, as ``train`` and ``demo`` leave them; the list is
-            read again whenever the page is opened.
+        runs: Folder with the runs to choose from, as ``train`` and ``demo`` leave them; the list is read again
+            whenever the page is opened.
 
     Returns:
         The app, for ``launch`` or to be mounted in another; :func:`serve` launches it.
@@ -56,7 +56,9 @@ def build_app(runs: Path) -> gr.Blocks:
         with gr.Tab("Continuation", id="continuation"):
             with gr.Row():
                 length = gr.Slider(1, 200, 40, step=1, label="New tokens", elem_id="length")
-                warmth = gr.Slider(0, 2, 0.8, step=0.1, label="Temperature; 0: the likeliest", elem_id="temperature")
+                temperature = gr.Slider(
+                    0, 2, 0.8, step=0.1, label="Temperature; 0: the likeliest", elem_id="temperature"
+                )
             with gr.Row():
                 start = gr.Button("Write", variant="primary", elem_id="write")
                 stop = gr.Button("Stop", elem_id="stop")
@@ -67,7 +69,7 @@ def build_app(runs: Path) -> gr.Blocks:
         app.load(partial(choose, models), run, [run, notice], **quick)
         draw_button.click(partial(draw_layers, models), [run, text, figure], [drawn, figure, picture], **busy)
         figure.input(dict.get, [drawn, figure], picture, **quick)
-        writing = start.click(partial(continue_on_page, models), [run, text, length, warmth], written, **busy)
+        writing = start.click(partial(continue_on_page, models), [run, text, length, temperature], written, **busy)
         stop.click(None, cancels=writing)
     return app.queue(max_size=WAITING)
 
