@@ -23,7 +23,7 @@ def random_options(seed: int) -> dict:
         "index_dim": index_dim,
         "index_learned": index_dim is not None and choose.random() < 0.5,
         "rebuild_every": choose.choice([1, 1, 2, 3]),
-        "search": choose.choice(["auto", "auto", "descent", "windows"]),
+        "search": choose.choice(["auto", "auto", "ivf", "windows"]),
         "n_layers": layers,
         "n_heads": heads,
         "num_key_value_heads": choose.choice([None, 1]),

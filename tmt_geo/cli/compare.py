@@ -14,7 +14,7 @@ from tmt_geo.extras import check_extra
 
 
 def compare(
-    suite: Annotated[str, typer.Argument(help="ablation, peers, tuning, push, scale or length.")],
+    suite: Annotated[str, typer.Argument(help="ablation, peers, tuning, push, scale, length or options.")],
     data: Annotated[
         str, typer.Option(help="A folder with train.txt, valid.txt and test.txt, or a data set of the hub.")
     ] = "Salesforce/wikitext",
@@ -57,7 +57,7 @@ def compare(
     if not report:
         failed = run_suite(
             chosen, lambda recipe: load_corpus(data, recipe, config_name=data_config), out, work,
-            rows=rows, seeds=seeds, threads=threads, say=say, callbacks=lambda name: [OneLineProgress(name)],
+            rows=rows, seeds=seeds, threads=threads, log=say, callbacks=lambda name: [OneLineProgress(name)],
         )  # fmt: skip
     text = section(chosen, out)
     if not text:

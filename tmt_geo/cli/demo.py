@@ -137,14 +137,14 @@ def build_models(vocab_size: int, seed: int) -> dict[str, PreTrainedModel]:
     """Returns the TMT and a Llama with the same number of parameters, within one per cent, freshly drawn."""
     from transformers import set_seed
 
-    from tmt_geo.evaluate import match_llama
+    from tmt_geo.evaluate import build_peer
     from tmt_geo.models import TMTConfig, TMTModel
 
     sizes = {"vocab_size": vocab_size, "d_model": D_MODEL, "n_layers": N_LAYERS, "n_heads": N_HEADS}
     set_seed(seed)
     tmt = TMTModel(TMTConfig(**sizes, max_seq_len=CONTEXT, dropout=DROPOUT))
     set_seed(seed)
-    llama = match_llama(tmt.num_parameters(), **sizes, max_seq_len=CONTEXT, dropout=DROPOUT)
+    llama = build_peer("llama", tmt.num_parameters(), **sizes, max_seq_len=CONTEXT, dropout=DROPOUT)
     return {"TMT": tmt, "Llama": llama}
 
 

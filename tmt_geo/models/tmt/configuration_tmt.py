@@ -9,7 +9,7 @@ from transformers import PreTrainedConfig
 from tmt_geo.nn.exit_gate import RULES, gate_rate
 from tmt_geo.nn.temporal_decay import FORMS
 
-SEARCHES = ("auto", "dense", "blocked", "windows", "descent")
+SEARCHES = ("auto", "dense", "blocked", "windows", "ivf")
 
 SIZES = {
     "small": {"d_model": 256, "n_heads": 4, "n_layers": 4, "graph_k": 4},
@@ -58,7 +58,7 @@ class TMTConfig(PreTrainedConfig):
         index_learned (bool): Train that projection to find what the attention looks at.
         index_loss_coef (float): Weight of its loss.
         rebuild_every (int): Find the mesh in every so many layers; those between hear what the last one has found.
-        search (str): ``"auto"`` (exact), ``"descent"`` or ``"windows"``, see :func:`~tmt_geo.knn_graph`. A continued
+        search (str): ``"auto"`` (exact), ``"ivf"`` or ``"windows"``, see :func:`~tmt_geo.knn_graph`. A continued
             cache is searched exactly by all but ``"windows"``.
         shift (bool): A neighbour also tells what followed it.
         decay (str, optional): ``"log"``, ``"published"`` or :obj:`None`.
