@@ -53,7 +53,7 @@ STEP = """\
 BUGS = (
     Bug(
         "a run is resumed from checkpoint-200 although there is checkpoint-1000",
-        "tmt_geo/train/run_folder.py",
+        "tmt_geo/train/checkpoint.py",
         'return sorted(folders, key=lambda path: int(path.name.removeprefix("checkpoint-")))',
         "return sorted(folders)",
         ("tests/train/test_newest_checkpoint.py",),

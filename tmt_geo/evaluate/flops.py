@@ -112,7 +112,7 @@ def _gathered_scores(model: PreTrainedModel, out) -> float:
 def _pairs(queries: int, keys: int, causal: bool) -> int:
     if not causal:
         return queries * keys
-    full = min(queries, keys)  # query i hears keys 0 ... i
+    full = min(queries, keys)  # query i attends to keys 0 ... i
     return full * (full + 1) // 2 + (queries - full) * keys
 
 

@@ -1,4 +1,4 @@
-"""A continuation, word by word."""
+"""A continuation that grows on the page while the model generates it."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 from transformers import TextIteratorStreamer
 
-from tmt_geo.cli.generate import continue_text
-from tmt_geo.web.look import check_text
+from tmt_geo.apps.continuation import continue_text
+from tmt_geo.web.figures import check_text
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 
-def write(
+def stream_text(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerFast,
     prompt: str,
@@ -27,42 +27,42 @@ def write(
     temperature: float = 0.0,
     seed: int = 0,
 ) -> Iterator[str]:
-    """Continues a text, and tells how far it is after each word.
+    """Continues a text, and yields it after each word.
 
-    Whoever leaves the iterator stops the writing, with the token that is being computed.
+    Closing the iterator stops the generation after the token that is being computed.
 
     Args:
         model: Any causal language model.
         tokenizer: Its tokenizer.
         prompt: The text to continue.
-        max_new_tokens: Tokens to write at most.
+        max_new_tokens: Tokens to generate at most.
         temperature: Of the sampling; 0 always takes the likeliest token.
         seed: Of the sampling.
 
     Yields:
-        The prompt with what has been written so far; the last is what :func:`tmt_geo.cli.generate.continue_text`
+        The prompt with its continuation so far; the last is what :func:`tmt_geo.apps.continuation.continue_text`
         returns.
 
     Raises:
         ValueError: If the text is too long, by itself or with the new tokens.
     """
     streamer = TextIteratorStreamer(tokenizer, skip_special_tokens=True)
-    left = Event()
+    closed = Event()
     sampling = {"do_sample": True, "temperature": temperature} if temperature > 0 else {"do_sample": False}
-    options = {"max_new_tokens": max_new_tokens, "seed": seed, "stopping_criteria": [_when(left)], **sampling}
+    options = {"max_new_tokens": max_new_tokens, "seed": seed, "stopping_criteria": [_when(closed)], **sampling}
     check_text(prompt)
     with ThreadPoolExecutor(max_workers=1) as pool:
-        written = pool.submit(continue_text, model, tokenizer, prompt, streamer=streamer, **options)
-        # An error in the other thread must end the words too, or this one would wait for ever.
-        written.add_done_callback(lambda _: streamer.end())
+        result = pool.submit(continue_text, model, tokenizer, prompt, streamer=streamer, **options)
+        # An error in the other thread must end the stream too, or this one would wait for ever.
+        result.add_done_callback(lambda _: streamer.end())
         try:
             text = ""
             for piece in streamer:
                 text += piece
                 yield text
         finally:
-            left.set()
-        yield written.result()
+            closed.set()
+        yield result.result()
 
 
 def _when(event: Event):

@@ -30,7 +30,7 @@ def step_sections(graphs: Mapping[int, Sequence[Data]], tokenizer: PreTrainedTok
     """Draws how the mesh of a passage changes from step to step.
 
     Args:
-        graphs: Step to the layers, as :class:`tmt_geo.train.passage.PassageWatcher` keeps them.
+        graphs: Step to the layers, as :class:`tmt_geo.train.trace_callback.TraceCallback` keeps them.
         tokenizer: The model's tokenizer.
 
     Returns:
@@ -42,8 +42,8 @@ def step_sections(graphs: Mapping[int, Sequence[Data]], tokenizer: PreTrainedTok
     graphs = {step: layers for step, layers in graphs.items() if layers[-1].x.isfinite().all()}
     if len(graphs) < 2:
         return []
-    meshes = [_last_heard(layers) for layers in graphs.values()]
-    # Before the meshes tell who was active: a token that left early does not keep what it heard at an earlier step.
+    meshes = [_last_edges(layers) for layers in graphs.values()]
+    # Before the meshes say who was active: a token that left early does not keep its edges of an earlier step.
     clusters = viz.mesh_clusters(meshes)
     for mesh, layers in zip(meshes, graphs.values(), strict=True):
         mesh.active = layers[-1].active
@@ -53,10 +53,10 @@ def step_sections(graphs: Mapping[int, Sequence[Data]], tokenizer: PreTrainedTok
         viz.Section(
             "The mesh, step by step",
             viz.mesh_evolution(meshes, labels, clusters=clusters, names=names),
-            f"{len(labels)} tokens of the validation text, as the last layer leaves them, with the edges over which "
-            "each heard others in the last layer that computed it; hollow tokens left before the last layer. Every "
-            "step is drawn in the same projection, so movement is learning. Colours are clusters of tokens that hear "
-            "each other. Hover over a token to see whom it hears.",
+            f"{len(labels)} tokens of the validation text, as the last layer leaves them, with the edges of the last "
+            "layer that computed each; hollow tokens left before the last layer. Every step is drawn in the same "
+            "projection, so movement is learning. Colours are clusters of tokens that attend to each other. Hover "
+            "over a token to see where its attention goes.",
         ),
         viz.Section(
             "Nearest tokens, step by step",
@@ -71,15 +71,15 @@ def step_sections(graphs: Mapping[int, Sequence[Data]], tokenizer: PreTrainedTok
     ]
 
 
-def _last_heard(layers: Sequence[Data]) -> Data:
-    """One graph of all layers: the states behind the last, and to each token the edges over which it last listened."""
+def _last_edges(layers: Sequence[Data]) -> Data:
+    """One graph of all layers: the states behind the last, and to each token the edges of the layer it last ran in."""
     import numpy as np
     import torch
     from torch_geometric.data import Data
 
-    from tmt_geo.viz.edges import standing_edges
+    from tmt_geo.viz.edges import effective_edges
 
-    edges = standing_edges(layers)[-1]
+    edges = effective_edges(layers)[-1]
     return Data(
         x=layers[-1].x,
         edge_index=torch.from_numpy(np.stack([edges.source, edges.target])),

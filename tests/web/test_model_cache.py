@@ -7,7 +7,7 @@ pytest.importorskip("gradio", reason="gradio is not installed")
 pytest.importorskip("plotly", reason="plotly is not installed")
 
 from tmt_geo import TMTModel
-from tmt_geo.web import Shelf, find_runs
+from tmt_geo.web import ModelCache, find_runs
 
 
 @pytest.fixture
@@ -33,36 +33,36 @@ def test_a_damaged_run_is_listed_last_and_tells_what_is_wrong(folder, content):
     (folder / "demo" / "tmt" / "config.json").write_text(content)
     assert find_runs(folder) == ["demo/llama", "demo/tmt"]
     with pytest.raises((ValueError, OSError)):
-        Shelf(folder).get("demo/tmt")
+        ModelCache(folder).get("demo/tmt")
 
 
 def test_a_model_is_loaded_once_and_anew_where_its_run_was_replaced(folder):
-    shelf = Shelf(folder)
-    model, tokenizer = shelf.get("demo/tmt")
+    cache = ModelCache(folder)
+    model, tokenizer = cache.get("demo/tmt")
     assert isinstance(model, TMTModel) and not model.training and tokenizer.decode(tokenizer("a").input_ids) == "a"
-    assert shelf.get("demo/tmt")[0] is model
+    assert cache.get("demo/tmt")[0] is model
     weights = folder / "demo" / "tmt" / "model.safetensors"
     os.utime(weights, (weights.stat().st_mtime + 5,) * 2)
-    assert shelf.get("demo/tmt")[0] is not model
+    assert cache.get("demo/tmt")[0] is not model
 
 
 def test_of_too_many_models_the_one_not_asked_for_longest_goes(folder):
     for name in ("a", "b"):
         shutil.copytree(folder / "demo" / "llama", folder / name)
-    shelf = Shelf(folder, capacity=2)
-    first, second = shelf.get("a")[0], shelf.get("b")[0]
-    assert shelf.get("a")[0] is first
-    shelf.get("demo/llama")
-    assert shelf.get("a")[0] is first
-    assert shelf.get("b")[0] is not second
+    cache = ModelCache(folder, capacity=2)
+    first, second = cache.get("a")[0], cache.get("b")[0]
+    assert cache.get("a")[0] is first
+    cache.get("demo/llama")
+    assert cache.get("a")[0] is first
+    assert cache.get("b")[0] is not second
 
 
 @pytest.mark.parametrize("name", ["../runs/demo/tmt", "demo", None])
 def test_only_what_is_listed_is_loaded(folder, name):
     with pytest.raises(ValueError, match=r"^'run' must be one of demo/tmt, demo/llama \(got "):
-        Shelf(folder).get(name)
+        ModelCache(folder).get(name)
 
 
 def test_without_a_run_the_message_tells_how_to_make_one(tmp_path):
     with pytest.raises(ValueError, match=r"^'run' needs a trained model.*tmt.geo demo$"):
-        Shelf(tmp_path).get(None)
+        ModelCache(tmp_path).get(None)

@@ -7,7 +7,7 @@ import torch
 pytest.importorskip("plotly", reason="plotly is not installed")
 
 from tmt_geo import TMTModel
-from tmt_geo.cli.passage import first_tokens, step_sections
+from tmt_geo.cli.training_figures import first_tokens, step_sections
 from tmt_geo.data import train_tokenizer
 from tmt_geo.testing.tiny import VOCAB, lively, tiny_config
 
@@ -55,21 +55,21 @@ def test_a_frame_is_a_step():
         assert np.array_equal(nodes(mesh.body, frame).marker.symbol == 0, active)  # filled: reached the last layer
 
 
-def test_each_token_is_drawn_with_what_it_last_heard():
+def test_each_token_is_drawn_with_its_last_edges():
     graphs = {0: layers(1), 1: layers(2)}
     mesh = step_sections(graphs, Letters())[0].body
     for frame, steps in enumerate(graphs.values()):
         last = torch.stack([graph.active for graph in steps]).sum(0) - 1
-        heard = [
+        count = [
             ((graph.edge_index[0] != graph.edge_index[1]) & (last[graph.edge_index[1]] == layer)).sum().item()
             for layer, graph in enumerate(steps)
         ]
-        assert heard[0] > 0 and heard[-1] > 0
-        assert edges(mesh, frame) == sum(heard)
+        assert count[0] > 0 and count[-1] > 0
+        assert edges(mesh, frame) == sum(count)
 
 
 def test_a_step_owes_its_clusters_to_no_other():
-    """A token that left early keeps what it heard in a layer before, not what it heard steps ago."""
+    """A token that left early keeps the edges of a layer before, not those of steps ago."""
     last = layers(3)
     drawn = [groups(nodes(step_sections({0: layers(seed), 1: last}, Letters())[0].body, 1)) for seed in (1, 2, 5)]
     assert len(drawn[0]) > 1 and drawn[0] == drawn[1] == drawn[2]

@@ -1,4 +1,4 @@
-"""The saved runs of a folder, loaded when they are first asked for."""
+"""The models of a folder of runs, each loaded when it is first used and kept in memory."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING
 
-from tmt_geo.cli.runs import load_run
-from tmt_geo.cli.screen import this_command
+from tmt_geo.apps.model_folder import load_run
+from tmt_geo.apps.shell import this_command
 from tmt_geo.models import TMTConfig
 
 if TYPE_CHECKING:
@@ -38,16 +38,16 @@ def _is_run(folder: Path) -> bool:
 def _is_tmt(run: Path) -> bool:
     try:
         return json.loads((run / "config.json").read_text(encoding="utf-8"))["model_type"] == TMTConfig.model_type
-    except (ValueError, LookupError, TypeError):  # a damaged file, of which loading tells more
+    except (ValueError, LookupError, TypeError):  # a damaged file; loading it says what is wrong
         return False
 
 
-class Shelf:
+class ModelCache:
     """The models of a folder: each is loaded once, and anew where its run was replaced.
 
     Args:
         folder: Where the runs are.
-        capacity: Models to keep in memory; of more, the one that was not asked for longest is given up.
+        capacity: Models to keep in memory; of more, the one least recently used is dropped.
     """
 
     def __init__(self, folder: Path, capacity: int = CAPACITY):

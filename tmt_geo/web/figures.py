@@ -1,4 +1,4 @@
-"""What a model does with a text, as pictures for the page."""
+"""What a model does with a text, as figures for the page."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tmt_geo.cli.inspect import text_sections, token_ids
-from tmt_geo.cli.runs import max_context
+from tmt_geo.apps.model_folder import max_context
+from tmt_geo.apps.text_figures import text_sections, token_ids
 from tmt_geo.viz import Section
 from tmt_geo.viz.page import page_html
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-MOST_CHARACTERS = 4000
+MAX_CHARACTERS = 4000
 HEIGHT = 900  # pixels: the mesh, the tallest of the figures, with its headline
 
 
@@ -24,17 +24,17 @@ def check_text(text: str) -> str:
     """Returns the text, if it is not too long to be worth a tokenizer's time.
 
     Raises:
-        ValueError: If it has more than ``MOST_CHARACTERS`` characters.
+        ValueError: If it has more than ``MAX_CHARACTERS`` characters.
     """
-    if len(text) > MOST_CHARACTERS:
-        raise ValueError(f"'text' must have at most {MOST_CHARACTERS:,} characters (got {len(text):,})")
+    if len(text) > MAX_CHARACTERS:
+        raise ValueError(f"'text' must have at most {MAX_CHARACTERS:,} characters (got {len(text):,})")
     return text
 
 
-def look(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, text: str) -> list[Section]:
+def draw(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, text: str) -> list[Section]:
     """Draws what a model does with a text.
 
-    Several threads may look at one model, and others write with it meanwhile.
+    Several threads may draw with one model while others generate text with it.
 
     Args:
         model: Any causal language model.
@@ -42,8 +42,8 @@ def look(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, text: str) 
         text: The text.
 
     Returns:
-        The parts of a page, as :func:`tmt_geo.cli.inspect.text_sections` draws them; for a model that is no TMT a
-        single one that says why there is nothing to see.
+        The parts of a page, as :func:`tmt_geo.apps.text_figures.text_sections` draws them; for a model that is no TMT
+        a single one that says why there is nothing to draw.
 
     Raises:
         ValueError: If the text is empty or too long, or a TMT was built without a mesh.
@@ -51,22 +51,22 @@ def look(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, text: str) 
     ids = token_ids(check_text(text), tokenizer, max_context(model)).to(model.device)
     if not hasattr(model, "layer_graphs"):
         kind = escape(type(model).__name__)
-        said = f"<p>This run is a {kind}: its layers build no graph, so there is none to draw. It can write.</p>"
-        return [Section("No mesh", said)]
-    return text_sections(twin(model), tokenizer, ids)
+        notice = f"<p>This run is a {kind}: its layers build no graph to draw. It can continue the text.</p>"
+        return [Section("No mesh", notice)]
+    return text_sections(shared_copy(model), tokenizer, ids)
 
 
-def twin(model: PreTrainedModel) -> PreTrainedModel:
+def shared_copy(model: PreTrainedModel) -> PreTrainedModel:
     """Returns a copy of a model that shares its weights and buffers.
 
-    The readings of layers are taken by hooks: on the model itself they would hear whatever else it computes.
+    The figures are taken by hooks, which on the model itself would also see what other threads compute with it.
     """
     shared = [*model.parameters(), *model.buffers()]
     return copy.deepcopy(model, {id(tensor): tensor for tensor in shared})
 
 
-def pictures(sections: Sequence[Section], title: str, library: str) -> dict[str, str]:
-    """Returns sections as frames for a page, each a document of its own.
+def frames(sections: Sequence[Section], title: str, library: str) -> dict[str, str]:
+    """Returns sections as inline frames for a page, each a document of its own.
 
     Args:
         sections: The parts.
@@ -78,11 +78,11 @@ def pictures(sections: Sequence[Section], title: str, library: str) -> dict[str,
         nothing of the page around it.
     """
     script = f'<script src="{escape(library)}"></script>'
-    frames = {}
+    found = {}
     for section in sections:
         parts = [section.html()] if isinstance(section.body, str) else [script, section.html()]
-        frames[section.title] = _frame(section.title, page_html(title, parts, figures=False))
-    return frames
+        found[section.title] = _frame(section.title, page_html(title, parts, figures=False))
+    return found
 
 
 def _frame(title: str, page: str) -> str:

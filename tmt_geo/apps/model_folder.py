@@ -1,71 +1,12 @@
-"""Reading and describing run folders: the model, its tokenizer and the options it was trained with."""
+"""Loading a trained model and its tokenizer from a folder."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from tmt_geo.cli.screen import speaks
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
-
-SETTINGS_FILE = "train.yaml"
-
-
-def write_settings(run: Path, settings: dict[str, Any]) -> None:
-    """Writes the options of a run as YAML into its folder, in a form that ``--config`` reads."""
-    import yaml
-
-    known = {name: value for name, value in settings.items() if value is not None}
-    (run / SETTINGS_FILE).write_text(yaml.safe_dump(known, sort_keys=False), encoding="utf-8")
-
-
-def read_settings(run: Path) -> dict[str, Any]:
-    """Returns the options that ``train`` wrote into a run, empty where there are none (a model from elsewhere)."""
-    import yaml
-
-    path = run / SETTINGS_FILE
-    if not path.is_file():
-        return {}
-    try:
-        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"'run' holds settings that cannot be read (got {path}): {error}") from error
-    return settings if isinstance(settings, dict) else {}
-
-
-def check_out(out: Path, *, overwrite: bool, resume: bool) -> None:
-    """Tells before any work whether a new run could be written.
-
-    Args:
-        out: Folder of the run; made where it is missing.
-        overwrite: A run that is there may be replaced.
-        resume: The run that is there goes on.
-
-    Raises:
-        ValueError: If ``out`` cannot be written, or holds files and neither of the two is set.
-    """
-    from tmt_geo.train.run_folder import prepare_out
-
-    if speaks() and not (overwrite or resume):
-        prepare_out(out, overwrite=False)
-
-
-def check_same_run(out: Path, settings: dict[str, Any]) -> None:
-    """Refuses to resume a run with another text or model than it began with.
-
-    Raises:
-        ValueError: If one of ``settings`` differs from what the run wrote; one that it did not write is not compared.
-    """
-    before = read_settings(out)
-    for name, value in settings.items():
-        if before and before.get(name) != value:
-            raise ValueError(
-                f"'resume' goes on with what the run began with, {name}={before.get(name)} (got {value}); "
-                f"pass --config {out / SETTINGS_FILE}"
-            )
 
 
 def load_run(run: Path, tokenizer: str | None = None) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
@@ -119,11 +60,6 @@ def load_run(run: Path, tokenizer: str | None = None) -> tuple[PreTrainedModel, 
 def max_context(model: PreTrainedModel) -> int | None:
     """Returns the longest sequence that the model takes, ``None`` where its configuration states no limit."""
     return getattr(model.config, "max_position_embeddings", None)
-
-
-def can_stream(num_blocks: int, batch_size: int) -> bool:
-    """Whether there is text for each row of a batch to read on in, as a copy head's memory needs it."""
-    return num_blocks >= batch_size * int(os.environ.get("WORLD_SIZE", 1))
 
 
 def _checkpoint_hint(run: Path) -> str:

@@ -1,4 +1,4 @@
-"""What the parts of a layer did with each node: whom the feed-forward gates trusted, which anchors were read."""
+"""What the parts of a layer did with each node: the gate between the two streams, and the weights of the anchors."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tmt_geo.nn.tmt_layer import TMTLayer
 
 
 @torch.no_grad()
-def layer_readings(model: nn.Module, *args: Any, **kwargs: Any) -> list[Data]:
+def layer_diagnostics(model: nn.Module, *args: Any, **kwargs: Any) -> list[Data]:
     r"""Runs ``layer_graphs`` of a model and adds what the parts of each layer did with the nodes.
 
     - ``stream_gate``: the gate :math:`g` of the dual-stream network :math:`(N, F)`, 1 where all comes from the stream
@@ -35,50 +35,49 @@ def layer_readings(model: nn.Module, *args: Any, **kwargs: Any) -> list[Data]:
         ValueError: As ``layer_graphs``.
     """
     layers = [module for module in model.modules() if isinstance(module, TMTLayer)]
-    with _listening(layers) as heard:
+    with _recorded(layers) as records:
         graphs = model.layer_graphs(*args, **kwargs)
-    for layer, graph, told in zip(layers, graphs, heard, strict=False):
+    for layer, graph, record in zip(layers, graphs, records, strict=False):
         for name, width in _parts(layer).items():
-            graph[name] = _to_nodes(told.get(name), graph.active, width)
+            graph[name] = _to_nodes(record.get(name), graph.active, width)
     return graphs
 
 
 def _parts(layer: TMTLayer) -> dict[str, int]:
-    """What a layer can tell, and how wide it is."""
+    """The parts of a layer that are recorded, and how wide each record is."""
     parts = {"stream_gate": layer.channels} if isinstance(layer.ffn, DualStreamFFN) else {}
     return parts if layer.memory is None else parts | {"anchor_weights": layer.memory.num_anchors}
 
 
 @contextmanager
-def _listening(layers: list[TMTLayer]) -> Iterator[list[dict[str, Tensor]]]:
-    """For each layer what its parts have told once the model has run inside."""
-    heard: list[dict[str, Tensor]] = [{} for _ in layers]
-
+def _recorded(layers: list[TMTLayer]) -> Iterator[list[dict[str, Tensor]]]:
+    """For each layer the records of its parts, once the model has run inside."""
+    records: list[dict[str, Tensor]] = [{} for _ in layers]
     hooks = []
-    for layer, told in zip(layers, heard, strict=True):
+    for layer, record in zip(layers, records, strict=True):
         if isinstance(layer.ffn, DualStreamFFN):
-            hooks.append(layer.ffn.register_forward_hook(partial(_tell_gate, told)))
+            hooks.append(layer.ffn.register_forward_hook(partial(_record_gate, record)))
         if layer.memory is not None:
-            hooks.append(layer.memory.register_forward_hook(partial(_tell_weights, told)))
+            hooks.append(layer.memory.register_forward_hook(partial(_record_weights, record)))
     try:
-        yield heard
+        yield records
     finally:
         for hook in hooks:
             hook.remove()
 
 
-def _tell_gate(told: dict[str, Tensor], ffn: DualStreamFFN, inputs: tuple[Tensor], _: Tensor) -> None:
-    told["stream_gate"] = ffn.forward(inputs[0], return_gate=True)[1]
+def _record_gate(record: dict[str, Tensor], ffn: DualStreamFFN, inputs: tuple[Tensor], _: Tensor) -> None:
+    record["stream_gate"] = ffn.forward(inputs[0], return_gate=True)[1]
 
 
-def _tell_weights(told: dict[str, Tensor], _: nn.Module, __: tuple, output: tuple[Tensor, Tensor]) -> None:
-    told["anchor_weights"] = output[1]
+def _record_weights(record: dict[str, Tensor], _: nn.Module, __: tuple, output: tuple[Tensor, Tensor]) -> None:
+    record["anchor_weights"] = output[1]
 
 
 def _to_nodes(rows: Tensor | None, active: Tensor, width: int) -> Tensor:
-    """Rows of the active nodes among those of all, NaN elsewhere; none at all where nobody was active."""
+    """Rows of the active nodes among those of all nodes, NaN elsewhere; ``rows`` is None where no node was active."""
     if rows is None:
         return torch.full((active.numel(), width), torch.nan, device=active.device)
-    everyone = rows.new_full((active.numel(), width), torch.nan)
-    everyone[active] = rows
-    return everyone
+    full = rows.new_full((active.numel(), width), torch.nan)
+    full[active] = rows
+    return full

@@ -1,4 +1,4 @@
-"""A passage that is watched while a model is trained."""
+"""How the layers treat a fixed passage at several steps of a training."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from transformers import TrainerCallback
 from tmt_geo.nn.evaluation_mode import evaluation_mode
 
 
-class PassageWatcher(TrainerCallback):
-    """Keeps what the layers do with a fixed passage at several steps, from the first to the last.
+class TraceCallback(TrainerCallback):
+    """Keeps the layer graphs of a fixed passage at several steps, from the first to the last.
 
-    The run is what it would be without: the passage is read in evaluation mode, so no anchor or gate moves and no
-    random number is drawn, and between two steps, so their clock does not run. A resumed run is watched from where it
-    goes on. Of several processes the first one watches.
+    The run stays what it would be without it. The passage is read in evaluation mode, so no anchor or gate moves and
+    no random number is drawn. It is read between two steps, so the clock of the steps does not run. A resumed run is
+    traced from where it goes on. Of several processes only the main one traces.
 
     Args:
         input_ids: The tokens of the passage (S).
-        count: At how many steps to look, evenly spread; fewer where there are fewer.
+        count: At how many steps to read it, evenly spread; fewer where there are fewer steps.
 
     Attributes:
         graphs: Step to layers, as ``layer_graphs`` returns them, in main memory. Step 0 is the fresh model.
@@ -37,24 +37,24 @@ class PassageWatcher(TrainerCallback):
         self.input_ids = torch.as_tensor(input_ids, dtype=torch.long).unsqueeze(0)  # [1, S]
         self.count = count
         self.graphs: dict[int, list[Data]] = {}
-        self._wanted: set[int] = set()
+        self._steps: set[int] = set()
 
     def on_train_begin(self, args, state, control, **kwargs):
         """Chooses the steps."""
         first, rest = state.global_step, state.max_steps - state.global_step
         self.graphs = {}
-        self._wanted = {first + round(part * rest / (self.count - 1)) for part in range(self.count)}
+        self._steps = {first + round(part * rest / (self.count - 1)) for part in range(self.count)}
 
     def on_step_begin(self, args, state, control, model=None, **kwargs):
-        """Looks before the next step, not behind the last: the Trainer's clock stands then."""
-        if state.global_step in self._wanted:
-            self._look(model, state)
+        """Traces before the next step instead of after the last one: the Trainer's clock stands then."""
+        if state.global_step in self._steps:
+            self._trace(model, state)
 
     def on_train_end(self, args, state, control, model=None, **kwargs):
-        """Looks at the finished model, at whichever step it was stopped."""
-        self._look(model, state)
+        """Traces the finished model, at whichever step it was stopped."""
+        self._trace(model, state)
 
-    def _look(self, model, state) -> None:
+    def _trace(self, model, state) -> None:
         if not state.is_world_process_zero:
             return
         with evaluation_mode(model):
