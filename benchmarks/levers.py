@@ -24,7 +24,8 @@ from tmt_geo.models import TMTConfig, TMTModel
 from tmt_geo.train import TrainConfig, train_model
 
 SIZE = {"d_model": 128, "n_layers": 4, "n_heads": 4, "max_seq_len": 256, "dropout": 0.0}
-DEFAULTS = {"window": 8, "gated_heads": False, "gated_streams": False}  # of the package when this was measured
+# Of the package when this was measured.
+DEFAULTS = {"window": 8, "gated_heads": False, "gated_streams": False, "memory_anchors": 16}
 VOCAB_SIZE = 4096
 VALID_TOKENS = 40_960
 RESULTS = Path(__file__).parent / "results" / "levers"
@@ -117,7 +118,7 @@ def main() -> None:
         row = {"row": name, "options": ROWS[name], "steps": arguments.steps, "seed": config.seed}
         row |= {"params": model.num_parameters(), "train_tokens_per_second": result.tokens_per_second}
         if getattr(model.config, "memory_anchors", 0):
-            ranks = [int(torch.linalg.matrix_rank(layer.memory.anchors)) for layer in model.encoder.layers]
+            ranks = [int(torch.linalg.matrix_rank(layer.memory.anchors)) for layer in model.backbone.encoder.layers]
             row |= {"anchor_rank": ranks}
         row |= {"valid": asdict(report), "history": result.history}
         path.write_text(json.dumps(row, indent=1) + "\n", encoding="utf-8")

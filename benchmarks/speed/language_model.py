@@ -11,7 +11,10 @@ from benchmarks.speed.row import Row, share
 from tmt_geo.evaluate import match_llama
 from tmt_geo.models import TMTConfig, TMTModel
 
-OURS = {"exit": False, "dropout": 0.0, "index_dim": 64, "window": 8, "gated_heads": False, "gated_streams": False}
+OURS = {
+    "exit": False, "dropout": 0.0, "index_dim": 64, "window": 8, "gated_heads": False, "gated_streams": False,
+    "memory_anchors": 16,
+}  # fmt: skip
 SIZE = {"vocab_size": 8192, "d_model": 256, "n_layers": 6, "n_heads": 4}
 TOKENS = 2048  # of a step, where sequences are shorter
 

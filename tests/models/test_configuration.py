@@ -43,7 +43,6 @@ def test_a_threshold_means_the_fixed_rule():
         ("'kv_heads'", {"kv_heads": 3}),
         ("'index_dim'", {"index_dim": 0}),
         ("'index_dim'", {"index_dim": 1000}),
-        ("'index_learned'", {"index_learned": True}),
         ("'rebuild_every'", {"rebuild_every": 0}),
         ("'search'", {"search": "torch_cluster"}),
         ("'decay'", {"decay": "slow"}),
@@ -75,4 +74,4 @@ def test_an_unknown_preset_lists_the_known_ones():
 
 def test_the_momentum_of_the_gates_reaches_them():
     model = TMTModel(tiny_config(exit_momentum=0.5))
-    assert {layer.gate.momentum for layer in model.encoder.layers if layer.gate is not None} == {0.5}
+    assert {layer.gate.momentum for layer in model.backbone.encoder.layers if layer.gate is not None} == {0.5}

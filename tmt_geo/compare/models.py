@@ -42,7 +42,8 @@ def _sizes(recipe: Recipe) -> dict[str, Any]:
 
 
 def _config(recipe: Recipe, options: dict[str, Any]) -> TMTConfig:
-    return TMTConfig(**_sizes(recipe) | {"gated_heads": False} | options)  # a plain transformer has no such gates
+    # A plain transformer has no such gates. Anchors were the default when the recorded rows were planned.
+    return TMTConfig(**_sizes(recipe) | {"gated_heads": False, "memory_anchors": 16} | options)
 
 
 def _tmt(row: Row, recipe: Recipe, params: int | None) -> TMTModel:

@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 
-from tmt_geo.models.tmt.loss import next_token_loss
+from tmt_geo.models.tmt.loss import fused_linear_cross_entropy
 from tmt_geo.nn.copy_head import CopyHead, CopyMemory
 from tmt_geo.ops.copying import Votes
 from tmt_geo.ops.order import NodeOrder
@@ -84,7 +84,7 @@ class CopyLM(PreTrainedModel):
         head = self.get_output_embeddings()
         loss = logits = None
         if labels is not None:
-            loss = next_token_loss(hidden, head.weight, labels, num_items_in_batch, shift_labels, votes)
+            loss = fused_linear_cross_entropy(hidden, head.weight, labels, num_items_in_batch, shift_labels, votes)
         if loss is None or not skip_logits:
             logits = votes.mix(head(hidden))
         return CopyOutput(loss=loss, logits=logits, memory=memory, num_votes=num_votes)

@@ -13,7 +13,7 @@ IGNORED = -100
 SCORES = 2**21  # logits held at once, 8 MiB in float32
 
 
-def next_token_loss(
+def fused_linear_cross_entropy(
     hidden: Tensor,
     weight: Tensor,
     labels: Tensor | None = None,
