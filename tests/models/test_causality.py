@@ -133,11 +133,11 @@ def test_the_prefix_does_not_move_behind_a_memory(training):
     """Neither does what is remembered of it."""
     model = lively(TMTModel(tiny_config(copy_k=3, copy_memory=15))).train(training)
     ids = torch.randint(6, (2, 18))
-    memory = model(torch.randint(6, (2, 18)), use_cache=False).memory
+    memory = model(torch.randint(6, (2, 18)), use_cache=False).copy_memory
 
     def run(model, ids):
-        out = model(ids, use_cache=False, memory=memory)
-        kept = out.memory.drop_last(9)
+        out = model(ids, use_cache=False, copy_memory=memory)
+        kept = out.copy_memory.drop_last(9)
         return {"logits": out.logits[:, :9], "index": kept.index, "token": kept.token}
 
     assert_causal(model, run, ids, 9, VOCAB)

@@ -80,20 +80,20 @@ def test_mixed_loss_is_right_to_the_last_digit(model, ids):
 def test_a_memory_is_the_text_before(model, ids):
     """Only the copy head hears it: its votes are those of the whole text, the layers begin anew."""
     first = model(ids[:, :12], use_cache=False)
-    out = model(ids[:, 12:], use_cache=False, memory=first.memory)
-    assert torch.equal(out.memory.token, ids)
+    out = model(ids[:, 12:], use_cache=False, copy_memory=first.copy_memory)
+    assert torch.equal(out.copy_memory.token, ids)
     alone = model(ids[:, 12:], use_cache=False)
     assert (out.logits - alone.logits).abs().max() > 0.01
-    other = first.memory._replace(token=(first.memory.token + 1) % VOCAB)
-    assert (model(ids[:, 12:], use_cache=False, memory=other).logits - out.logits).abs().max() > 0.01
+    other = first.copy_memory._replace(token=(first.copy_memory.token + 1) % VOCAB)
+    assert (model(ids[:, 12:], use_cache=False, copy_memory=other).logits - out.logits).abs().max() > 0.01
 
 
 def test_only_the_configured_length_is_remembered(ids):
     model = lively(TMTModel(tiny_config(copy_k=3, copy_memory=5)))
-    first = model(ids, use_cache=False).memory
-    out = model(ids, use_cache=False, memory=first)
-    assert out.memory.token.size(1) == 25
-    torch.testing.assert_close(out.logits, model(ids, use_cache=False, memory=first.last(5)).logits)
+    first = model(ids, use_cache=False).copy_memory
+    out = model(ids, use_cache=False, copy_memory=first)
+    assert out.copy_memory.token.size(1) == 25
+    torch.testing.assert_close(out.logits, model(ids, use_cache=False, copy_memory=first.last(5)).logits)
 
 
 @pytest.mark.parametrize("padding", [False, True])
@@ -139,11 +139,11 @@ def test_pyg_batches_copy_too(model, ids):
 def test_what_cannot_be_copied_is_named(model, ids):
     with pytest.raises(ValueError, match="'input_ids' are what the copy head copies"):
         model(inputs_embeds=model.backbone.embed_tokens(ids))
-    memory = model(ids, use_cache=False).memory
-    with pytest.raises(ValueError, match="'memory' and a cache"):
-        model(ids, memory=memory)
-    with pytest.raises(ValueError, match="'memory' needs a copy head"):
-        lively(TMTModel(tiny_config()))(ids, memory=memory, use_cache=False)
+    memory = model(ids, use_cache=False).copy_memory
+    with pytest.raises(ValueError, match="'copy_memory' and a cache"):
+        model(ids, copy_memory=memory)
+    with pytest.raises(ValueError, match="'copy_memory' needs a copy head"):
+        lively(TMTModel(tiny_config()))(ids, copy_memory=memory, use_cache=False)
 
 
 def test_it_learns_to_copy():

@@ -138,7 +138,7 @@ class TMTConfig(PreTrainedConfig):
     model_type = "tmt"
     keys_to_ignore_at_inference: ClassVar[list[str]] = [
         "past_key_values", "cache", "gate_loss", "exit_masks", "confidences", "graph_edges", "memory_state",
-        "decay_scalars", "active_share", "num_edges", "memory", "num_votes", "last_hidden_state",
+        "decay_scalars", "active_share", "num_edges", "copy_memory", "num_votes", "last_hidden_state",
     ]  # fmt: skip
     attribute_map: ClassVar[dict[str, str]] = {
         "d_model": "hidden_size",

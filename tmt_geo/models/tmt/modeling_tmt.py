@@ -62,7 +62,7 @@ class TMTForCausalLM(TMTPreTrainedModel, TMTGenerationMixin):
         batch: Tensor | None = None,
         time: Tensor | None = None,
         skip_logits: bool | None = None,
-        memory: CopyMemory | None = None,
+        copy_memory: CopyMemory | None = None,
         **kwargs,
     ) -> TMTOutput | tuple:
         """Predict the next token after each token.
@@ -90,8 +90,8 @@ class TMTForCausalLM(TMTPreTrainedModel, TMTGenerationMixin):
             skip_logits (bool, optional): Take the loss without the logits, which never exist then and are not
                 returned: equal in value and gradients, and much smaller. (default: in training with `labels`, unless
                 head or loss function have been replaced)
-            memory (CopyMemory, optional): The copy head's memory of the text before these (B, S) tokens, as the
-                forward over it has returned it; the latest `copy_memory` tokens of it are used.
+            copy_memory (CopyMemory, optional): The copy head's memory of the text before these (B, S) tokens, as the
+                forward over it has returned it; the latest of it are used, as many as configured.
             **kwargs: ``num_items_in_batch``: what to divide the summed losses by, in place of the number of scored
                 tokens (gradient accumulation). ``position_ids`` (B, S): nothing but what follows from
                 `attention_mask`. ``shift_labels``: what each position itself is scored on, (B, S), in
@@ -99,17 +99,17 @@ class TMTForCausalLM(TMTPreTrainedModel, TMTGenerationMixin):
 
         Raises:
             ValueError: If ids are out of range, shapes do not fit, logits are to be skipped without labels, the cache
-                is another model's, or there is a copy head and no `input_ids`, or a `memory` and no copy head, or
-                padding or a cache.
+                is another model's, or there is a copy head and no `input_ids`, or a `copy_memory` and no copy head,
+                or padding or a cache.
         """
         check_no_attentions(kwargs.pop("output_attentions", self.config.output_attentions))
         cache = check_cache(past_key_values, kwargs.pop("cache", None), self.config.num_hidden_layers)
         if self.copy_head is not None and input_ids is None:
             raise ValueError("'input_ids' are what the copy head copies (got none)")
-        if self.copy_head is None and memory is not None:
-            raise ValueError("'memory' needs a copy head (got copy_k=0)")
-        if memory is not None and (cache is not None or self.wants_cache(use_cache)):
-            raise ValueError("'memory' and a cache exclude each other: pass use_cache=False (got both)")
+        if self.copy_head is None and copy_memory is not None:
+            raise ValueError("'copy_memory' needs a copy head (got copy_k=0)")
+        if copy_memory is not None and (cache is not None or self.wants_cache(use_cache)):
+            raise ValueError("'copy_memory' and a cache exclude each other: pass use_cache=False (got both)")
         x, tokens = self.backbone.read(
             input_ids, inputs_embeds, attention_mask, kwargs.pop("position_ids", None), cache, use_cache, batch, time
         )
@@ -118,7 +118,7 @@ class TMTForCausalLM(TMTPreTrainedModel, TMTGenerationMixin):
         states = self.backbone.encode(x, tokens, output_hidden_states, output_edges, kwargs.get("num_items_in_batch"))
         hidden, votes, num_votes = states.last_hidden_state, None, None
         if self.copy_head is not None:
-            votes, memory = self._copy(hidden, tokens, input_ids, memory)
+            votes, copy_memory = self._copy(hidden, tokens, input_ids, copy_memory)
             num_votes = (votes.weight > 0).sum()
         if len(tokens.shape) == 2 and not (isinstance(logits_to_keep, int) and logits_to_keep == 0):
             keep = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
@@ -127,7 +127,7 @@ class TMTForCausalLM(TMTPreTrainedModel, TMTGenerationMixin):
         loss, logits = self._loss_and_logits(hidden, labels, skip_logits, votes, **kwargs)
         if loss is not None and self.training and states.gate_loss is not None:
             loss = loss + self.config.exit_loss_coef * states.gate_loss
-        output = TMTOutput(loss=loss, logits=logits, memory=memory, num_votes=num_votes, **states)
+        output = TMTOutput(loss=loss, logits=logits, copy_memory=copy_memory, num_votes=num_votes, **states)
         return output if return_dict in (None, True) else output.to_tuple()
 
     @property
