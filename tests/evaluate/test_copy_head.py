@@ -89,9 +89,8 @@ def test_every_token_is_scored_with_what_was_read_before(model, stream, stride, 
 def test_operations_of_the_head_are_counted(stream):
     """Index and gate, a search among memory and input, its comparisons, and the votes."""
     ids = stream[:S].unsqueeze(0)
-    memory = make_tmt()(
-        stream[20 : 20 + S].unsqueeze(0), use_cache=False
-    ).copy_memory  # of another text: nothing is equal
+    other_text = stream[20 : 20 + S].unsqueeze(0)  # nothing is equal
+    memory = make_tmt()(other_text, use_cache=False).copy_memory
     with_head, without = count_flops(make_tmt(), ids, memory), count_flops(make_tmt(copy_k=0), ids)
     slots = 2 * S - 1  # the last token hears all but itself
     assert (with_head.layers - without.layers) * S == 2 * S * D * (DIM + 1) + 2 * S * slots * (

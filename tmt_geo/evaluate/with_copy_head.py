@@ -30,7 +30,8 @@ class CopyLM(PreTrainedModel):
     """A causal language model of the library whose predictions are mixed with what a copy head copies.
 
     For comparisons: it trains and is measured as :class:`~tmt_geo.TMTModel` with ``copy_k`` is, full rows of tokens,
-    no padding and no cache. It can also wrap our own model without a copy head. Its configuration is the model's, with ``copy_k``, ``copy_dim`` and ``copy_memory``.
+    no padding and no cache. It can also wrap our own model without a copy head. Its configuration is the model's, with
+    ``copy_k``, ``copy_dim`` and ``copy_memory``.
 
     Args:
         model: A causal language model with an output embedding without bias.

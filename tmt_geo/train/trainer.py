@@ -101,9 +101,9 @@ class LanguageModelTrainer(Trainer):
     Rows of evaluation get the first three with the prefix ``eval_``. A model that does not report a figure has no such
     column. Weight decay applies to parameters with two or more dimensions alone.
 
-    Where the blocks are read in order (``train_sampling_strategy="sequential"``), what a model returns as ``copy_memory``
-    is handed to its next training forward: row by row, it is about the text before. A resumed run begins without, and
-    evaluation, which runs over single batches, has none.
+    Where the blocks are read in order (``train_sampling_strategy="sequential"``), what a model returns as
+    ``copy_memory`` is handed to its next training forward: row by row, it is about the text before. A resumed run
+    begins without, and evaluation, which runs over single batches, has none.
 
     Attributes:
         tokens_seen: Input tokens that this trainer trained on, over all processes, up to the last logged row.

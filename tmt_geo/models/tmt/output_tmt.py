@@ -75,8 +75,8 @@ class TMTOutput(LayerOutputs, CausalLMOutputWithPast):
         past_key_values: The :class:`~tmt_geo.models.tmt.cache_tmt.TMTCache`, with `use_cache`. ``cache`` is the same.
         hidden_states: With `output_hidden_states`: what enters each layer and what leaves the last, L + 1 times
             (B, S, F).
-        copy_memory: The copy head's memory, these tokens included: an argument of the forward over the text that follows.
-            None without a copy head, with a cache, or where sequences differ in length.
+        copy_memory: The copy head's memory, these tokens included: an argument of the forward over the text that
+            follows. None without a copy head, with a cache, or where sequences differ in length.
         num_votes: Votes in the copy head, a scalar; None without.
         last_hidden_state: What the head reads, (B, S, F); zero at padding.
     """
