@@ -22,7 +22,12 @@ def test_the_published_preset_is_the_published_formulas():
     config = TMTConfig.from_preset("published")
     assert (config.hidden_size, config.num_hidden_layers, config.graph_k, config.ffn_stream_dim) == (512, 12, 8, 256)
     assert config.decay == "published" and config.gate_rule == "fixed" and config.exit_threshold == 0.85
-    assert not config.window and not config.shift
+    assert not config.window and not config.shift and config.memory_anchors == 16
+
+
+def test_anchors_are_off_unless_asked_for():
+    assert TMTConfig().memory_anchors == 0
+    assert all(TMTConfig.from_preset(name).memory_anchors == 0 for name in PRESETS if name != "published")
 
 
 def test_a_threshold_means_the_fixed_rule():

@@ -13,8 +13,9 @@ from transformers import AutoConfig, AutoModelForCausalLM, Trainer, TrainingArgu
 import tmt_geo
 from tmt_geo import TMTModel
 from tmt_geo.cli.runs import load_run
-from tmt_geo.models.tmt.hub_files import AUTO_MAP, CODE, CODE_FILE
+from tmt_geo.models.tmt.hub_files import AUTO_MAP, CODE, CODE_FILE, remove_card
 from tmt_geo.testing.tiny import VOCAB, tiny_config
+from tmt_geo.train.run_folder import MODEL_FILES
 
 FILES = {"README.md", "config.json", "generation_config.json", "model.safetensors", CODE_FILE}
 FRESH = """
@@ -98,6 +99,7 @@ def test_a_card_follows_the_model_and_a_readme_of_the_user_stays(saved):
     for text in ("# Mine\n", card.replace("TemporalMesh Transformer", "My model"), ""):
         (saved / "README.md").write_text(text)
         TMTModel(tiny_config()).save_pretrained(saved)
+        remove_card(saved)
         assert (saved / "README.md").read_text() == text
 
 
@@ -109,6 +111,7 @@ def test_shards_checkpoints_and_the_configuration_alone(tmp_path):
     data = [{"input_ids": row, "labels": row} for row in torch.randint(VOCAB, (4, 12))]
     Trainer(model, arguments, train_dataset=data).train()
     model.config.save_pretrained(tmp_path / "config")
+    assert CODE_FILE in MODEL_FILES  # of which a run that is overwritten is cleared
     for folder in (tmp_path / "shards", tmp_path / "run" / "checkpoint-1", tmp_path / "config"):
         assert json.loads((folder / "config.json").read_text())["auto_map"] == AUTO_MAP
         assert (folder / CODE_FILE).read_text() == CODE

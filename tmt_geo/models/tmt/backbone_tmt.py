@@ -18,7 +18,8 @@ class TMTBackbone(TMTPreTrainedModel):
 
     Args:
         config (TMTConfig): The configuration.
-        headed (bool): A :class:`TMTForCausalLM` holds it. That draws all weights in one pass when it is complete.
+        headed (bool): Whether a :class:`TMTForCausalLM` holds it. That model draws all weights in one pass when it is
+            complete, and training by the states alone is refused where they lack a part of its loss.
 
     Example:
         >>> backbone = TMTBackbone(TMTConfig(vocab_size=50257, d_model=512, n_heads=8, n_layers=12))

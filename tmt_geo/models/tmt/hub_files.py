@@ -69,8 +69,15 @@ def write_code(folder: str | Path) -> None:
 def write_card(model: PreTrainedModel, folder: str | Path) -> None:
     """Put a model card into a folder, unless a README.md is there that this function has not written as it stands."""
     path, text = Path(folder) / "README.md", CARD.format(rows=_rows(model))
-    if not path.exists() or _is_signed(path.read_bytes()):
+    if not path.exists() or (path.is_file() and _is_signed(path.read_bytes())):
         path.write_bytes(_signed(text.encode()))
+
+
+def remove_card(folder: str | Path) -> None:
+    """Remove the model card of a folder, where it stands as :func:`write_card` has written it."""
+    path = Path(folder) / "README.md"
+    if path.is_file() and _is_signed(path.read_bytes()):
+        path.unlink()
 
 
 def _rows(model: PreTrainedModel) -> str:
