@@ -58,7 +58,7 @@ lint: | $(BIN)/ruff
 	$(BIN)/ruff format --check .
 
 bench: $(VENV)/.test
-	$(BIN)/python -m benchmarks.speed --readme $(ARGS)
+	$(BIN)/python -m benchmarks.speed --write $(ARGS)
 
 # Torch comes first everywhere and is held at its pin, so that nothing later pulls another one in.
 $(BIN)/python:

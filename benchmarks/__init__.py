@@ -1,1 +1,1 @@
-"""Measurements: scripts, their results as JSON, and a log of what they said."""
+"""Measurements and their results as JSON. :mod:`benchmarks.measure` says how a row is measured."""

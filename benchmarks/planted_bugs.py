@@ -53,7 +53,7 @@ STEP = """\
 BUGS = (
     Bug(
         "a run is resumed from checkpoint-200 although there is checkpoint-1000",
-        "tmt_geo/train/run_folder.py",
+        "tmt_geo/train/checkpoint.py",
         'return sorted(folders, key=lambda path: int(path.name.removeprefix("checkpoint-")))',
         "return sorted(folders)",
         ("tests/train/test_newest_checkpoint.py",),
@@ -79,7 +79,9 @@ BUGS = (
         "",
         (FAIRNESS,),
     ),
-    Bug("the stride of a recipe is ignored", "tmt_geo/compare/run.py", '"stride": recipe.stride, ', "", (FAIRNESS,)),
+    Bug(
+        "the stride of a recipe is ignored", "tmt_geo/compare/measure.py", '"stride": recipe.stride, ', "", (FAIRNESS,)
+    ),
     Bug(
         "rotary positions have base 1,000",
         "tmt_geo/ops/rotary.py",
@@ -224,8 +226,8 @@ BUGS = (
     Bug(
         "trials are chosen by their test score",
         "benchmarks/graphs/protocol.py",
-        "return runner.fit(trial, seed).valid",
-        "return runner.fit(trial, seed).test()",
+        "return trials.fit(trial, seed).valid",
+        "return trials.fit(trial, seed).test()",
         ("tests/benchmarks/test_graphs.py",),
     ),
 )

@@ -89,18 +89,14 @@ def projected(x: Tensor, dim: int) -> Callable[[], Found]:
 
 def measure(layers: Tensor) -> list[dict]:
     """One row for each layer and way to search (L, N, F)."""
-    rows, before = [], None
+    rows = []
     for layer, x in enumerate(layers):
         features = unit_rows(x)
         ways = {
             "exact": lambda features=features: find(features),
             "windows": lambda features=features: find(features, backend="windows"),
-            "descent": lambda features=features: find(features, backend="descent"),
+            "ivf": lambda features=features: find(features, backend="ivf"),
         }
-        if before is not None:  # what descent itself has found in the layer before, as in a model
-            ways["descent, warm"] = lambda features=features, start=before: find(
-                features, backend="descent", start=start
-            )
         if layers.size(1) <= PROJECTED:
             ways |= {f"exact, {dim} of {x.size(1)} channels": projected(x, dim) for dim in DIMS}
         exact = None
@@ -109,8 +105,6 @@ def measure(layers: Tensor) -> list[dict]:
             found = way()
             seconds = time.process_time() - start
             exact = found if exact is None else exact
-            if name.startswith("descent"):
-                before = found
             rows.append(
                 {"nodes": layers.size(1), "layer": layer, "search": name, "recall": recall(found, exact)}
                 | {"seconds": seconds}

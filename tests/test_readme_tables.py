@@ -1,44 +1,34 @@
 """No number in the README that a committed result does not hold."""
 
-import json
 import re
 
 import pytest
 
-from benchmarks import levers
+from benchmarks import language
 from benchmarks.graphs import results as graphs
-from benchmarks.graphs.__main__ import SUITES
-from benchmarks.quality import readme as quality
+from benchmarks.graphs.__main__ import SUITES as GRAPH_SUITES
 from benchmarks.readme import README, shown
 from benchmarks.speed import results as speed
 from benchmarks.speed.__main__ import ROWS
-from tmt_geo.compare import result_file
-from tmt_geo.compare.suites import SIZED
+from tmt_geo.compare import Run, load_results
+from tmt_geo.compare.suites import OPTIONS, SIZED, SUITES
 
 
-def test_the_table_of_levers_is_that_of_the_results():
-    text = shown(levers.MARKS)
-    assert text == levers.table(levers.RESULTS)
+def test_the_table_of_options_is_that_of_the_results():
+    text = shown("options")
+    assert text == language.options_table()
     assert "| llama |" in text and "| default |" in text
 
 
-def test_anchors_keep_full_rank_and_gates_their_budget_on_real_text():
+def test_anchors_keep_full_rank_on_real_text():
     """What the committed runs on WikiText-2 show, so that a run which fails it is not committed unseen."""
-    for name, options in levers.ROWS.items():
-        path = levers.result_file(levers.RESULTS, name)
-        if not path.exists() or options is None:
-            continue
-        row = json.loads(path.read_text(encoding="utf-8"))
-        assert all(step["loss"] == step["loss"] for step in row["history"]), f"{name}: NaN"
-        assert set(row.get("anchor_rank", [16])) == {16}, name
-        if options.get("exit", True):
-            share = sum(row["valid"]["active_share"]) / len(row["valid"]["active_share"])
-            assert abs(share - options.get("exit_budget", 0.5)) <= 0.05, name
+    for name, runs in load_results(language.RESULTS, OPTIONS).items():
+        assert {rank for run in runs for rank in run.get("anchor_rank", [16])} == {16}, name
 
 
 def test_the_tables_of_speed_are_those_of_the_results():
-    assert shown(speed.MARKS) == speed.tables(speed.RESULTS, ROWS)
-    assert "not measured" not in shown(speed.MARKS)
+    assert shown("speed") == speed.tables(speed.RESULTS, ROWS)
+    assert "not measured" not in shown("speed")
 
 
 @pytest.mark.parametrize("device", speed.DEVICES)
@@ -59,14 +49,15 @@ def test_results_of_speed_are_rows_of_the_benchmark(device):
 
 
 def test_the_tables_of_graphs_are_those_of_the_results():
-    assert shown(graphs.MARKS) == graphs.tables(graphs.RESULTS, SUITES)
+    assert shown("graphs") == graphs.tables(graphs.RESULTS, GRAPH_SUITES)
 
 
 def test_results_of_graphs_are_rows_of_the_benchmark_in_its_present_protocol():
-    known = {graphs.result_file(graphs.RESULTS, suite, row): (suite, row) for suite in SUITES for row in suite.rows}
-    for path in graphs.RESULTS.glob("*.json"):
-        suite, row = known[path]
-        done = graphs.load(graphs.RESULTS, suite, row)
+    runs = [Run(suite, row, None) for suite in GRAPH_SUITES for row in suite.rows]
+    known = {run.file(graphs.RESULTS): run for run in runs}
+    for path in graphs.RESULTS.rglob("*.json"):
+        suite, row = known[path].suite, known[path].row
+        done = known[path].load(graphs.RESULTS)
         assert done is not None, f"{path.name} is of another plan: run the row anew"
         assert (done["suite"], done["row"], done["revision"]) == (suite.name, row.name, done["plan"]["revision"])
         assert [run["seed"] for run in done["runs"]] == list(suite.seeds)
@@ -80,27 +71,30 @@ def test_results_of_graphs_are_rows_of_the_benchmark_in_its_present_protocol():
                 assert run["valid"] == max(trial["valid"][fold] for trial in done["trials"])
 
 
-def test_the_tables_of_quality_are_those_of_the_results():
-    assert shown(quality.MARKS) == quality.sections(quality.RESULTS)
+def test_the_tables_of_language_models_are_those_of_the_results():
+    assert shown("language") == language.language_tables()
 
 
-def test_results_of_quality_are_runs_of_the_suites_in_their_present_plan():
-    known = {
-        result_file(quality.RESULTS, suite, row, seed): (suite, row, seed)
-        for suite in SIZED
-        for row in suite.rows
-        for seed in suite.seeds
-    }
-    for path in quality.RESULTS.rglob("*.json"):
-        suite, row, seed = known[path]
-        done = json.loads(path.read_text(encoding="utf-8"))
-        assert done["plan"] == suite.plan_hash(row), f"{path.name} is of another plan: run the row anew"
-        assert (done["suite"], done["row"], done["seed"]) == (suite.name, row.name, seed)
-        assert done["data"] == "wikitext-2" and done["steps"] == suite.recipe_of(row).steps
+def test_results_of_language_models_are_runs_of_the_suites_in_their_present_plan():
+    known = {run.file(language.RESULTS): run for suite in SIZED for run in suite.runs()}
+    for path in language.RESULTS.rglob("*.json"):
+        run = known[path]
+        done = run.load(language.RESULTS)
+        assert done is not None, f"{path.name} is of another plan: run the row anew"
+        assert (done["suite"], done["row"], done["seed"]) == (run.suite.name, run.row.name, run.seed)
+        assert done["data"] == "wikitext-2" and done["steps"] == run.recipe.steps
         assert all(step["loss"] == step["loss"] for step in done["history"] if "loss" in step), f"{path.name}: NaN"
-        if row.family == "tmt" and row.options.get("exit", True):
+        if run.row.family == "tmt" and run.row.options.get("exit", True):
             share = sum(done["active_share"]) / len(done["active_share"])
-            assert abs(share - row.options.get("exit_budget", 0.5)) <= 0.05, path.name
+            assert abs(share - run.row.options.get("exit_budget", 0.5)) <= 0.05, path.name
+
+
+def test_no_row_that_was_ever_measured_has_lost_its_result():
+    assert len(list(graphs.RESULTS.rglob("*.json"))) >= 47
+    measured = {"ablation": 47, "peers": 12, "tuning": 6, "push": 12, "options": 15}
+    assert {path.name for path in language.RESULTS.iterdir() if path.is_dir()} == measured.keys()
+    for name, count in measured.items():
+        assert sum(map(len, load_results(language.RESULTS, SUITES[name]).values())) >= count, name
 
 
 def test_pictures_of_the_readme_are_there_and_small():

@@ -1,21 +1,21 @@
 """Every figure that sums up others, against a closed form or numpy, on numbers that are not all alike."""
 
-import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
+from benchmarks import measure
 from benchmarks.graphs import train as graph_training
 from benchmarks.graphs.protocol import run_row
-from benchmarks.graphs.results import Part
-from benchmarks.graphs.suite import Fit, Limits, Row, Sizes, Suite
+from benchmarks.graphs.results import PartialResult
+from benchmarks.graphs.suite import Fit, GraphRow, GraphSuite, Limits, Sizes
 from benchmarks.recall import recall
-from benchmarks.speed import measure
+from tmt_geo.compare.language import LanguageRun
 from tmt_geo.compare.mean import Mean
 from tmt_geo.compare.report import ratios, table
-from tmt_geo.compare.results import result_file
+from tmt_geo.compare.run import Run
 from tmt_geo.compare.suites import ABLATION
 from tmt_geo.evaluate import count_flops, evaluate_model
 from tmt_geo.models import TMTConfig, TMTModel
@@ -47,12 +47,11 @@ def written(tmp_path):
     }
     for row in rows:
         for seed, (ppl, flops, active) in figures[row.name].items():
-            path = result_file(tmp_path, suite, row, seed)
-            path.parent.mkdir(exist_ok=True)
-            result = {"plan": suite.plan_hash(row), "seed": seed, "params": 9, "params_without_embeddings": 5}
+            run = LanguageRun(suite, row, seed)
+            result = {"plan": run.plan, "seed": seed, "params": 9, "params_without_embeddings": 5}
             result |= {f"{split}_word_ppl": ppl for split in suite.splits} | {"test_bits_per_byte": ppl / 100}
             result |= {"flops_per_token": flops, "flops_per_token_head": flops / 4, "active_share": active}
-            path.write_text(json.dumps(result))
+            run.store(tmp_path, result)
     return suite, tmp_path, figures
 
 
@@ -89,9 +88,10 @@ class Uneven:
 
 @pytest.mark.parametrize("count", [4, 5])
 def test_a_graph_benchmark_says_mean_standard_error_and_median(tmp_path, count):
-    row = Row("a", lambda width, sizes, config: torch.nn.Linear(3, width), ({"quality": 0.5}, {"quality": 0.6}))
-    suite = Suite("toy", "", "accuracy", lambda folder: None, (row,), 40, Limits(1, 1), tuple(range(count)))
-    result = run_row(suite, row, Uneven(), Part(tmp_path, suite, row))
+    row = GraphRow("a", lambda width, sizes, config: torch.nn.Linear(3, width), ({"quality": 0.5}, {"quality": 0.6}))
+    suite = GraphSuite("toy", "", (row,), "accuracy", lambda folder: None, 40, Limits(1, 1), tuple(range(count)))
+    run = Run(suite, row, None)
+    result = run_row(run, Uneven(), PartialResult(tmp_path, run))
     scores = np.array(UNEVEN[:count]) / 20
     assert result["mean"] == pytest.approx(scores.mean())
     assert result["standard_error"] == pytest.approx(scores.std(ddof=1) / np.sqrt(count))

@@ -1,6 +1,6 @@
 """How well this package learns on real graphs, beside its peers in one harness.
 
-    python -m benchmarks.graphs --readme
+    python -m benchmarks.graphs --write
 
 The protocol, alike for every row of a suite:
 
@@ -10,10 +10,10 @@ The protocol, alike for every row of a suite:
   ten folds choose anew in each fold, on a validation split of the fold's training part.
 - A run ends when validation has not improved for so many epochs, and its best epoch counts (ties by the loss). The
   test set is scored once for each final run, with the weights of that epoch. No trial ever sees it.
-- A result tells all trials with their validation scores and all runs; its table shows the mean over the runs and the
+- A result holds all trials with their validation scores and all runs; its table shows the mean over the runs and the
   standard error of that mean.
 
 Suites, a file each: `cora` (the public split, with its edges and without), `tu` (graph classification), `shapes`
 (point clouds) and `bitcoin` (the sign of the next ratings in time). A row is data
-(:class:`benchmarks.graphs.suite.Row`).
+(:class:`benchmarks.graphs.suite.GraphRow`).
 """

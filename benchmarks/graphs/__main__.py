@@ -11,14 +11,15 @@ import torch
 from benchmarks.graphs import bitcoin, cora, shapes, tu
 from benchmarks.graphs.data import DATA
 from benchmarks.graphs.protocol import run_row
-from benchmarks.graphs.results import MARKS, RESULTS, Part, load, store, tables
-from benchmarks.graphs.suite import Suite
-from benchmarks.readme import write_between
+from benchmarks.graphs.results import RESULTS, PartialResult, tables
+from benchmarks.graphs.suite import GraphSuite
+from benchmarks.readme import write
+from tmt_geo.compare.run import Run
 
 SUITES = (*cora.SUITES, *tu.SUITES, *shapes.SUITES, *bitcoin.SUITES)
 
 
-def main(argv: list[str] | None = None, suites: tuple[Suite, ...] = SUITES) -> int:
+def main(argv: list[str] | None = None, suites: tuple[GraphSuite, ...] = SUITES) -> int:
     """Run the rows wanted, each stored as soon as it is finished.
 
     Returns:
@@ -32,11 +33,11 @@ def main(argv: list[str] | None = None, suites: tuple[Suite, ...] = SUITES) -> i
     parser.add_argument("--data", type=Path, default=DATA, help="where the raw files are; PyG downloads what is not")
     parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--readme", action="store_true", help="put the tables into README.md")
+    parser.add_argument("--write", action="store_true", help="put the tables into their page")
     parser.add_argument("--quick", action="store_true", help="try the harness in moments, in an --out of its own")
     arguments = parser.parse_args(argv)
-    if arguments.quick and arguments.readme:
-        parser.error("--quick gives no figures for a README (got --readme)")
+    if arguments.quick and arguments.write:
+        parser.error("--quick gives no figures for a page (got --write)")
     if arguments.quick and arguments.out.resolve() == RESULTS.resolve():
         parser.error("--quick needs an --out of its own (got that of the results)")
     torch.set_num_threads(arguments.threads)
@@ -45,23 +46,26 @@ def main(argv: list[str] | None = None, suites: tuple[Suite, ...] = SUITES) -> i
 
     failed = 0
     for suite in suites:
-        todo = [row for row in suite.rows if row.name in arguments.rows and load(arguments.out, suite, row) is None]
+        wanted = [Run(suite, row, None) for row in suite.rows if row.name in arguments.rows]
+        todo = [run for run in wanted if run.load(arguments.out) is None]
         if suite.name not in arguments.suites or not todo:
             continue
         task = suite.load(arguments.data)
-        for row in todo:
+        for run in todo:
+            part = PartialResult(arguments.out, run)
             try:
-                result = run_row(suite, row, task, Part(arguments.out, suite, row))
+                result = run_row(run, task, part)
             except Exception as error:  # the other rows do not hang on this one; its message stands in the output
-                print(f"{suite.name}, {row.name}: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+                print(f"{run}: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
                 failed = 1
                 continue
-            store(arguments.out, suite, row, result)
-            print(f"{suite.name}, {row.name}: {result['mean']:.4f} +- {result['standard_error']:.4f}", flush=True)
+            run.store(arguments.out, result)
+            part.remove()
+            print(f"{run}: {result['mean']:.4f} +- {result['standard_error']:.4f}", flush=True)
 
     print(tables(arguments.out, suites))
-    if arguments.readme:
-        write_between(MARKS, tables(arguments.out, suites))
+    if arguments.write:
+        write("graphs", tables(arguments.out, suites))
     return failed
 
 

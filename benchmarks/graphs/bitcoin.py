@@ -1,10 +1,10 @@
 """Bitcoin OTC: will the next rating between two users be negative? Known is what was rated before.
 
-A rating is a node of :class:`tmt_geo.EventGraph`: it hears the latest strictly earlier ratings of its two users. Of
-itself a node tells how many ratings its users had given and received before it, never its own value or any later
-count; the edges tell what the heard ratings said. The first 55 % of the ratings in time are learned from, the next
-15 % choose, the last 30 % test. All rows read the same; how long ago a heard rating was is an edge feature to the
-peers, and to ours the time that the decay counts, an edge feature too in some trials.
+A rating is a node of :class:`tmt_geo.EventGraph`; its neighbors are the latest strictly earlier ratings of its two
+users. The features of a node are how many ratings its users had given and received before it, never its own value or
+any later count. Those of an edge are the relation and the value of the earlier rating. Training uses the first 55 % of
+the ratings in time, validation the next 15 %, the test the last 30 %. All rows read the same. The age of the earlier
+rating is an edge feature for the peers; for ours it is the time of the decay, and in some trials an edge feature too.
 """
 
 from __future__ import annotations
@@ -26,28 +26,28 @@ from torch_geometric.utils import one_hot
 
 from benchmarks.graphs import ours, peers
 from benchmarks.graphs.data import place
-from benchmarks.graphs.suite import Fit, Limits, Row, Sizes, Suite
+from benchmarks.graphs.suite import Fit, GraphRow, GraphSuite, Limits, Sizes
 from benchmarks.graphs.train import train
 from tmt_geo import EventGraph
 
-RECENT = 5  # ratings heard of each user
+RECENT = 5  # earlier ratings of each user that are neighbors
 TRAIN, VALID = 0.55, 0.70  # where they end, in shares of all ratings
 DAY = 86_400.0
 RELATIONS = 4
 
 
-def earlier(users: Tensor, asked: Tensor, time: Tensor) -> Tensor:
-    """How often each asked user (E) was among `users` (E) strictly before the time of its event (E)."""
+def earlier(users: Tensor, queries: Tensor, time: Tensor) -> Tensor:
+    """How often each user of `queries` (E) was among `users` (E) strictly before the time of its event (E)."""
     moment = time.unique(return_inverse=True)[1]
     moments = int(moment.max()) + 1
     seen = (users * moments + moment).sort().values
-    return torch.searchsorted(seen, asked * moments + moment) - torch.searchsorted(seen, asked * moments)
+    return torch.searchsorted(seen, queries * moments + moment) - torch.searchsorted(seen, queries * moments)
 
 
 def known_before(edge_index: Tensor, time: Tensor) -> Tensor:
     """Features of events (E, 4): ratings that each of both users had given and received, in log counts."""
     source, target = edge_index
-    counts = [earlier(users, asked, time) for asked in (source, target) for users in (source, target)]
+    counts = [earlier(users, queries, time) for queries in (source, target) for users in (source, target)]
     return torch.stack(counts, dim=1).float().log1p()
 
 
@@ -61,14 +61,15 @@ def event_data(edge_index: Tensor, rating: Tensor, time: Tensor) -> Data:
 
     Returns:
         Data: Events with `x` (E, 4), `y` (E) true where negative, `time` in days since the first; edges with
-        `edge_attr` (E', 5), the relation and the heard rating, and `lag` (E', 1), the log of the days passed.
+        `edge_attr` (E', 5), the relation and the value of the earlier rating, and `lag` (E', 1), the log of the days
+        passed.
     """
     data = EventGraph(num_recent=RECENT)(Data(edge_index=edge_index, time=time, num_nodes=int(edge_index.max()) + 1))
     source, target = data.edge_index
-    heard = torch.cat([one_hot(data.relation, RELATIONS), rating[source].view(-1, 1) / 10], dim=1)
+    edge_attr = torch.cat([one_hot(data.relation, RELATIONS), rating[source].view(-1, 1) / 10], dim=1)
     lag = ((time[target] - time[source]) / DAY).float().log1p().view(-1, 1)
     days = ((time - time[0]) / DAY).float()
-    return Data(known_before(edge_index, time), data.edge_index, heard, y=rating < 0, time=days, lag=lag)
+    return Data(known_before(edge_index, time), data.edge_index, edge_attr, y=rating < 0, time=days, lag=lag)
 
 
 class BitcoinTask:
@@ -115,19 +116,19 @@ def load(folder: Path) -> BitcoinTask:
     return BitcoinTask(event_data(users, table[:, 2].float(), table[:, 3]))
 
 
-def row(name: str, model: Callable, *extra: dict) -> Row:
+def row(name: str, model: Callable, *extra: dict) -> GraphRow:
     """A row whose trials are the common ones with one of the extras each, in turns."""
 
     def build(width: int, sizes: Sizes, config: dict) -> nn.Module:
         return model(sizes, width, config)
 
     trials = tuple(trial | extra[i % len(extra)] for i, trial in enumerate(TRIALS))
-    return Row(name, build, trials)
+    return GraphRow(name, build, trials)
 
 
 TRIALS = tuple({"layers": 2, "dropout": 0.1, "weight_decay": 1e-5, "lr": lr, "heads": 4} for lr in (0.01, 0.005))
 SUITES = (
-    Suite(
+    GraphSuite(
         "bitcoin-otc",
         "Bitcoin OTC, 35,592 ratings: which of the last 30 % are negative, from what was rated before each; 3 seeds.",
         score="ROC-AUC, %",

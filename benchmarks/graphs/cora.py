@@ -17,7 +17,7 @@ from torch_geometric.transforms import NormalizeFeatures
 from benchmarks.graphs import ours, peers
 from benchmarks.graphs.data import place
 from benchmarks.graphs.heads import NearestLevel, NodeLevel
-from benchmarks.graphs.suite import Fit, Limits, Row, Sizes, Suite
+from benchmarks.graphs.suite import Fit, GraphRow, GraphSuite, Limits, Sizes
 from benchmarks.graphs.train import train
 
 # Alike for all rows, each of which adds what only it knows.
@@ -72,24 +72,24 @@ def load(folder: Path, edges: bool) -> CoraTask:
     return CoraTask(data)
 
 
-def row(name: str, encoder: Callable, *extra: dict) -> Row:
+def row(name: str, encoder: Callable, *extra: dict) -> GraphRow:
     """A row whose trials are the common ones with one of the extras each, in turns."""
     trials = tuple(trial | extra[i % len(extra)] for i, trial in enumerate(TRIALS))
 
     def build(width: int, sizes: Sizes, config: dict) -> nn.Module:
         return NodeLevel(encoder(sizes.in_channels, width, sizes.out_channels, config))
 
-    return Row(name, build, trials)
+    return GraphRow(name, build, trials)
 
 
-def nearest_row(name: str, encoder: Callable, *extra: dict) -> Row:
+def nearest_row(name: str, encoder: Callable, *extra: dict) -> GraphRow:
     """The same over the nearest neighbours by the words."""
 
     def build(width: int, sizes: Sizes, config: dict) -> nn.Module:
         inner = encoder(sizes.in_channels, width, sizes.out_channels, config | {"k": 0})
         return NearestLevel(inner, config["k"], config.get("rare", False), config.get("topics", False))
 
-    return Row(name, build, row(name, encoder, *extra).trials)
+    return GraphRow(name, build, row(name, encoder, *extra).trials)
 
 
 TRANSFORMER = {"heads": 1, "attention_dropout": 0.5}
@@ -105,7 +105,7 @@ COMMON = {
     "tuning_seeds": (100, 101),
 }
 
-WITH_EDGES = Suite(
+WITH_EDGES = GraphSuite(
     "cora",
     "Cora, public split, with its citations; 10 seeds.",
     load=partial(load, edges=True),
@@ -122,9 +122,9 @@ WITH_EDGES = Suite(
     **COMMON,
 )
 
-WITHOUT_EDGES = Suite(
+WITHOUT_EDGES = GraphSuite(
     "cora-no-edges",
-    "Cora, public split, without citations: whom a paper hears is found by its words; 10 seeds.",
+    "Cora, public split, without citations: the neighbors of a paper are found by its words; 10 seeds.",
     load=partial(load, edges=False),
     rows=(
         row("MLP", peers.mlp, {}),

@@ -1,4 +1,4 @@
-"""From the states of an encoder to what a suite asks for."""
+"""From the states of an encoder to the outputs of a suite."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class NearestLevel(nn.Module):
     def __init__(self, encoder: nn.Module, k: int, rare: bool = False, topics: bool = False):
         super().__init__()
         self.encoder, self.k, self.edge_index = encoder, k, None
-        self.views = [asked for asked, wanted in ((rare_words, rare), (latent_topics, topics)) if wanted]
+        self.views = [view for view, wanted in ((rare_words, rare), (latent_topics, topics)) if wanted]
 
     def forward(self, data: Data) -> Tensor:
         """Classes of the nodes (N, C); the search runs once, on features that no dropout has touched."""

@@ -12,7 +12,7 @@ from tmt_geo import TMT, MeshAttention
 
 
 def tmt(in_channels: int, width: int, out_channels: int | None, config: dict) -> nn.Module:
-    """The model `TMT`; `edges` says whether it hears those that are given."""
+    """The model `TMT`; `edges` says whether it uses those that are given."""
     names = ("act", "norm", "jk", "k", "metric", "heads", "attention_dropout", "latent", "residual")
     options = {name: config[name] for name in names if name in config}
     dropout = config.get("inner_dropout", config["dropout"])
@@ -33,7 +33,7 @@ class OverGraph(nn.Module):
 
 
 class EventMesh(nn.Module):
-    """Mesh attention over what events hear, whose weights decay with the days that have passed."""
+    """Mesh attention over earlier events, whose weights decay with the days that have passed."""
 
     def __init__(self, sizes: Sizes, width: int, config: dict):
         super().__init__()

@@ -19,7 +19,7 @@ from tmt_geo import knn_graph
 
 
 class NodesAlone(nn.Module):
-    """An encoder that hears no edges."""
+    """An encoder that ignores the edges."""
 
     def __init__(self, model: nn.Module):
         super().__init__()
@@ -94,7 +94,7 @@ class EdgeConvStack(nn.Module):
         self.lin_out = Linear(width, width if out_channels is None else out_channels)
 
     def forward(self, x: Tensor, edge_index: Tensor | None = None, batch: Tensor | None = None) -> Tensor:
-        """Search anew among the states that enter each layer; the given edges are not heard."""
+        """Search anew among the states that enter each layer; the given edges are ignored."""
         x = self.lin_in(x)
         for conv in self.convs:
             mesh = knn_graph(x.detach(), self.k, batch, metric="euclidean")
@@ -140,7 +140,7 @@ class EventMLP(nn.Module):
 
 
 class EventStack(nn.Module):
-    """Convolutions over what events hear, with the edge's features and how long ago it was, between two layers."""
+    """Convolutions over earlier events, with the features and the age of each edge, between two linear layers."""
 
     def __init__(self, conv: Callable[..., nn.Module], sizes: Sizes, width: int, config: dict):
         super().__init__()

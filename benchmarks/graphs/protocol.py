@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 from functools import partial
-from statistics import mean, median, stdev
+from statistics import mean, median
 
 import torch
 from torch_geometric import seed_everything
 
-from benchmarks.graphs.parameters import count_parameters, match_width
-from benchmarks.graphs.results import Part
-from benchmarks.graphs.suite import REVISION, Fit, Row, Suite, Task
+from benchmarks.graphs.results import PartialResult
+from benchmarks.graphs.suite import REVISION, Fit, Task, count_parameters
+from tmt_geo.compare.mean import Mean
+from tmt_geo.compare.run import Run
 
 
-class Runner:
-    """Trains the trials of one row."""
+class Trials:
+    """The trials of one row, each as wide as its parameters allow."""
 
-    def __init__(self, suite: Suite, row: Row, task: Task):
-        self.suite, self.row, self.task = suite, row, task
-        self.widths = [
-            match_width(lambda width, config=config: row.build(width, task.sizes, config), suite.budget, heads(config))
-            for config in row.trials
-        ]
-        self.params = [count_parameters(self.model(trial)) for trial in range(len(row.trials))]
+    def __init__(self, run: Run, task: Task):
+        self.suite, self.row, self.task = run.suite, run.row, task
+        self.widths = [self.row.match_width(config, task.sizes, self.suite.budget) for config in self.row.trials]
+        self.params = [count_parameters(self.model(trial)) for trial in range(len(self.row.trials))]
 
     def model(self, trial: int) -> torch.nn.Module:
         """A fresh model."""
@@ -34,75 +32,70 @@ class Runner:
         return self.task.fit(self.model(trial), self.row.trials[trial], seed, self.suite.limits)
 
 
-def heads(config: dict) -> int:
-    """Attention heads, which divide the width."""
-    return config.get("heads", 1)
-
-
-def run_row(suite: Suite, row: Row, task: Task, part: Part) -> dict:
+def run_row(run: Run, task: Task, part: PartialResult) -> dict:
     """All of a row; what `part` already holds is not done again."""
-    runner = Runner(suite, row, task)
-    valid, runs = (_choose_once if suite.tuning_seeds else _choose_in_each_run)(runner, part)
-    picked = [run["trial"] for run in runs]
+    suite, row, trials = run.suite, run.row, Trials(run, task)
+    valid, finals = (_choose_once if suite.tuning_seeds else _choose_in_each_run)(trials, part)
+    picked = [final["trial"] for final in finals]
     chosen = max(picked, key=picked.count)
-    scores = [run["test"] for run in runs]
+    score = Mean.of([final["test"] for final in finals])
     result = {
         "suite": suite.name,
         "row": row.name,
         "revision": REVISION,
-        "params": runner.params[chosen],
+        "params": trials.params[chosen],
         "chosen": row.trials[chosen],
         "score": suite.score,
-        "mean": mean(scores),
-        "standard_error": stdev(scores) / len(scores) ** 0.5,
-        "step_seconds": median(run["step_seconds"] for run in runs),
+        "mean": score.value,
+        "standard_error": score.error,
+        "step_seconds": median(final["step_seconds"] for final in finals),
         "device": "cpu",
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "trials": [
-            {"config": config, "width": runner.widths[i], "params": runner.params[i], "valid": valid[i]}
+            {"config": config, "width": trials.widths[i], "params": trials.params[i], "valid": valid[i]}
             for i, config in enumerate(row.trials)
         ],
-        "runs": runs,
-        "plan": suite.plan(row),
+        "runs": finals,
+        "plan": run.plan,
     }
     if suite.compare is not None:
-        result["step"] = suite.compare(task, runner.model(chosen))
+        result["step"] = suite.compare(task, trials.model(chosen))
     return result
 
 
-def _choose_once(runner: Runner, part: Part) -> tuple[list[list[float]], list[dict]]:
+def _choose_once(trials: Trials, part: PartialResult) -> tuple[list[list[float]], list[dict]]:
     """Choose by the tuning seeds, then train the chosen one with every other seed."""
 
     def tune(trial: int, seed: int) -> float:
-        return runner.fit(trial, seed).valid
+        return trials.fit(trial, seed).valid
 
     def final(seed: int) -> dict:
-        return _run(chosen, seed, runner.fit(chosen, seed))
+        return _final(chosen, seed, trials.fit(chosen, seed))
 
-    suite, trials = runner.suite, range(len(runner.row.trials))
+    suite, indices = trials.suite, range(len(trials.widths))
     valid = [
         [part.once(f"trial {trial}, seed {seed}", partial(tune, trial, seed)) for seed in suite.tuning_seeds]
-        for trial in trials
+        for trial in indices
     ]
-    chosen = max(trials, key=lambda trial: mean(valid[trial]))
+    chosen = max(indices, key=lambda trial: mean(valid[trial]))
     return valid, [part.once(f"run {seed}", partial(final, seed)) for seed in suite.seeds]
 
 
-def _choose_in_each_run(runner: Runner, part: Part) -> tuple[list[list[float]], list[dict]]:
+def _choose_in_each_run(trials: Trials, part: PartialResult) -> tuple[list[list[float]], list[dict]]:
     """Train every trial in every fold; the best on the fold's validation split is scored."""
 
     def fold(seed: int) -> dict:
-        fits = [runner.fit(trial, seed) for trial in trials]
-        chosen = max(trials, key=lambda trial: fits[trial].valid)
-        return {"valid": [fit.valid for fit in fits], "run": _run(chosen, seed, fits[chosen])}
+        fits = [trials.fit(trial, seed) for trial in indices]
+        chosen = max(indices, key=lambda trial: fits[trial].valid)
+        return {"valid": [fit.valid for fit in fits], "run": _final(chosen, seed, fits[chosen])}
 
-    trials = range(len(runner.row.trials))
-    folds = [part.once(f"run {seed}", partial(fold, seed)) for seed in runner.suite.seeds]
-    return [[done["valid"][trial] for done in folds] for trial in trials], [done["run"] for done in folds]
+    indices = range(len(trials.widths))
+    folds = [part.once(f"run {seed}", partial(fold, seed)) for seed in trials.suite.seeds]
+    return [[done["valid"][trial] for done in folds] for trial in indices], [done["run"] for done in folds]
 
 
-def _run(trial: int, seed: int, fit: Fit) -> dict:
+def _final(trial: int, seed: int, fit: Fit) -> dict:
     return {
         "seed": seed, "trial": trial, "valid": fit.valid, "test": fit.test(), "epoch": fit.epoch,
         "step_seconds": fit.step_seconds,

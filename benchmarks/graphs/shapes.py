@@ -18,10 +18,9 @@ from torch_geometric.transforms import Compose, NormalizeScale, RandomJitter, Ra
 from benchmarks.graphs import ours, peers
 from benchmarks.graphs.data import place
 from benchmarks.graphs.heads import GraphLevel
-from benchmarks.graphs.parameters import match_width
-from benchmarks.graphs.suite import Fit, Limits, Row, Sizes, Suite
+from benchmarks.graphs.suite import Fit, GraphRow, GraphSuite, Limits, Sizes
 from benchmarks.graphs.train import adam, step, train
-from benchmarks.speed.measure import alternate
+from benchmarks.measure import alternate
 
 POINTS = 128
 BATCH_SIZE = 20
@@ -87,8 +86,8 @@ def compare(task: ShapesTask, model: nn.Module) -> dict:
     batch, contestants = task.batches()[0], {"ours": deepcopy(model)}
     for search in peers.SEARCHES:
         config = EDGE_CONV.trials[0] | {"search": search}
-        build = partial(_built, EDGE_CONV, task.sizes, config)
-        contestants[f"DynamicEdgeConv, {search}"] = build(match_width(build, BUDGET))
+        width = EDGE_CONV.match_width(config, task.sizes, BUDGET)
+        contestants[f"DynamicEdgeConv, {search}"] = EDGE_CONV.build(width, task.sizes, config)
     runs = {name: _stepper(contestant.train(), batch) for name, contestant in contestants.items()}
     for run in runs.values():
         for _ in range(WARMUPS):
@@ -96,10 +95,6 @@ def compare(task: ShapesTask, model: nn.Module) -> dict:
     seconds = alternate(runs, dict.fromkeys(runs, 1), REPEATS, lambda: None)
     own, name = seconds.pop("ours"), min(seconds, key=seconds.__getitem__)
     return {"ours": own, "peer": seconds[name], "ratio": own / seconds[name], "peer_name": name, "peers": seconds}
-
-
-def _built(row: Row, sizes: Sizes, config: dict, width: int) -> nn.Module:
-    return row.build(width, sizes, config)
 
 
 def _stepper(model: nn.Module, batch: Batch) -> Callable[[], None]:
@@ -113,13 +108,13 @@ def load(folder: Path) -> ShapesTask:
     return ShapesTask(*(list(GeometricShapes(root, train=train)) for train in (True, False)))
 
 
-def row(name: str, encoder: Callable, **extra) -> Row:
+def row(name: str, encoder: Callable, **extra) -> GraphRow:
     """A row whose trials are the common ones, with what only it knows."""
 
     def build(width: int, sizes: Sizes, config: dict) -> nn.Module:
         return GraphLevel(encoder(sizes.in_channels, width, None, config), width, sizes.out_channels, config)
 
-    return Row(name, build, tuple(trial | extra for trial in TRIALS))
+    return GraphRow(name, build, tuple(trial | extra for trial in TRIALS))
 
 
 BUDGET = 30_000
@@ -131,7 +126,7 @@ POINTS_TMT = {"k": 10, "metric": "euclidean", "heads": 4, "norm": "batch_norm", 
               "inner_dropout": 0.0}  # fmt: skip
 EDGE_CONV = row("DynamicEdgeConv", peers.DGCNN, k=10, search="torch_cluster")
 SUITES = (
-    Suite(
+    GraphSuite(
         "shapes",
         f"GeometricShapes, 40 classes, clouds of {POINTS} points turned at random; one mesh a class to train on and "
         "another to be tested on; 3 seeds.",

@@ -9,6 +9,9 @@ from typing import NamedTuple, Protocol
 
 from torch import nn
 
+from tmt_geo.compare.suite import Row, Suite
+from tmt_geo.evaluate.match_width import match_width
+
 REVISION = 1  # of the protocol: results of another one are taken anew
 
 
@@ -49,7 +52,7 @@ class Task(Protocol):
     sizes: Sizes
 
     def fit(self, model: nn.Module, config: dict, seed: int, limits: Limits) -> Fit:
-        """Train a fresh model in place; `seed` also tells the fold, where there are folds."""
+        """Train a fresh model in place; `seed` is also the fold, where there are folds."""
 
 
 # Makes a model of a width (a multiple of the configuration's heads), for these sizes and this configuration.
@@ -57,30 +60,31 @@ Build = Callable[[int, Sizes, dict], nn.Module]
 
 
 @dataclass(frozen=True)
-class Row:
-    """One line of a table.
+class GraphRow(Row):
+    """A model, and the trials among which its configuration is chosen.
 
     Attributes:
-        name: What is trained.
         build: Makes the model, which takes the `Data` of its suite.
         trials: The configurations to choose from.
     """
 
-    name: str
     build: Build
     trials: tuple[dict, ...]
 
+    def match_width(self, config: dict, sizes: Sizes, budget: int) -> int:
+        """The width at which the model of a configuration comes nearest to a budget of parameters."""
+        return match_width(
+            lambda width: count_parameters(self.build(width, sizes, config)), budget, config.get("heads", 1)
+        )
+
 
 @dataclass(frozen=True)
-class Suite:
-    """One table.
+class GraphSuite(Suite):
+    """Models that learn the same task with equal trials, seeds and parameters.
 
     Attributes:
-        name: Its name, also in file names.
-        about: One line above the table.
         score: What is measured, between 0 and 1, more is better.
         load: Reads the data from a folder.
-        rows: Its rows.
         budget: Parameters that every model shall have.
         limits: Of every run.
         seeds: Of the final runs; the folds, where there are folds.
@@ -88,24 +92,22 @@ class Suite:
         compare: Measures a training step beside that of a peer, in turns.
     """
 
-    name: str
-    about: str
+    rows: tuple[GraphRow, ...]
     score: str
     load: Callable[[Path], Task]
-    rows: tuple[Row, ...]
     budget: int
     limits: Limits
     seeds: tuple[int, ...]
     tuning_seeds: tuple[int, ...] = ()
     compare: Callable[[Task, nn.Module], dict] | None = None
 
-    def quick(self) -> Suite:
+    def quick(self) -> GraphSuite:
         """The same in moments, to try the harness: its scores mean nothing."""
         rows = tuple(replace(row, trials=row.trials[:2]) for row in self.rows)
         return replace(self, rows=rows, limits=Limits(2, 2), seeds=self.seeds[:2], tuning_seeds=self.tuning_seeds[:1])
 
-    def plan(self, row: Row) -> dict:
-        """All that decides what a result of the row means; one with another plan is out of date."""
+    def plan(self, row: GraphRow) -> dict:
+        """Protocol, limits, seeds and trials."""
         return {
             "revision": REVISION,
             "budget": self.budget,
@@ -114,3 +116,8 @@ class Suite:
             "tuning_seeds": list(self.tuning_seeds),
             "trials": list(row.trials),
         }
+
+
+def count_parameters(model: nn.Module) -> int:
+    """How many numbers a model learns."""
+    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)

@@ -19,7 +19,7 @@ from torch_geometric.utils import degree, one_hot
 from benchmarks.graphs import ours, peers
 from benchmarks.graphs.data import place
 from benchmarks.graphs.heads import GraphLevel
-from benchmarks.graphs.suite import Fit, Limits, Row, Sizes, Suite
+from benchmarks.graphs.suite import Fit, GraphRow, GraphSuite, Limits, Sizes
 from benchmarks.graphs.train import train
 
 FOLDS = 10
@@ -72,7 +72,7 @@ class TUTask:
 
 
 def load(folder: Path, name: str) -> TUTask:
-    """Read a data set; where its graphs have no features, a node is told its degree."""
+    """Read a data set; where its graphs have no features, that of a node is its degree."""
     graphs = list(TUDataset(str(place(folder, "tu")), name, use_node_attr=True, cleaned=True))
     for graph in graphs:
         if graph.x is None:
@@ -81,19 +81,19 @@ def load(folder: Path, name: str) -> TUTask:
     return TUTask(graphs)
 
 
-def row(name: str, encoder: Callable, **extra) -> Row:
+def row(name: str, encoder: Callable, **extra) -> GraphRow:
     """A row whose trials are the common ones, with what only it knows."""
     trials = tuple(trial | extra for trial in TRIALS)
 
     def build(width: int, sizes: Sizes, config: dict) -> nn.Module:
         return GraphLevel(encoder(sizes.in_channels, width, None, config), width, sizes.out_channels, config)
 
-    return Row(name, build, trials)
+    return GraphRow(name, build, trials)
 
 
-def suite(name: str, about: str, limits: Limits) -> Suite:
+def suite(name: str, about: str, limits: Limits) -> GraphSuite:
     """The rows on one data set."""
-    return Suite(
+    return GraphSuite(
         name.lower(),
         f"{about}, {FOLDS} stratified folds.",
         score="accuracy, %",

@@ -8,15 +8,16 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.readme import write
 from benchmarks.speed import attention, conv, decoding, language_model, search
 from benchmarks.speed.measure import device_name, measure
-from benchmarks.speed.results import RESULTS, find, load, store, table, tables, write_readme
-from benchmarks.speed.row import Row
+from benchmarks.speed.results import RESULTS, find, load, store, table, tables
+from benchmarks.speed.row import SpeedRow
 
 ROWS = [*search.ROWS, *attention.ROWS, *language_model.ROWS, *decoding.ROWS, *conv.ROWS]
 
 
-def main(argv: list[str] | None = None, rows: list[Row] | None = None) -> int:
+def main(argv: list[str] | None = None, rows: list[SpeedRow] | None = None) -> int:
     """Run the rows wanted, each stored as soon as it is measured.
 
     Returns:
@@ -30,7 +31,7 @@ def main(argv: list[str] | None = None, rows: list[Row] | None = None) -> int:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path, default=RESULTS)
-    parser.add_argument("--readme", action="store_true", help="put the tables into README.md")
+    parser.add_argument("--write", action="store_true", help="put the tables into their page")
     arguments = parser.parse_args(argv)
     device, rows = torch.device(arguments.device), ROWS if rows is None else rows
     path = arguments.out / f"{device_name(device)}.json"
@@ -52,8 +53,8 @@ def main(argv: list[str] | None = None, rows: list[Row] | None = None) -> int:
         print(f"{title}: {result['ours']:.4g} {row.unit}, ratio {result['ratio']}", flush=True)
 
     print(table(load(path), rows))
-    if arguments.readme:
-        write_readme(tables(arguments.out, rows))
+    if arguments.write:
+        write("speed", tables(arguments.out, rows))
     return failed
 
 

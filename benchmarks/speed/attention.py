@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks.speed.row import Row, faster
+from benchmarks.speed.row import SpeedRow, faster
 from benchmarks.speed.search import WINDOW, K, noise
 from tmt_geo.ops.knn import search, unit_rows
 from tmt_geo.ops.mesh_attention import table_attention
@@ -58,8 +58,8 @@ def dense(length: int, device: torch.device):
     return run
 
 
-def _row(name: str, length: int, goal, searched: bool) -> Row:
-    return Row(
+def _row(name: str, length: int, goal, searched: bool) -> SpeedRow:
+    return SpeedRow(
         name, f"{length:,}", goal, ours=partial(mesh, length, searched),
         peers={"causal SDPA": partial(dense, length)}, repeats=5 if length > 4096 else 11,
     )  # fmt: skip

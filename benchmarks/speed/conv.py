@@ -7,7 +7,7 @@ from functools import partial
 import torch
 from torch_geometric.nn import GATv2Conv, TransformerConv
 
-from benchmarks.speed.row import Row, faster
+from benchmarks.speed.row import SpeedRow, faster
 from tmt_geo import MeshAttention
 
 PEERS = {"`TransformerConv`": TransformerConv, "`GATv2Conv`": GATv2Conv}
@@ -26,13 +26,13 @@ def conv_step(conv_class, nodes: int, edges: int, channels: int, heads: int, out
     return lambda: torch.autograd.grad(forward(x, edge_index), wanted, grad, allow_unused=True)
 
 
-def conv_row(at: str, peer: str, nodes: int, edges: int, channels: int, heads: int, out: int, **options) -> Row:
+def conv_row(at: str, peer: str, nodes: int, edges: int, channels: int, heads: int, out: int, **options) -> SpeedRow:
     """Our convolution beside one of PyG's, each with its defaults."""
     shape = (nodes, edges, channels, heads, out)
     peers = {f"{peer}, {how}": partial(conv_step, PEERS[peer], *shape, how == "compiled")
              for how in ("eager", "compiled")}  # fmt: skip
     ours = partial(conv_step, MeshAttention, *shape, False)
-    return Row(f"`MeshAttention` on an edge_index, against {peer}", at, faster(1, 1.5), ours, peers, **options)
+    return SpeedRow(f"`MeshAttention` on an edge_index, against {peer}", at, faster(1, 1.5), ours, peers, **options)
 
 
 ROWS = [

@@ -8,7 +8,7 @@ import torch
 from transformers import DynamicCache, StaticCache
 
 from benchmarks.speed.language_model import SIZE, llama, tmt
-from benchmarks.speed.row import Row, as_many, growth
+from benchmarks.speed.row import SpeedRow, as_many, growth
 from tmt_geo import set_compile
 
 NEW = 64  # tokens of a call
@@ -72,10 +72,10 @@ def llama_static(context: int, size: dict, device: torch.device):
     return decode(model, torch.compile(model), cache, context, partial(rewind, context), device)
 
 
-def decoding_row(context: int, size: dict = SIZE) -> Row:
+def decoding_row(context: int, size: dict = SIZE) -> SpeedRow:
     """Tokens a second beside Llama's."""
     peers = {"Llama, dynamic cache": llama_dynamic, "Llama, static cache, compiled": llama_static}
-    return Row(
+    return SpeedRow(
         "decoding, one sequence, tokens/s", f"{context:,} of context", as_many(1, 1.3),
         ours=partial(tmt_decode, context, size),
         peers={name: partial(build, context, size) for name, build in peers.items()},
@@ -83,9 +83,9 @@ def decoding_row(context: int, size: dict = SIZE) -> Row:
     )  # fmt: skip
 
 
-def growth_row(short: int, long: int, size: dict = SIZE) -> Row:
+def growth_row(short: int, long: int, size: dict = SIZE) -> SpeedRow:
     """What a longer past costs a token."""
-    return Row(
+    return SpeedRow(
         "decoding, time a token", f"{long:,} of context", growth(2, 1.3), ours=partial(tmt_decode, long, size),
         peers={f"itself at {short:,}": partial(tmt_decode, short, size)}, per=NEW, repeats=7,
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Rows of the language model: 256 channels, 4 heads of 64, 6 layers, a vocabulary of 8,192."""
+"""Rows of the language model with its default options: 256 channels, 4 heads, 6 layers, a vocabulary of 8,192."""
 
 from __future__ import annotations
 
@@ -7,30 +7,25 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from benchmarks.speed.row import Row, share
-from tmt_geo.evaluate import match_llama
+from benchmarks.speed.row import SpeedRow, share
+from tmt_geo.evaluate import build_peer
 from tmt_geo.models import TMTConfig, TMTModel
 
-OURS = {
-    "exit": False, "dropout": 0.0, "index_dim": 64, "window": 8, "gated_heads": False, "gated_streams": False,
-    "memory_anchors": 16,
-}  # fmt: skip
 SIZE = {"vocab_size": 8192, "d_model": 256, "n_layers": 6, "n_heads": 4}
 TOKENS = 2048  # of a step, where sequences are shorter
 
 
 def tmt(length: int, size: dict, **options) -> TMTModel:
-    """Our model for sequences of this length, searching 64 channels; without exits unless options say so."""
+    """Our model for sequences of this length; without exits unless options say so, and without dropout."""
     torch.manual_seed(0)
-    index_dim = min(OURS["index_dim"], size["d_model"])
-    return TMTModel(TMTConfig(**OURS | size | {"max_seq_len": length, "index_dim": index_dim} | options))
+    return TMTModel(TMTConfig(**{"exit": False, "dropout": 0.0} | size | options, max_seq_len=length))
 
 
 def llama(length: int, size: dict):
     """The library's Llama with as many parameters within 1 %, attention by SDPA."""
     count = tmt(length, size).num_parameters()
     torch.manual_seed(0)
-    return match_llama(count, **size, max_seq_len=length)
+    return build_peer("llama", count, **size, max_seq_len=length)
 
 
 def tokens(length: int, size: dict, device: torch.device) -> Tensor:
@@ -65,11 +60,11 @@ def llama_step(length: int, size: dict, compiled: bool, device: torch.device):
     return training_step(llama(length, size), tokens(length, size, device), compiled)
 
 
-def training_row(length: int, goal, size: dict = SIZE, **options) -> Row:
+def training_row(length: int, goal, size: dict = SIZE, **options) -> SpeedRow:
     """A training step at this length."""
     peers = {f"Llama, SDPA, {how}": partial(llama_step, length, size, how == "compiled") for how in HOW}
     name = "LM training step, no exits" + (", peak memory" if options.get("unit") == "MiB" else "")
-    return Row(name, f"{length:,} tokens", goal, ours=partial(tmt_step, length, size), peers=peers, **options)
+    return SpeedRow(name, f"{length:,} tokens", goal, ours=partial(tmt_step, length, size), peers=peers, **options)
 
 
 def gated(length: int, size: dict, device: torch.device) -> tuple[TMTModel, TMTModel, Tensor]:
@@ -115,9 +110,9 @@ def share_reached(length: int, size: dict, device: torch.device) -> dict:
         return {"active share": active_share(model, ids), "of the peer": active_share(full, ids)}
 
 
-def exit_row(length: int, size: dict = SIZE) -> Row:
+def exit_row(length: int, size: dict = SIZE) -> SpeedRow:
     """A forward with half of the work, beside the whole."""
-    return Row(
+    return SpeedRow(
         "forward with an active share of 1/2, outside the head", f"{length:,} tokens", share(0.62, 0.55, "time"),
         ours=partial(forward_only, length, size, True),
         peers={"the same model, all active": partial(forward_only, length, size, False)},

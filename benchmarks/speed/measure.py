@@ -1,27 +1,22 @@
-"""Times, taken in turns, and peak memory, each contestant in a process of its own."""
+"""A row of speed: times taken in turns, or peak memory, each contestant in a process of its own."""
 
 from __future__ import annotations
 
 import gc
-import math
-import resource
-import sys
-import time
-from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
-from pathlib import Path
-from statistics import median
 
 import torch
 
-from benchmarks.speed.row import Build, Row
+from benchmarks.measure import alternate, calls_of_a_sample, seconds_of_call
+from benchmarks.speed.row import Build, SpeedRow
+from tmt_geo import set_compile
+from tmt_geo.compare.memory import held_memory, peak_memory, reset_peak_memory
 
-SAMPLE_SECONDS = 0.02  # a sample is as many calls as fill this, so that the clock's own grain does not show
 MIB = 2**20
 
 
-def measure(row: Row, device: torch.device, threads: int) -> dict:
+def measure(row: SpeedRow, device: torch.device, threads: int) -> dict:
     """Measure a row.
 
     Returns:
@@ -59,37 +54,9 @@ def device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device).lower().removeprefix("nvidia ").replace(" ", "-")
 
 
-def alternate(
-    runs: dict[str, Callable[[], object]], calls: dict[str, int], repeats: int, synchronise: Callable[[], None]
-) -> dict[str, float]:
-    """Time contestants in turns, in reverse order every other round, so that a drift of the machine meets them all.
-
-    Returns:
-        dict: The median seconds of a call, by name.
-    """
-    samples = {name: [] for name in runs}
-    for turn in range(repeats):
-        for name in list(runs)[:: -1 if turn % 2 else 1]:
-            samples[name].append(_seconds(runs[name], calls[name], synchronise))
-    return {name: median(values) for name, values in samples.items()}
-
-
-def calls_of_a_sample(seconds: float) -> int:
-    """How many calls of this length fill a sample."""
-    return min(1000, max(1, math.ceil(SAMPLE_SECONDS / max(seconds, 1e-9))))
-
-
-def _seconds(run: Callable[[], object], calls: int, synchronise: Callable[[], None]) -> float:
-    synchronise()
-    begin = time.perf_counter()
-    for _ in range(calls):
-        run()
-    synchronise()
-    return (time.perf_counter() - begin) / calls
-
-
-def _time(row: Row, device: torch.device, threads: int) -> tuple[dict, dict]:
+def _time(row: SpeedRow, device: torch.device, threads: int) -> tuple[dict, dict]:
     torch.compiler.reset()  # what earlier rows have compiled counts against the compiler's limit of versions
+    set_compile("auto", after=0)  # as in the middle of a long run
     gc.collect()
     synchronise = torch.cuda.synchronize if device.type == "cuda" else _nothing
     runs, calls, failed = {}, {}, {}
@@ -97,7 +64,7 @@ def _time(row: Row, device: torch.device, threads: int) -> tuple[dict, dict]:
         try:
             runs[name] = build(device)
             for _ in range(row.warmups):
-                calls[name] = calls_of_a_sample(_seconds(runs[name], 1, synchronise))
+                calls[name] = calls_of_a_sample(seconds_of_call(runs[name], 1, synchronise))
         except Exception as error:  # a peer that is not installed, or that no compiler can do: the others remain
             if name == "ours":
                 raise
@@ -109,12 +76,12 @@ def _time(row: Row, device: torch.device, threads: int) -> tuple[dict, dict]:
     return {name: 1e3 * value / row.per for name, value in seconds.items()}, failed
 
 
-def _memory(row: Row, device: torch.device, threads: int) -> tuple[dict, dict]:
+def _memory(row: SpeedRow, device: torch.device, threads: int) -> tuple[dict, dict]:
     figures, failed = {}, {}
     for name, build in {"ours": row.ours, **row.peers}.items():
         try:
             with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as fresh:
-                figures[name] = fresh.submit(peak_memory, build, device, threads).result()
+                figures[name] = fresh.submit(memory_of, build, device, threads).result()
         except Exception as error:
             if name == "ours":
                 raise
@@ -122,42 +89,17 @@ def _memory(row: Row, device: torch.device, threads: int) -> tuple[dict, dict]:
     return figures, failed
 
 
-def peak_memory(build: Build, device: torch.device, threads: int) -> float:
-    """MiB that two calls need over what is there before: modules, weights and inputs.
-
-    On a CPU the peak is that of the process so far, so that the figure is rather too large than too small.
-    """
+def memory_of(build: Build, device: torch.device, threads: int) -> float:
+    """MiB that two calls need over what is there before: modules, weights and inputs."""
     torch.set_num_threads(threads)
+    set_compile("auto", after=0)
     run = build(device)
     gc.collect()
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-        before = torch.cuda.memory_allocated(device)
-    else:
-        before = _resident()
+    reset_peak_memory()
+    before = held_memory(device)
     for _ in range(2):  # the second has the optimiser's state too
         run()
-    if device.type == "cuda":
-        return (torch.cuda.max_memory_allocated(device) - before) / MIB
-    return (_peak() - before) / MIB
-
-
-def _peak() -> int:
-    status = Path("/proc/self/status")
-    if status.exists():  # ru_maxrss would still know the memory of the process that started this one
-        return _kibibytes(status.read_text(), "VmHWM") * 1024
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
-
-
-def _resident() -> int:
-    status = Path("/proc/self/status")
-    return _kibibytes(status.read_text(), "VmRSS") * 1024 if status.exists() else _peak()
-
-
-def _kibibytes(status: str, name: str) -> int:
-    """One figure of /proc/self/status."""
-    return int(next(line for line in status.splitlines() if line.startswith(f"{name}:")).split()[1])
+    return (peak_memory(device) - before) / MIB
 
 
 def _reason(error: Exception) -> str:

@@ -2,41 +2,35 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
-from benchmarks.readme import README, write_between
-from benchmarks.speed.row import Row
+from benchmarks.speed.row import SpeedRow
+from tmt_geo.compare.json_file import read_json, write_json
 from tmt_geo.compare.markdown import markdown_table
 
 RESULTS = Path(__file__).parents[1] / "results" / "speed"
-MARKS = ("<!-- speed -->", "<!-- end of speed -->")
 DEVICES = ("cpu", "h200")  # whose tables the README shows, where there are results
 
 
 def load(path: Path) -> list[dict]:
     """The finished rows of a device; none if nothing has been measured."""
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    return read_json(path) or []
 
 
-def find(rows: list[dict], row: Row) -> dict | None:
+def find(rows: list[dict], row: SpeedRow) -> dict | None:
     """The finished row of this name and size."""
     return next((done for done in rows if (done["row"], done["at"]) == (row.name, row.at)), None)
 
 
-def store(path: Path, result: dict, order: list[Row]) -> None:
+def store(path: Path, result: dict, order: list[SpeedRow]) -> None:
     """Put a finished row into the file of its device, in place of an older one, in the order of the benchmark."""
     done = {(old["row"], old["at"]): old for old in load(path)}
     done[result["row"], result["at"]] = result
     place = {(row.name, row.at): i for i, row in enumerate(order)}
-    rows = sorted(done.values(), key=lambda old: place.get((old["row"], old["at"]), len(place)))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    whole = path.with_suffix(".part")
-    whole.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
-    whole.replace(path)
+    write_json(path, sorted(done.values(), key=lambda old: place.get((old["row"], old["at"]), len(place))))
 
 
-def table(rows: list[dict], order: list[Row]) -> str:
+def table(rows: list[dict], order: list[SpeedRow]) -> str:
     """All rows of the benchmark as a table in Markdown, those without a result too."""
     lines = []
     for row in order:
@@ -55,7 +49,7 @@ def table(rows: list[dict], order: list[Row]) -> str:
     return markdown_table(["row", "at", "against", "ours", "peer", "measured", "bar", "aim"], lines)
 
 
-def tables(folder: Path, order: list[Row]) -> str:
+def tables(folder: Path, order: list[SpeedRow]) -> str:
     """One table a device that has results (the CPU's in any case), under a line that says how they were taken."""
     parts = []
     for device in DEVICES:
@@ -67,11 +61,6 @@ def tables(folder: Path, order: list[Row]) -> str:
         how = f", {'/'.join(map(str, threads))} threads, torch {'/'.join(versions)}" if rows else ""
         parts.append(f"`{device}`{how}:\n\n{table(rows, order)}")
     return "\n\n".join(parts)
-
-
-def write_readme(text: str, readme: Path = README) -> None:
-    """Put the tables between their marks in README.md."""
-    write_between(MARKS, text, readme)
 
 
 def _amount(value: float | None, unit: str) -> str:

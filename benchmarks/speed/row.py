@@ -1,4 +1,4 @@
-"""What a row of the benchmark is."""
+"""What a row of speed is."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
+
+from tmt_geo.compare.suite import Row
 
 # Makes what a contestant needs on a device, and returns what is measured. A function of a module or a `partial` of
 # one, so that a fresh process can be handed it.
@@ -73,11 +75,10 @@ def below(bar: float, aim: float) -> Goal:
 
 
 @dataclass(frozen=True)
-class Row:
-    """One line of the table.
+class SpeedRow(Row):
+    """Ours beside its peers, at one size.
 
     Attributes:
-        name: What is measured.
         at: At which size.
         goal: What counts.
         ours: Our contestant.
@@ -91,7 +92,6 @@ class Row:
         least: What those figures must be at least, or the bar is missed.
     """
 
-    name: str
     at: str
     goal: Goal
     ours: Build

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from benchmarks import recall
-from benchmarks.speed.row import Row, below, growth, share
+from benchmarks.speed.row import SpeedRow, below, growth, share
 from tmt_geo.ops.knn import knn_graph, search, unit_rows
 from tmt_geo.ops.order import NodeOrder
 
@@ -77,9 +77,9 @@ def flat(nodes: int, channels: int, device: torch.device):
     return run
 
 
-def descent(nodes: int, device: torch.device):
-    """The sub-quadratic search from a cold start, as a layer calls it."""
-    return long_search(nodes, "descent", device)
+def inverted_file(nodes: int, device: torch.device):
+    """The sub-quadratic search, as a layer calls it."""
+    return long_search(nodes, "ivf", device)
 
 
 def long_search(nodes: int, backend: str, device: torch.device):
@@ -121,7 +121,7 @@ def long_recall(nodes: int, device: torch.device) -> dict:
     place = torch.arange(nodes, device=device)
     past = score.masked_fill(place >= asked.unsqueeze(1) - WINDOW, float("-inf")).topk(K).indices
     others = score.masked_fill(place == asked.unsqueeze(1), float("-inf")).topk(K).indices
-    recall = {"recall@8": _share(descent(nodes, device)()[0][asked], past)}
+    recall = {"recall@8": _share(inverted_file(nodes, device)()[0][asked], past)}
     for name, build in (("HNSW's", hnsw), ("pynndescent's", pynndescent)):
         try:
             recall[name] = _share(build(nodes, device)()[asked], others)
@@ -137,7 +137,7 @@ def _share(found: Tensor, true: Tensor) -> float:
 SIZES = [(1024, 3), (4096, 3), (16384, 3), (65536, 3), (1024, 64), (4096, 64), (16384, 64), (4096, 512)]
 
 
-def exact_row(nodes: int, channels: int) -> Row:
+def exact_row(nodes: int, channels: int) -> SpeedRow:
     """The exact search without causality beside every exact peer that can do this size in seconds."""
     at = (nodes, channels)
     peers = {}
@@ -148,7 +148,7 @@ def exact_row(nodes: int, channels: int) -> Row:
         peers["scipy `cKDTree`, unbalanced"] = partial(tree, *at, balanced_tree=False, compact_nodes=False)
     if nodes * channels <= 4096 * 64:
         peers["`torch_cluster.knn_graph`"] = partial(cluster, *at)
-    return Row(
+    return SpeedRow(
         f"exact search, {channels} channels", f"{nodes:,} nodes", share(1.2, 0.8, "time"),
         ours=partial(plain, *at), peers=peers, repeats=15 if nodes < 16384 else 5,
     )  # fmt: skip
@@ -156,23 +156,26 @@ def exact_row(nodes: int, channels: int) -> Row:
 
 ROWS = [
     *(exact_row(*at) for at in SIZES),
-    Row(
+    SpeedRow(
         "exact causal search, 64 channels", "4,096 nodes", share(1.0, 0.6, "time"),
         ours=partial(exact, 4096), peers={"itself without causality": partial(plain, 4096, 64)},
     ),
-    Row("exact causal search, peak memory", "65,536 nodes", below(1024, 256), ours=partial(exact, 65536), unit="MiB"),
-    Row(
+    SpeedRow(
+        "exact causal search, peak memory", "65,536 nodes", below(1024, 256), ours=partial(exact, 65536), unit="MiB",
+    ),
+    SpeedRow(
         "sub-quadratic search of a trained model's states", "65,536 nodes", share(1.5, 0.8, "time"),
-        ours=partial(descent, 65536), repeats=5,
+        ours=partial(inverted_file, 65536), repeats=5,
         peers={"faiss HNSW": partial(hnsw, 65536), "pynndescent": partial(pynndescent, 65536)},
         notes=partial(long_recall, 65536), least={"recall@8": 0.95},
     ),
-    Row(
+    SpeedRow(
         "exact search of the same states", "65,536 nodes", share(1.5, 1.0, "time"),
-        ours=partial(long_search, 65536, "auto"), peers={"the sub-quadratic one": partial(descent, 65536)}, repeats=3,
+        ours=partial(long_search, 65536, "auto"), repeats=3,
+        peers={"the sub-quadratic one": partial(inverted_file, 65536)},
     ),
-    Row(
+    SpeedRow(
         "sub-quadratic search of a trained model's states, growth", "65,536 nodes", growth(6, 4.5),
-        ours=partial(descent, 65536), peers={"itself at 16,384": partial(descent, 16384)}, repeats=5,
+        ours=partial(inverted_file, 65536), peers={"itself at 16,384": partial(inverted_file, 16384)}, repeats=5,
     ),
 ]  # fmt: skip

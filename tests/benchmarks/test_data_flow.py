@@ -10,9 +10,9 @@ from torch_geometric.utils import erdos_renyi_graph, to_undirected
 from benchmarks.graphs import bitcoin, cora, shapes, tu
 from benchmarks.graphs import train as training
 from benchmarks.graphs.__main__ import SUITES
-from benchmarks.graphs.parameters import count_parameters
-from benchmarks.graphs.protocol import Runner
-from benchmarks.graphs.suite import Limits, Sizes
+from benchmarks.graphs.protocol import Trials
+from benchmarks.graphs.suite import Limits, Sizes, count_parameters
+from tmt_geo.compare.run import Run
 
 CLASSES = 4
 
@@ -111,13 +111,13 @@ def test_every_trial_of_every_row_is_within_half_a_step_of_the_budget(suite):
     task = type("OnlySizes", (), {"sizes": SIZES[suite.name]})()
     for row in suite.rows:
         distinct = {json_like(trial): trial for trial in row.trials}
-        runner = Runner(suite, replace(row, trials=tuple(distinct.values())), task)
+        trials = Trials(Run(suite, replace(row, trials=tuple(distinct.values())), None), task)
         for trial, config in enumerate(distinct.values()):
-            width, heads = runner.widths[trial], config.get("heads", 1)
+            width, heads = trials.widths[trial], config.get("heads", 1)
             assert width % heads == 0 and width > heads
             built = [count_parameters(row.build(width + s * heads, task.sizes, config)) for s in (-1, 0, 1)]
-            assert runner.params[trial] in built
-            assert min(abs(count - suite.budget) for count in built) == abs(runner.params[trial] - suite.budget)
+            assert trials.params[trial] in built
+            assert min(abs(count - suite.budget) for count in built) == abs(trials.params[trial] - suite.budget)
 
 
 def json_like(trial):

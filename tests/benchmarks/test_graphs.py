@@ -12,15 +12,17 @@ from torch import nn
 from torch_geometric.data import Batch, Data
 from torch_geometric.utils import erdos_renyi_graph, to_undirected
 
-from benchmarks.graphs import bitcoin, cora, parameters, results, shapes, tu
+from benchmarks.graphs import bitcoin, cora, results, shapes, tu
 from benchmarks.graphs.__main__ import SUITES, main
 from benchmarks.graphs.data import place
 from benchmarks.graphs.heads import GraphLevel, NearestLevel
-from benchmarks.graphs.protocol import Runner, heads, run_row
-from benchmarks.graphs.results import Part
-from benchmarks.graphs.suite import Fit, Limits, Row, Sizes, Suite
+from benchmarks.graphs.protocol import Trials, run_row
+from benchmarks.graphs.results import PartialResult
+from benchmarks.graphs.suite import Fit, GraphRow, GraphSuite, Limits, Sizes, count_parameters
 from benchmarks.graphs.train import train
-from benchmarks.readme import shown, write_between
+from benchmarks.readme import shown, write
+from tmt_geo.compare.run import Run
+from tmt_geo.evaluate.match_width import match_width
 
 WIDTH = 8
 
@@ -51,12 +53,27 @@ def linear(width, sizes, config):
 
 
 def toy_row(name="a", qualities=(0.1, 0.7, 0.4), build=linear):
-    return Row(name, build, tuple({"quality": quality} for quality in qualities))
+    return GraphRow(name, build, tuple({"quality": quality} for quality in qualities))
 
 
 def toy_suite(task, *rows, **options):
     kept = {"seeds": (0, 1, 2), "tuning_seeds": (100, 101), "budget": 400, "limits": Limits(1, 1)} | options
-    return Suite("toy", "About.", "accuracy, %", lambda folder: task, rows or (toy_row(),), **kept)
+    return GraphSuite("toy", "About.", rows or (toy_row(),), "accuracy, %", lambda folder: task, **kept)
+
+
+def whole(suite, row):
+    """The run of a row, all its seeds together."""
+    return Run(suite, row, None)
+
+
+def finish(suite, task, folder):
+    """All of the first row."""
+    run = whole(suite, suite.rows[0])
+    return run_row(run, task, PartialResult(folder, run))
+
+
+def heads(config):
+    return config.get("heads", 1)
 
 
 # The protocol
@@ -65,7 +82,7 @@ def toy_suite(task, *rows, **options):
 def test_the_trial_that_validates_best_is_chosen_and_no_other_is_tested(tmp_path):
     task = ToyTask()
     suite = toy_suite(task)
-    result = run_row(suite, suite.rows[0], task, Part(tmp_path, suite, suite.rows[0]))
+    result = finish(suite, task, tmp_path)
     assert result["chosen"] == {"quality": 0.7}
     assert task.tests == [(0.7, 0), (0.7, 1), (0.7, 2)]
     assert task.fits == [(q, seed) for q in (0.1, 0.7, 0.4) for seed in (100, 101)] + task.tests
@@ -85,7 +102,7 @@ def test_folds_choose_for_themselves_and_are_tested_once(tmp_path):
 
     task = Fickle()
     suite = toy_suite(task, tuning_seeds=())
-    result = run_row(suite, suite.rows[0], task, Part(tmp_path, suite, suite.rows[0]))
+    result = finish(suite, task, tmp_path)
     assert [run["trial"] for run in result["runs"]] == [1, 0, 1] and result["chosen"] == {"quality": 0.7}
     assert task.tests == [(0.7, 0), (0.1, 1), (0.7, 2)]
     assert all(len(trial["valid"]) == 3 for trial in result["trials"])
@@ -97,19 +114,19 @@ def test_a_killed_run_loses_only_the_fit_in_flight(tmp_path):
     task.fail_at = 4
     with pytest.raises(KeyboardInterrupt):
         main(["--out", str(tmp_path)], (suite,))
-    assert [path.name for path in tmp_path.iterdir()] == ["toy-a.part"]
+    assert [path.name for path in (tmp_path / "toy").iterdir()] == ["a.part"]
     task.fail_at = None
     assert main(["--out", str(tmp_path)], (suite,)) == 0
     assert len(task.fits) == len(set(task.fits)) == 3 * 2 + 3
-    assert [path.name for path in tmp_path.iterdir()] == ["toy-a.json"]
+    assert [path.name for path in (tmp_path / "toy").iterdir()] == ["a.json"]
 
 
 def test_what_another_plan_has_begun_is_not_gone_on_with(tmp_path):
     task = ToyTask()
     old, new = toy_suite(task), toy_suite(task, limits=Limits(2, 1))
-    assert Part(tmp_path, old, old.rows[0]).once("run 0", lambda: 1) == 1
-    assert Part(tmp_path, old, old.rows[0]).once("run 0", lambda: 2) == 1
-    assert Part(tmp_path, new, new.rows[0]).once("run 0", lambda: 3) == 3
+    assert PartialResult(tmp_path, whole(old, old.rows[0])).once("run 0", lambda: 1) == 1
+    assert PartialResult(tmp_path, whole(old, old.rows[0])).once("run 0", lambda: 2) == 1
+    assert PartialResult(tmp_path, whole(new, new.rows[0])).once("run 0", lambda: 3) == 3
 
 
 def test_a_finished_row_is_not_run_again_until_its_plan_changes(tmp_path, capsys):
@@ -132,11 +149,11 @@ def test_a_row_that_fails_is_told_and_the_others_run(tmp_path, capsys):
     suite = toy_suite(task, toy_row("bad", build=broken), toy_row("good"))
     assert main(["--out", str(tmp_path)], (suite,)) == 1
     assert "toy, bad: RuntimeError: no such layer" in capsys.readouterr().err
-    assert [path.name for path in tmp_path.iterdir()] == ["toy-good.json"]
+    assert [path.name for path in (tmp_path / "toy").iterdir()] == ["good.json"]
 
 
 @pytest.mark.parametrize(
-    "options", [["--quick"], ["--quick", "--readme", "--out", "elsewhere"], ["--rows", "none"], ["--suites", "none"]]
+    "options", [["--quick"], ["--quick", "--write", "--out", "elsewhere"], ["--rows", "none"], ["--suites", "none"]]
 )
 def test_the_command_refuses_what_would_mislead(options):
     with pytest.raises(SystemExit):
@@ -146,8 +163,8 @@ def test_the_command_refuses_what_would_mislead(options):
 def test_a_quick_run_is_told_from_a_real_one(tmp_path):
     suite = toy_suite(ToyTask())
     assert main(["--quick", "--out", str(tmp_path)], (suite,)) == 0
-    assert results.load(tmp_path, suite.quick(), suite.quick().rows[0]) is not None
-    assert results.load(tmp_path, suite, suite.rows[0]) is None
+    assert whole(suite.quick(), suite.quick().rows[0]).load(tmp_path) is not None
+    assert whole(suite, suite.rows[0]).load(tmp_path) is None
 
 
 # The training loop
@@ -198,7 +215,7 @@ def test_patience_ends_a_run():
 def test_the_nearest_width_is_found(multiple):
     sizes = [multiple * (i + 1) for i in range(400)]
     for budget in (10, 100, 1333, 2000):
-        width = parameters.match_width(lambda width: nn.Linear(7, width), budget, multiple)
+        width = match_width(lambda width: count_parameters(nn.Linear(7, width)), budget, multiple)
         assert width % multiple == 0
         assert abs(8 * width - budget) == min(abs(8 * size - budget) for size in sizes)
 
@@ -212,8 +229,8 @@ def test_widths_meet_the_budget_within_two_percent_where_heads_allow():
         for row in suite.rows:
             config = row.trials[0]
             build = partial(row.build, sizes=sizes, config=config)
-            width = parameters.match_width(lambda width, build=build: build(width), suite.budget, heads(config))
-            params = [parameters.count_parameters(build(width + step * heads(config))) for step in (-1, 0, 1)]
+            width = row.match_width(config, sizes, suite.budget)
+            params = [count_parameters(build(width + step * heads(config))) for step in (-1, 0, 1)]
             off = [abs(count - suite.budget) for count in params]
             assert off[1] == min(off), row.name
             if heads(config) == 1:
@@ -231,9 +248,8 @@ def test_rows_of_a_suite_have_equal_chances(suite):
         assert len({tuple(trial[key] for key in shared) for trial in trials}) == 1
     for row in suite.rows:
         assert json.loads(json.dumps(suite.plan(row))) == suite.plan(row)
-        assert results.result_file(results.RESULTS, suite, row).name == results.result_file(
-            results.RESULTS, suite, row
-        ).name.lower().replace(" ", "")
+        name = whole(suite, row).file_name
+        assert name == name.lower().replace(" ", "")
 
 
 # The suites
@@ -480,26 +496,32 @@ def test_the_parts_of_bitcoin_follow_in_time():
 
 
 def finished(suite, row, mean, **more):
-    return {"row": row.name, "params": 12345, "mean": mean, "standard_error": 0.0049, "plan": suite.plan(row)} | more
+    return {
+        "row": row.name,
+        "params": 12345,
+        "mean": mean,
+        "standard_error": 0.0049,
+        "plan": whole(suite, row).plan,
+    } | more
 
 
 def test_the_table_shows_finished_rows_and_marks_the_best(tmp_path):
     suite = toy_suite(ToyTask(), toy_row("a"), toy_row("b"), toy_row("none"), toy_row("c d, e"))
     assert results.tables(tmp_path, [suite]) == ""
     for row, mean in zip((suite.rows[0], suite.rows[1], suite.rows[3]), (0.5, 0.8112, 0.8108), strict=True):
-        results.store(tmp_path, suite, row, finished(suite, row, mean))
+        whole(suite, row).store(tmp_path, finished(suite, row, mean))
     assert results.tables(tmp_path, [suite]).splitlines() == [
         "`toy`: About.", "",
         "| row | parameters | accuracy, % |", "| --- | --- | --- |",
         "| a | 12,345 | 50.0 +- 0.5 |", "| b | 12,345 | **81.1** +- 0.5 |", "| c d, e | 12,345 | **81.1** +- 0.5 |",
     ]  # fmt: skip
-    assert (tmp_path / "toy-c-d-e.json").exists()
+    assert (tmp_path / "toy" / "c-d-e.json").exists()
 
 
 def test_the_best_of_two_digits_is_not_the_last_in_the_alphabet(tmp_path):
     suite = toy_suite(ToyTask(), toy_row("a"), toy_row("b"))
     for row, mean in zip(suite.rows, (0.095, 0.1), strict=True):
-        results.store(tmp_path, suite, row, finished(suite, row, mean))
+        whole(suite, row).store(tmp_path, finished(suite, row, mean))
     assert "| a | 12,345 | 9.5 +-" in results.table(tmp_path, suite)
     assert "| b | 12,345 | **10.0** +-" in results.table(tmp_path, suite)
 
@@ -507,16 +529,16 @@ def test_the_best_of_two_digits_is_not_the_last_in_the_alphabet(tmp_path):
 def test_a_timed_suite_shows_the_ratio(tmp_path):
     suite = toy_suite(ToyTask())
     step = {"ours": 0.1, "peer": 0.4, "ratio": 0.25, "peer_name": "Peer"}
-    results.store(tmp_path, suite, suite.rows[0], finished(suite, suite.rows[0], 0.5, step=step))
+    whole(suite, suite.rows[0]).store(tmp_path, finished(suite, suite.rows[0], 0.5, step=step))
     assert results.table(tmp_path, suite).endswith("| a | 12,345 | **50.0** +- 0.5 | 100 ms | 0.25x Peer |")
 
 
 def test_text_goes_between_its_marks_and_nowhere_else(tmp_path):
     readme = tmp_path / "README.md"
-    readme.write_text(f"before\n{results.MARKS[0]}\nold\n{results.MARKS[1]}\nafter\n", encoding="utf-8")
-    write_between(results.MARKS, "new", readme)
-    assert readme.read_text(encoding="utf-8") == f"before\n{results.MARKS[0]}\nnew\n{results.MARKS[1]}\nafter\n"
-    assert shown(results.MARKS, readme) == "new"
+    readme.write_text("before\n<!-- a -->\nold\n<!-- end of a -->\nafter\n", encoding="utf-8")
+    write("a", "new", readme)
+    assert readme.read_text(encoding="utf-8") == "before\n<!-- a -->\nnew\n<!-- end of a -->\nafter\n"
+    assert shown("a", readme) == "new"
 
 
 def test_raw_files_are_copied_whole_and_left_alone(tmp_path, monkeypatch):
@@ -534,10 +556,10 @@ def test_raw_files_are_copied_whole_and_left_alone(tmp_path, monkeypatch):
 def test_a_seed_decides_everything():
     task = small_cora()
     suite = replace(cora.WITH_EDGES, budget=500, limits=Limits(3, 3))
-    runner = Runner(suite, suite.rows[2], task)
+    trials = Trials(whole(suite, suite.rows[2]), task)
     built = []
-    runner.model = lambda trial: built.append(Runner.model(runner, trial)) or built[-1]
+    trials.model = lambda trial: built.append(Trials.model(trials, trial)) or built[-1]
     for seed in (0, 0, 1):
-        runner.fit(0, seed)
+        trials.fit(0, seed)
     first, second, other = (torch.cat([weight.flatten() for weight in model.parameters()]) for model in built)
     assert torch.equal(first, second) and not torch.equal(first, other)

@@ -7,9 +7,10 @@ from functools import partial
 import pytest
 import torch
 
+from benchmarks import measure as timing
 from benchmarks.speed import attention, conv, decoding, language_model, measure, results, search
 from benchmarks.speed.__main__ import ROWS, main
-from benchmarks.speed.row import Row, as_many, below, faster, growth, share
+from benchmarks.speed.row import SpeedRow, as_many, below, faster, growth, share
 from tmt_geo import MeshAttention
 
 CPU = torch.device("cpu")
@@ -37,32 +38,32 @@ def broken(device):
 
 @pytest.fixture(autouse=True)
 def short_samples(monkeypatch):
-    monkeypatch.setattr(measure, "SAMPLE_SECONDS", 0.0)
+    monkeypatch.setattr(timing, "SAMPLE_SECONDS", 0.0)
 
 
 def tiny_row(**options):
     peers = {"slow": partial(spin, 400), "fast": partial(spin, 100)}
     kept = {"at": "64", "goal": faster(2, 3), "ours": partial(spin, 40), "peers": peers} | options
-    return Row("products", repeats=5, warmups=1, **kept)
+    return SpeedRow("products", repeats=5, warmups=1, **kept)
 
 
 def test_contestants_take_turns_in_both_orders():
     seen = []
     runs = {name: partial(seen.append, name) for name in "abc"}
-    medians = measure.alternate(runs, {"a": 1, "b": 2, "c": 1}, 3, lambda: None)
+    medians = timing.alternate(runs, {"a": 1, "b": 2, "c": 1}, 3, lambda: None)
     assert "".join(seen) == "abbc" + "cbba" + "abbc"
     assert list(medians) == ["a", "b", "c"]
 
 
 def test_the_median_is_that_of_a_call(monkeypatch):
     clock = iter([0.0, 4.0, 10.0, 30.0, 50.0, 52.0])  # two calls in 4, 20 and 2 seconds
-    monkeypatch.setattr(measure.time, "perf_counter", clock.__next__)
-    assert measure.alternate({"a": lambda: None}, {"a": 2}, 3, lambda: None) == {"a": 2.0}
+    monkeypatch.setattr(timing.time, "perf_counter", clock.__next__)
+    assert timing.alternate({"a": lambda: None}, {"a": 2}, 3, lambda: None) == {"a": 2.0}
 
 
 def test_short_calls_are_repeated_to_a_sample(monkeypatch):
-    monkeypatch.setattr(measure, "SAMPLE_SECONDS", 0.02)
-    assert [measure.calls_of_a_sample(seconds) for seconds in (60, 0.02, 0.006, 0)] == [1, 1, 4, 1000]
+    monkeypatch.setattr(timing, "SAMPLE_SECONDS", 0.02)
+    assert [timing.calls_of_a_sample(seconds) for seconds in (60, 0.02, 0.006, 0)] == [1, 1, 4, 1000]
 
 
 def test_a_row_is_measured_against_its_best_peer():
@@ -92,7 +93,7 @@ def test_a_peer_that_cannot_run_is_named_and_the_others_count():
 def test_memory_is_that_of_a_fresh_process_over_its_inputs():
     step = partial(conv.conv_step, MeshAttention, 1000, 100_000, 8, 4, 16, False)
     large = torch.ones(2**28)  # 1 GiB in this process, which ru_maxrss of a fresh one would know of
-    row = measure.measure(Row("memory", "", below(1, 1), step, unit="MiB"), CPU, 1)
+    row = measure.measure(SpeedRow("memory", "", below(1, 1), step, unit="MiB"), CPU, 1)
     one_edge_tensor = 100_000 * 4 * 16 * 4 / 2**20
     assert large.sum() > 0 and one_edge_tensor < row["ours"] < 20 * one_edge_tensor
     assert row["unit"] == "MiB" and row["ratio"] is None
@@ -137,7 +138,7 @@ def test_a_row_with_a_note_below_its_least_misses_its_bar(tmp_path):
 
 
 def test_results_are_merged_in_the_order_of_the_benchmark(tmp_path):
-    rows = [Row(name, "1", faster(2, 3), spin) for name in "abc"]
+    rows = [SpeedRow(name, "1", faster(2, 3), spin) for name in "abc"]
     path = tmp_path / "deep" / "cpu.json"
     for row, ours in ((rows[2], 1.0), (rows[0], 2.0), (rows[2], 3.0)):
         results.store(path, done(row, ours, 6.0), rows)
@@ -146,7 +147,11 @@ def test_results_are_merged_in_the_order_of_the_benchmark(tmp_path):
 
 
 def test_the_table_hides_neither_what_is_missed_nor_what_is_missing(tmp_path):
-    rows = [tiny_row(), Row("memory", "big", below(10, 5), spin, unit="MiB"), Row("none", "1", faster(2, 3), spin)]
+    rows = [
+        tiny_row(),
+        SpeedRow("memory", "big", below(10, 5), spin, unit="MiB"),
+        SpeedRow("none", "1", faster(2, 3), spin),
+    ]
     results.store(tmp_path / "cpu.json", done(rows[0], 4.0, 6.0), rows)
     results.store(tmp_path / "cpu.json", done(rows[1], 7.0, None) | {"peer_name": None}, rows)
     text = results.tables(tmp_path, rows)
@@ -156,10 +161,6 @@ def test_the_table_hides_neither_what_is_missed_nor_what_is_missing(tmp_path):
         "| memory | big | - | 7 MiB | - | 7 MiB | 10 MiB | 5 MiB |",
         "| none | 1 | - | - | - | not measured | 2x as fast | 3x as fast |",
     ]
-    readme = tmp_path / "README.md"
-    readme.write_text("before\n" + "\nold\n".join(results.MARKS) + "\nafter\n", encoding="utf-8")
-    results.write_readme(text, readme)
-    assert readme.read_text(encoding="utf-8") == f"before\n{results.MARKS[0]}\n{text}\n{results.MARKS[1]}\nafter\n"
 
 
 def test_the_command_keeps_finished_rows(tmp_path, capsys):
@@ -170,7 +171,7 @@ def test_the_command_keeps_finished_rows(tmp_path, capsys):
         return lambda: None
 
     goal = faster(2, 3)
-    rows = [Row("bad", "1", goal, broken)] + [Row(name, "1", goal, partial(build, name)) for name in counts]
+    rows = [SpeedRow("bad", "1", goal, broken)] + [SpeedRow(name, "1", goal, partial(build, name)) for name in counts]
     options = ["--out", str(tmp_path), "--device", "cpu", "--threads", "1"]
     assert main([*options, "--rows", "b,"], rows) == 0
     assert counts == {"a": 0, "b": 1}
@@ -257,7 +258,7 @@ def test_the_sub_quadratic_row_searches_trained_states_and_tells_its_recall(monk
     generator = torch.Generator().manual_seed(0)
     states = torch.randn(4, 600, 8, generator=generator)
     monkeypatch.setattr(search.recall, "states", lambda *_: states)
-    found, _ = search.descent(600, CPU)()
+    found, _ = search.inverted_file(600, CPU)()
     assert found.shape == (600, 8)
     assert 0.5 < search.long_recall(600, CPU)["recall@8"] <= 1
     torch.testing.assert_close(search.trained(500, CPU), torch.nn.functional.normalize(states[2, :500], dim=1))

@@ -9,9 +9,9 @@ import torch
 from transformers import TrainerCallback
 
 from tmt_geo.compare import load_corpus
+from tmt_geo.compare.language import LanguageRow, LanguageRun
+from tmt_geo.compare.measure import measure_run
 from tmt_geo.compare.models import build_model, full_params
-from tmt_geo.compare.run import run_row
-from tmt_geo.compare.suite import Row
 from tmt_geo.compare.suites import PEERS, SUITES
 from tmt_geo.models import TMTModel
 
@@ -31,7 +31,7 @@ def measured(suite, tmp_path):
     def run(row, corpus, **recipe):
         keep, run.count = Keep(), getattr(run, "count", 0) + 1
         small = replace(suite, recipe=replace(suite.recipe, **recipe))
-        result = run_row(small, row, 1, corpus, tmp_path / f"{run.count}", callbacks=[keep])
+        result = measure_run(LanguageRun(small, row, 1), corpus, tmp_path / f"{run.count}", callbacks=[keep])
         return keep, result
 
     return run
@@ -124,7 +124,7 @@ def wider(model, row, units):
 
 
 def assert_within_half_a_step(suite, row):
-    model, wanted = build_model(suite, row, 42), full_params(suite, suite.recipe_of(row))
+    model, wanted = build_model(LanguageRun(suite, row, 42)), full_params(suite, suite.recipe_of(row))
     step = wider(model, row, 1) - wider(model, row, 0)
     assert step > 0
     assert abs(model.num_parameters() - wanted) <= step / 2, row.name
@@ -151,7 +151,9 @@ def test_peers_are_within_half_a_step_of_the_budget(row):
 def test_a_copy_head_is_part_of_the_budget(suite):
     """All that the head adds, the model within has less."""
     head = {"copy_k": 4, "copy_dim": 8, "copy_memory": 16}
-    plain, copying = (build_model(suite, Row("llama", family="llama", options=o), 1) for o in ({}, head))
+    plain, copying = (
+        build_model(LanguageRun(suite, LanguageRow("llama", family="llama", options=o), 1)) for o in ({}, head)
+    )
     added = sum(p.numel() for name, p in copying.named_parameters() if name.startswith("copy_head"))
     d, n = suite.recipe.d_model, suite.recipe.n_layers
     assert added == 8 * d + d + 1 + 1

@@ -8,14 +8,18 @@ import torch
 from transformers import TrainerCallback
 
 from tmt_geo.compare import Recipe, load_corpus
-from tmt_geo.compare.run import run_row
-from tmt_geo.compare.suite import Row, Suite
+from tmt_geo.compare.language import LanguageRow, LanguageRun, LanguageSuite
+from tmt_geo.compare.measure import measure_run
+from tmt_geo.data import byte_count, word_count
 
 # Of each field another value than its default, and than that of any other field.
 OTHER = Recipe(
     d_model=24, n_layers=3, n_heads=2, vocab_size=310, block_size=20, batch_size=5, steps=4, learning_rate=3e-3,
     weight_decay=0.03, warmup=0.5, dropout=0.15, stride=7, eval_every=2, save_every=3,
+    shuffle=True, valid_tokens=90,
 )  # fmt: skip
+
+SMALL = {"memory_anchors": 2}
 
 
 class Look(TrainerCallback):
@@ -46,16 +50,16 @@ def test_no_field_is_at_its_default():
 @pytest.mark.parametrize(
     ("row", "recipe"),
     [
-        (Row("tmt", options={"decay": None}), OTHER),
-        (Row("llama", family="llama", recipe=asdict(OTHER)), Recipe()),
-        (Row("copying", family="llama", options={"copy_k": 2, "copy_dim": 4, "copy_memory": 20}), OTHER),
+        (LanguageRow("tmt", options={"decay": None}), OTHER),
+        (LanguageRow("llama", family="llama", recipe=asdict(OTHER)), Recipe()),
+        (LanguageRow("copying", family="llama", options={"copy_k": 2, "copy_dim": 4, "copy_memory": 20}), OTHER),
     ],
     ids=["tmt", "a recipe of its own", "with copy head"],
 )
 def test_a_recipe_is_what_is_done(other_corpus, tmp_path, row, recipe):
-    suite = Suite("toy", "", (row,), recipe, full={"memory_anchors": 2})
+    suite = LanguageSuite("toy", "", (row,), recipe, full=SMALL)
     look = Look()
-    result = run_row(suite, row, 3, other_corpus, tmp_path / "run", callbacks=[look])
+    result = measure_run(LanguageRun(suite, row, 3), other_corpus, tmp_path / "run", callbacks=[look])
     config, told = look.model.config, look.arguments
 
     assert (config.hidden_size, config.num_hidden_layers, config.num_attention_heads) == (24, 3, 2)
@@ -65,7 +69,7 @@ def test_a_recipe_is_what_is_done(other_corpus, tmp_path, row, recipe):
     # of four steps the first two rise to the peak, and the others fall along a cosine to zero
     assert look.rates == pytest.approx([1.5e-3, 3e-3, 1.5e-3, 0.0], abs=1e-9) and look.decays == {0.03, 0.0}
     assert [entry["step"] for entry in result["history"] if "eval_loss" in entry] == [2, 4]
-    assert result["tokens"] == 4 * 5 * 20 and result["recipe"] == asdict(OTHER)
+    assert result["tokens"] == 4 * 5 * 20 and result["plan"]["recipe"] == asdict(OTHER)
 
     model, ids = copy.deepcopy(look.model).train(), look.batch  # dropout: two readings differ, in use they do not
     first, second = (model(ids, labels=ids).loss for _ in range(2))
@@ -75,10 +79,10 @@ def test_a_recipe_is_what_is_done(other_corpus, tmp_path, row, recipe):
 
 
 def test_the_looks_on_the_way_are_at_the_validation_split(other_corpus, tmp_path):
-    row = Row("a", family="llama")
-    suite = Suite("toy", "", (row,), replace(OTHER, learning_rate=1e-9), full={"memory_anchors": 2})
+    row = LanguageRow("a", family="llama")
+    suite = LanguageSuite("toy", "", (row,), replace(OTHER, learning_rate=1e-9), full=SMALL)
     look = Look()
-    result = run_row(suite, row, 3, other_corpus, tmp_path / "run", callbacks=[look])
+    result = measure_run(LanguageRun(suite, row, 3), other_corpus, tmp_path / "run", callbacks=[look])
     valid = other_corpus.streams["valid"]
     ids = valid[: len(valid) // 20 * 20].view(-1, 20)
     with torch.no_grad():
@@ -86,3 +90,22 @@ def test_the_looks_on_the_way_are_at_the_validation_split(other_corpus, tmp_path
     expected = torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten())
     seen = [entry["eval_loss"] for entry in result["history"] if "eval_loss" in entry]
     assert seen == pytest.approx([expected.item()] * 2, rel=1e-5)
+
+
+def test_the_first_tokens_of_the_validation_split_alone_are_scored(other_corpus):
+    stream = other_corpus.streams["valid"]
+    assert len(stream) == 90
+    text = other_corpus.tokenizer.decode(stream)
+    assert text.startswith("valid line 0 says word0")
+    assert (other_corpus.words["valid"], other_corpus.bytes["valid"]) == (word_count([text]), byte_count([text]))
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_blocks_are_read_in_order_or_shuffled(other_corpus, tmp_path, shuffle):
+    suite = LanguageSuite("toy", "", (LanguageRow("a", family="llama"),), replace(OTHER, shuffle=shuffle), full=SMALL)
+    look = Look()
+    measure_run(LanguageRun(suite, suite.rows[0], 3), other_corpus, tmp_path / "run", callbacks=[look])
+    blocks = torch.tensor(other_corpus.blocks[:]["input_ids"])
+    places = [int((blocks == row).all(dim=1).nonzero()[0]) for row in look.batch]
+    steps = {second - first for first, second in zip(places, places[1:], strict=False)}
+    assert (len(steps) > 1) == shuffle  # rows of a batch that read on are equally far apart in the text

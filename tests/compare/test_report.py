@@ -1,14 +1,13 @@
 """Tables, figure and superadditivity, from results made by hand."""
 
-import json
 import math
 from dataclasses import replace
 
 import pytest
 
+from tmt_geo.compare.language import LanguageRun
 from tmt_geo.compare.mean import Mean
 from tmt_geo.compare.report import figure, section, superadditivity, table
-from tmt_geo.compare.results import result_file
 from tmt_geo.compare.side_tables import curve_table, depth_table, passkey_table
 
 LINES = {
@@ -25,7 +24,8 @@ def folder(suite, tmp_path):
         for row in suite.rows:
             for seed in seeds if row.name in names else ():
                 ppl = PPL[row.name] + 2 * (seed - 1) * (row.name != "vanilla")
-                result = {"plan": suite.plan_hash(row), "seed": seed, "params": 1000, "data": "x"}
+                run = LanguageRun(suite, row, seed)
+                result = {"plan": run.plan, "seed": seed, "params": 1000, "data": "x"}
                 result |= {"params_without_embeddings": 600, "valid_word_ppl": ppl + 1, "test_word_ppl": ppl}
                 result |= {
                     "valid_bits_per_byte": 1.25,
@@ -35,9 +35,7 @@ def folder(suite, tmp_path):
                 }
                 result |= {"exit_profile": LINES} if row.profiled else {}
                 result |= {"active_share": [1.0, 0.5]} | change.get(row.name, {})
-                path = result_file(tmp_path, suite, row, seed)
-                path.parent.mkdir(exist_ok=True)
-                path.write_text(json.dumps(result))
+                run.store(tmp_path, result)
         return tmp_path
 
     return put

@@ -7,18 +7,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import TrainerCallback
+from transformers import PreTrainedModel, TrainerCallback
 
-from tmt_geo.compare import load_results, result_file, run_suite
-from tmt_geo.compare import run as module
+from tmt_geo.compare import LanguageRow, LanguageRun, Recipe, load_results, measure, memory, run_suite, training
 from tmt_geo.compare.models import build_model, full_params
-from tmt_geo.compare.suite import Row
+from tmt_geo.compare.results import load_shared
 from tmt_geo.compare.suites import SIZED, SUITES, at_size
 
 KEYS = {
     "suite", "row", "seed", "params", "params_without_embeddings", "valid_word_ppl", "test_word_ppl",
     "flops_per_token", "flops_per_token_head", "active_share", "device", "steps", "tokens", "wall_seconds",
-    "peak_memory_mib", "code", "data_hash", "configuration", "recipe", "history", "test_bits_per_byte", "plan",
+    "peak_memory_mib", "code", "data_hash", "history", "test_bits_per_byte", "plan",
 }  # fmt: skip
 
 
@@ -31,7 +30,7 @@ def go(corpus, tmp_path):
             asked.append(recipe)
             return corpus
 
-        failed = run_suite(suite, give, tmp_path / out, tmp_path / "work", say=asked.append, **options)
+        failed = run_suite(suite, give, tmp_path / out, tmp_path / "work", log=asked.append, **options)
         return failed, asked
 
     return run
@@ -47,6 +46,7 @@ def test_a_run_leaves_one_file_with_everything_in_it(suite, go, tmp_path, corpus
     result = read(tmp_path / "out" / "ablation" / "full-2.json")
     assert result.keys() >= KEYS
     assert (result["suite"], result["row"], result["seed"]) == ("ablation", "full", 2)
+    assert result["plan"] == LanguageRun(suite, suite.rows[1], 2).plan
     assert result["steps"] == 6 and result["tokens"] == 6 * 2 * 16
     assert result["params"] - result["params_without_embeddings"] == 300 * 16  # tied: counted once
     assert result["flops_per_token_head"] == 2 * 16 * 300
@@ -66,20 +66,19 @@ def test_passkeys_are_asked_for_where_the_row_says(suite, go, tmp_path):
 
 def test_a_finished_run_is_never_repeated(suite, go, monkeypatch):
     go(suite, rows=["vanilla"], seeds=[1])
-    monkeypatch.setattr(module, "train_model", lambda *a, **k: pytest.fail("trained again"))
+    monkeypatch.setattr(training, "train_model", lambda *a, **k: pytest.fail("trained again"))
     assert go(suite, rows=["vanilla"], seeds=[1]) == (0, [])
 
 
 def test_a_run_that_another_suite_has_made_is_taken_over(suite, go, tmp_path, monkeypatch):
     go(suite, rows=["full"], seeds=[1])
-    monkeypatch.setattr(module, "train_model", lambda *a, **k: pytest.fail("trained again"))
+    monkeypatch.setattr(training, "train_model", lambda *a, **k: pytest.fail("trained again"))
     renamed = replace(suite.rows[1], name="the same model")
     other = replace(suite, name="other", rows=(renamed,))
     assert go(other, seeds=[1])[0] == 0
     result = read(tmp_path / "out" / "other" / "the-same-model-1.json")
     source = read(tmp_path / "out" / "ablation" / "full-1.json")
     assert (result["suite"], result["row"]) == ("other", "the same model")
-    assert result["configuration"]["name"] == "the same model"
     assert result["test_word_ppl"] == source["test_word_ppl"] and result["history"] == source["history"]
 
 
@@ -103,8 +102,9 @@ def test_a_run_that_differs_or_tells_less_is_not_taken_over(suite, go, tmp_path,
     changes = {"recipe": {"recipe": replace(suite.recipe, steps=7)}, "full": {"full": {}}}
     asking = replace(suite, name="other", rows=(row,), **changes.get(other, {}))
     digest = "of other tokens" if other == "tokens" else corpus.digest
-    assert module.shared(tmp_path / "out", asking, row, 2 if other == "seed" else 1, digest) is None
-    assert other == "tested" or module.shared(tmp_path / "out", plain, plain.rows[0], 1, corpus.digest) is not None
+    assert load_shared(tmp_path / "out", LanguageRun(asking, row, 2 if other == "seed" else 1), digest) is None
+    same = LanguageRun(plain, plain.rows[0], 1)
+    assert other == "tested" or load_shared(tmp_path / "out", same, corpus.digest) is not None
 
 
 def test_a_result_of_another_plan_does_not_count(suite, go, tmp_path):
@@ -151,13 +151,13 @@ def test_a_run_that_is_cut_off_goes_on_and_ends_where_it_would_have(suite, go, t
 
 
 def test_a_trained_run_that_was_not_measured_is_not_trained_again(suite, go, tmp_path, monkeypatch):
-    measure = module.evaluate_model
-    monkeypatch.setattr(module, "evaluate_model", lambda *a, **k: 1 / 0)
+    evaluate = measure.evaluate_model
+    monkeypatch.setattr(measure, "evaluate_model", lambda *a, **k: 1 / 0)
     failed, _ = go(suite, rows=["full"], seeds=[1])
     assert failed == 1
-    monkeypatch.setattr(module, "evaluate_model", measure)
+    monkeypatch.setattr(measure, "evaluate_model", evaluate)
     with monkeypatch.context() as patched:
-        patched.setattr(module, "train_model", lambda *a, **k: pytest.fail("trained again"))
+        patched.setattr(training, "train_model", lambda *a, **k: pytest.fail("trained again"))
         failed, _ = go(suite, rows=["full"], seeds=[1])
     assert failed == 0
     kept = read(tmp_path / "out" / "ablation" / "full-1.json")
@@ -184,20 +184,20 @@ def test_a_kill_while_a_checkpoint_is_written_goes_back_to_the_one_before(suite,
 
 
 def test_seconds_before_a_cut_count():
-    recipe = module.Recipe(batch_size=2, block_size=16)
+    recipe = Recipe(batch_size=2, block_size=16)
     history = [{"step": 4, "loss": 1.0, "tokens_per_second": 64.0}, {"step": 4, "eval_loss": 1.0}]
     history += [{"step": 6, "loss": 1.0, "tokens_per_second": 16.0}]
-    assert module.train_seconds(history, recipe) == pytest.approx(4 * 32 / 64 + 2 * 32 / 16)
+    assert training.train_seconds(history, recipe) == pytest.approx(4 * 32 / 64 + 2 * 32 / 16)
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="only Linux forgets the peak of a process")
 def test_peak_memory_is_that_of_the_run(suite):
-    model = build_model(suite, suite.rows[0], 1)
+    device = build_model(LanguageRun(suite, suite.rows[0], 1)).device
     large = torch.ones(2**26)
-    before = module.peak_memory(model)
+    before = memory.peak_memory(device)
     del large
-    module.forget_peak_memory()
-    assert module.peak_memory(model) < before - 2**27
+    memory.reset_peak_memory()
+    assert memory.peak_memory(device) < before - 2**27
 
 
 def test_a_text_that_cannot_be_read_is_told_at_once(suite, tmp_path):
@@ -218,7 +218,7 @@ def test_checkpoints_of_another_plan_are_not_continued(suite, go):
 
 
 def test_one_failure_stops_nobody(suite, go, capsys, tmp_path):
-    broken = Row("broken", options={"n_heads": 5})
+    broken = LanguageRow("broken", options={"n_heads": 5})
     failed, _ = go(replace(suite, rows=(broken, suite.rows[0])), seeds=[1])
     assert failed == 1 and "broken, seed 1: ValueError" in capsys.readouterr().err
     assert [path.name for path in (tmp_path / "out" / "ablation").iterdir()] == ["vanilla-1.json"]
@@ -241,14 +241,14 @@ def test_results_on_another_text_are_not_mixed(suite, go, tmp_path, corpus):
 
 def test_the_seed_decides_the_weights(suite):
     row = suite.rows[0]
-    one, two, same = (build_model(suite, row, seed) for seed in (1, 2, 1))
+    one, two, same = (build_model(LanguageRun(suite, row, seed)) for seed in (1, 2, 1))
     assert not torch.equal(one.lm_head.weight, two.lm_head.weight)
     assert torch.equal(one.lm_head.weight, same.lm_head.weight)
 
 
 def test_all_rows_read_the_same_tokens_in_the_same_order_whatever_the_seed(suite, go, monkeypatch):
     read_tokens = []
-    forward = module.PreTrainedModel.__call__
+    forward = PreTrainedModel.__call__
 
     def spy(self, *args, **inputs):
         if self.training and "labels" in inputs:
@@ -259,7 +259,7 @@ def test_all_rows_read_the_same_tokens_in_the_same_order_whatever_the_seed(suite
         read_tokens.append([])
         return ()
 
-    monkeypatch.setattr(module.PreTrainedModel, "__call__", spy)
+    monkeypatch.setattr(PreTrainedModel, "__call__", spy)
     assert go(suite, rows=["vanilla", "full"], callbacks=begin)[0] == 0
     streams = [torch.stack(batches) for batches in read_tokens]  # [steps, B, S]
     assert len(streams) == 4 and streams[0].shape == (6, 2, 16)
@@ -273,7 +273,7 @@ def test_all_rows_have_the_parameters_of_the_full_model(suite):
         if large and (row.family != "tmt" or place > 3):
             continue  # a peer is drawn on a real device, and large models take their time
         with torch.device("meta" if large else "cpu"):
-            params = build_model(suite, row, 42).num_parameters()
+            params = build_model(LanguageRun(suite, row, 42)).num_parameters()
         assert abs(params / full_params(suite, suite.recipe_of(row)) - 1) <= 0.01, row.name
 
 
@@ -291,5 +291,5 @@ def test_what_is_still_to_be_chosen_never_sees_the_test_split(suite, go, tmp_pat
 
 
 def test_file_names_are_plain(suite, tmp_path):
-    row = Row("llama, 4 layers, rate 0.002")
-    assert result_file(tmp_path, suite, row, 3).name == "llama-4-layers-rate-0.002-3.json"
+    row = LanguageRow("llama, 4 layers, rate 0.002")
+    assert LanguageRun(suite, row, 3).file(tmp_path).name == "llama-4-layers-rate-0.002-3.json"

@@ -72,11 +72,11 @@ def no_cache(model):
     return {"use_cache": False} if isinstance(model, TMTModel) else {}
 
 
-@pytest.mark.parametrize("lanes", [1, 3, 50])
+@pytest.mark.parametrize("chunks", [1, 3, 50])
 @pytest.mark.parametrize("stride", [S, 5, 1])
 @torch.no_grad()
-def test_every_token_is_scored_with_what_was_read_before(model, stream, stride, lanes):
-    report = evaluate_model(model, stream, words=50, bytes=300, context=S, stride=stride, batch_size=lanes)
+def test_every_token_is_scored_with_what_was_read_before(model, stream, stride, chunks):
+    report = evaluate_model(model, stream, words=50, bytes=300, context=S, stride=stride, batch_size=chunks)
     assert report.nll == pytest.approx(read(model, stream, stride), rel=1e-5)
     assert report.tokens_scored == 71
     forgetful = model

@@ -21,7 +21,7 @@ def random_options(seed: int) -> dict:
         "exit_after": after,
         "index_dim": choose.choice([None, 8]),
         "rebuild_every": choose.choice([1, 1, 2, 3]),
-        "search": choose.choice(["auto", "auto", "descent", "windows"]),
+        "search": choose.choice(["auto", "auto", "ivf", "windows"]),
         "n_layers": layers,
         "n_heads": heads,
         "num_key_value_heads": choose.choice([None, 1]),

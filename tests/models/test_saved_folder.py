@@ -12,10 +12,10 @@ from transformers import AutoConfig, AutoModelForCausalLM, Trainer, TrainingArgu
 
 import tmt_geo
 from tmt_geo import TMTModel
-from tmt_geo.cli.runs import load_run
+from tmt_geo.apps.model_folder import load_run
 from tmt_geo.models.tmt.hub_files import AUTO_MAP, CODE, CODE_FILE, remove_card
 from tmt_geo.testing.tiny import VOCAB, tiny_config
-from tmt_geo.train.run_folder import MODEL_FILES
+from tmt_geo.train.checkpoint import MODEL_FILES
 
 FILES = {"README.md", "config.json", "generation_config.json", "model.safetensors", CODE_FILE}
 FRESH = """

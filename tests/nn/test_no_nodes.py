@@ -51,7 +51,7 @@ LAYERS = {
     "all": {"window": 2, "shift": True, "rotary": True, "decay": "published", "kv_heads": 1, "memory_anchors": 2},
     "not causal": {"causal": False, "dual_stream": False},
     "index": {"index_dim": 4, "index_learned": True, "gated_heads": True, "gated_streams": True},
-    "descent": {"backend": "descent"},
+    "ivf": {"backend": "ivf"},
     "windows": {"backend": "windows"},
 }
 

@@ -125,15 +125,3 @@ def test_without_a_compiler_plain_code_runs_and_the_log_says_so_once(monkeypatch
     assert [record.message for record in caplog.records] == [
         "torch.compile does not work here, plain code runs instead (RuntimeError)"
     ]
-
-
-def test_only_large_work_is_compiled(monkeypatch):
-    called = []
-    chosen = compiled.Compiled(lambda x: x, lambda x: x)
-    monkeypatch.setattr(chosen, "function", lambda x: called.append("compiled"))
-    monkeypatch.setattr(chosen, "plain", lambda x: called.append("plain"))
-    chosen(compiled.LARGE - 1, None)
-    chosen(compiled.LARGE, None)
-    assert called == ["plain", "compiled"]
-    with pytest.raises(ValueError, match="'mode'"):
-        compiled.set_compile("maybe")

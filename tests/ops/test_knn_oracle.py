@@ -224,13 +224,13 @@ def test_a_graph_far_smaller_than_its_batch_mate_is_searched_as_well(dtype, metr
         assert_nearest(x[50:] / scale, part, metric, False)
 
 
-@pytest.mark.parametrize("backend", ["auto", "tree", "descent"])
+@pytest.mark.parametrize("backend", ["auto", "tree", "ivf"])
 @pytest.mark.parametrize("setting", ["device", "dtype"])
 def test_the_users_defaults_change_nothing(setting, backend):
     if backend == "tree":
         pytest.importorskip("scipy", reason="scipy is not installed")
     x = noise(400, 3)
-    causal = backend == "descent"
+    causal = backend == "ivf"
     expected = knn_graph(x, K, causal=causal, backend=backend)
     try:
         torch.set_default_device("meta" if setting == "device" else None)

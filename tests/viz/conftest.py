@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from tmt_geo import TMT, TMTModel
-from tmt_geo.evaluate.readings import layer_readings
+from tmt_geo.evaluate.layer_diagnostics import layer_diagnostics
 from tmt_geo.testing.tiny import VOCAB, lively, tiny_config
-from tmt_geo.viz import Contender
+from tmt_geo.viz import ModelResult
 
 TOKENS = 24
 
@@ -25,7 +25,7 @@ def text():
     torch.manual_seed(3)
     model = lively(TMTModel(tiny_config()))
     ids = torch.randint(VOCAB, (1, TOKENS))
-    graphs = layer_readings(model, ids)
+    graphs = layer_diagnostics(model, ids)
     with torch.no_grad():
         out = model(ids)
     active = [int(graph.active.sum()) for graph in graphs]
@@ -68,7 +68,7 @@ def browser():
 
 
 @pytest.fixture
-def contenders():
+def results():
     tmt = SimpleNamespace(
         word_ppl=1234.56,
         token_ppl=98.76,
@@ -81,6 +81,6 @@ def contenders():
     peer = SimpleNamespace(**{**vars(tmt), "word_ppl": 2000.0, "active_share": [1.0, 1.0, 1.0]})
     history = [{"step": 1, "loss": 3.0}, {"step": 1, "eval_loss": 3.1}]
     return [
-        Contender("TMT", 1_000_000, tmt, history, 5_000.0, "The end."),
-        Contender("Llama <b>", 1_001_000, peer, history, None, "The <i>start</i>."),
+        ModelResult("TMT", 1_000_000, tmt, history, 5_000.0, "The end."),
+        ModelResult("Llama <b>", 1_001_000, peer, history, None, "The <i>start</i>."),
     ]

@@ -97,10 +97,10 @@ def test_hovering_tells_token_neighbours_and_confidence(text, figure):
     mine = (graph.edge_index[1] == node) & (graph.edge_index[0] != node)
     best = int(graph.edge_index[0, mine][graph.attention.mean(1)[mine].argmax()])
     weight = float(graph.attention.mean(1)[mine].max())
-    assert f"hears  &lt;{int(text.ids[0, best])}&gt; {weight:.2f}" in told[node]
+    assert f"attends to  &lt;{int(text.ids[0, best])}&gt; {weight:.2f}" in told[node]
     assert f"confidence {float(graph.confidence[node]):.2f}" in told[node]
     frozen = int((~graph.active).nonzero()[0])
-    assert told[frozen].endswith("frozen") and "hears nobody else" in figure.data[3].hovertext[0]
+    assert told[frozen].endswith("frozen") and "attends to no other" in figure.data[3].hovertext[0]
     assert (
         figure.data[3].text[node] == f" &lt;{int(text.ids[0, node])}&gt;" and "%{text}" in figure.data[3].hovertemplate
     )

@@ -32,7 +32,7 @@ def test_nearest_by_similarity_is_the_cosine_of_the_model_states(text):
         assert [value for _, value in near] == pytest.approx(cosine.topk(4).values.tolist())
 
 
-def test_nearest_by_attention_are_those_heard(text):
+def test_nearest_by_attention_are_those_attended_to(text):
     for graph, near in zip(text.graphs, nearest_nodes(text.graphs, 20, top=99, by="attention"), strict=True):
         mine = (graph.edge_index[1] == 20) & (graph.edge_index[0] != 20)
         assert sorted(node for node, _ in near) == sorted(graph.edge_index[0, mine].tolist())
@@ -40,7 +40,7 @@ def test_nearest_by_attention_are_those_heard(text):
         assert [value for _, value in near] == pytest.approx(weights)
 
 
-def test_a_frozen_node_hears_nobody(text):
+def test_a_frozen_node_attends_to_none(text):
     frozen = int((~text.graphs[-1].active).nonzero()[0])
     assert nearest_nodes(text.graphs, frozen, by="attention")[-1] == []
     columns = neighbour_table(text.graphs, [frozen], by="attention", top=3).data[0].cells.values

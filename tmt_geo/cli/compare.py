@@ -8,13 +8,13 @@ from typing import Annotated
 
 import typer
 
-from tmt_geo.cli.options import DataConfig
+from tmt_geo.cli.options import DataConfig, Threads
 from tmt_geo.cli.screen import say
 from tmt_geo.extras import check_extra
 
 
 def compare(
-    suite: Annotated[str, typer.Argument(help="ablation, peers, tuning, push, scale or length.")],
+    suite: Annotated[str, typer.Argument(help="ablation, peers, tuning, push, scale, length or options.")],
     data: Annotated[
         str, typer.Option(help="A folder with train.txt, valid.txt and test.txt, or a data set of the hub.")
     ] = "Salesforce/wikitext",
@@ -27,7 +27,7 @@ def compare(
     seeds: Annotated[list[int] | None, typer.Option("--seed", help="Only this seed; may be given again.")] = None,
     size: Annotated[str, typer.Option(help="tiny (two CPU cores) or base (a CUDA device).")] = "tiny",
     steps: Annotated[int | None, typer.Option(min=1, help="Train for so many steps, to try it out.")] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
+    threads: Threads = None,
     report: Annotated[
         bool, typer.Option("--report", help="Run nothing: print what there is, write the figure.")
     ] = False,
@@ -57,7 +57,7 @@ def compare(
     if not report:
         failed = run_suite(
             chosen, lambda recipe: load_corpus(data, recipe, config_name=data_config), out, work,
-            rows=rows, seeds=seeds, threads=threads, say=say, callbacks=lambda name: [OneLineProgress(name)],
+            rows=rows, seeds=seeds, threads=threads, log=say, callbacks=lambda name: [OneLineProgress(name)],
         )  # fmt: skip
     text = section(chosen, out)
     if not text:

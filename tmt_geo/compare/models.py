@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from tmt_geo.compare.suite import Recipe, Row, Suite
+from tmt_geo.compare.language import LanguageRow, LanguageRun, LanguageSuite, Recipe
+from tmt_geo.evaluate.match_width import linear_count, match_width
 from tmt_geo.evaluate.peers import build_peer
 from tmt_geo.evaluate.with_copy_head import CopyLM
 from tmt_geo.models import TMTConfig, TMTModel
@@ -17,22 +18,20 @@ TOLERANCE = 0.01
 COPY = ("copy_k", "copy_dim", "copy_memory")
 
 
-def build_model(suite: Suite, row: Row, seed: int) -> PreTrainedModel:
-    """The untrained model of a row, its weights drawn from this seed.
+def build_model(run: LanguageRun) -> PreTrainedModel:
+    """The untrained model of a run, its weights drawn from its seed.
 
     Raises:
         ValueError: If no width comes within 1 % of the parameters of the suite's full model.
     """
-    recipe = suite.recipe_of(row)
-    params = full_params(suite, recipe) if row.matched else None
-    torch.manual_seed(seed)
-    return _tmt(row, recipe, params) if row.family == "tmt" else _peer(row, recipe, params)
+    params = full_params(run.suite, run.recipe) if run.row.matched else None
+    torch.manual_seed(run.seed)
+    return _tmt(run.row, run.recipe, params) if run.row.family == "tmt" else _peer(run.row, run.recipe, params)
 
 
-def full_params(suite: Suite, recipe: Recipe) -> int:
+def full_params(suite: LanguageSuite, recipe: Recipe) -> int:
     """Parameters of the suite's full model under this recipe, shared weights counted once."""
-    with torch.device("meta"):
-        return TMTModel(_config(recipe, suite.full)).num_parameters()
+    return _params(_config(recipe, suite.full))
 
 
 def _sizes(recipe: Recipe) -> dict[str, Any]:
@@ -42,26 +41,28 @@ def _sizes(recipe: Recipe) -> dict[str, Any]:
 
 
 def _config(recipe: Recipe, options: dict[str, Any]) -> TMTConfig:
-    # A plain transformer has no such gates. Anchors were the default when the recorded rows were planned.
-    return TMTConfig(**_sizes(recipe) | {"gated_heads": False, "memory_anchors": 16} | options)
+    return TMTConfig(**_sizes(recipe) | options)
 
 
-def _tmt(row: Row, recipe: Recipe, params: int | None) -> TMTModel:
+def _params(config: TMTConfig) -> int:
+    with torch.device("meta"):
+        return TMTModel(config).num_parameters()
+
+
+def _tmt(row: LanguageRow, recipe: Recipe, params: int | None) -> TMTModel:
     options = dict(row.options)
     if params is not None:
-        name = "ffn_stream_dim" if options.get("dual_stream", True) else "intermediate_size"
-        with torch.device("meta"):
-            narrow, wider = (TMTModel(_config(recipe, options | {name: width})).num_parameters() for width in (1, 2))
-        options[name] = width = 1 + round((params - narrow) / (wider - narrow))
-        reached = narrow + (width - 1) * (wider - narrow)
-        if width < 1 or abs(reached - params) > TOLERANCE * params:
+        name = "ffn_stream_dim" if _config(recipe, options).dual_stream else "intermediate_size"
+        count = linear_count(lambda width: _params(_config(recipe, options | {name: width})))
+        width = options[name] = match_width(count, params)
+        if abs(count(width) - params) > TOLERANCE * params:
             raise ValueError(
-                f"'{name}' cannot bring row {row.name!r} within 1 % of {params} parameters (got {reached})"
+                f"'{name}' cannot bring row {row.name!r} within 1 % of {params} parameters (got {count(width)})"
             )
     return TMTModel(_config(recipe, options))
 
 
-def _peer(row: Row, recipe: Recipe, params: int | None) -> PreTrainedModel:
+def _peer(row: LanguageRow, recipe: Recipe, params: int | None) -> PreTrainedModel:
     options = {name: value for name, value in row.options.items() if name not in COPY}
     copying = {name: row.options[name] for name in COPY if name in row.options}
     params = options.pop("params", params)

@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tmt_geo.compare.language import LanguageSuite
 from tmt_geo.compare.markdown import markdown_table
 from tmt_geo.compare.mean import Mean, mean_of, say_seeds
 from tmt_geo.compare.results import load_results
 from tmt_geo.compare.side_tables import curve_table, depth_table, passkey_table
-from tmt_geo.compare.suite import Suite
 from tmt_geo.extras import needs_extra
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ SINGLE = ("mesh", "decay", "exit")
 TOGETHER = "mesh + decay + exit"
 
 
-def table(suite: Suite, folder: Path) -> str:
+def table(suite: LanguageSuite, folder: Path) -> str:
     """All rows of a suite in Markdown, those without results as "not run"; nothing where no row has any.
 
     Perplexities are word-level; ``against`` is relative to the suite's baseline, over the seeds that both have.
@@ -45,8 +45,8 @@ def table(suite: Suite, folder: Path) -> str:
 Runs = Sequence[dict[str, Any]]
 
 
-def _columns(suite: Suite) -> list[tuple[str, Callable[[Runs, Runs], str]]]:
-    """Name of each column, and what it says of a row's runs beside those of the baseline."""
+def _columns(suite: LanguageSuite) -> list[tuple[str, Callable[[Runs, Runs], str]]]:
+    """Name of each column, and its cell from a row's runs and those of the baseline."""
     against = f"against {suite.baseline}"
     last = suite.splits[-1]
     return [
@@ -61,12 +61,12 @@ def _columns(suite: Suite) -> list[tuple[str, Callable[[Runs, Runs], str]]]:
         ("MFLOP a token, layers", lambda runs, base: f"{mean_of(runs, 'flops_per_token').value / 1e6:.2f}"),
         (against, lambda runs, base: _ratio(runs, base, "flops_per_token")),
         ("head", lambda runs, base: f"{mean_of(runs, 'flops_per_token_head').value / 1e6:.2f}"),
-        ("active share", lambda runs, base: f"{_active(runs):.2f}"),
+        ("active share", lambda runs, base: f"{active_share(runs):.2f}"),
         ("seeds", lambda runs, base: str(len(runs))),
     ]
 
 
-def _active(runs: Runs) -> float:
+def active_share(runs: Runs) -> float:
     """Share of the tokens that a layer computes, mean over layers and runs."""
     shares = [sum(run["active_share"]) / len(run["active_share"]) for run in runs]
     return sum(shares) / len(shares)
@@ -83,7 +83,7 @@ def _ratio(runs: Sequence[dict[str, Any]], base: Sequence[dict[str, Any]], key: 
     return f"{Mean.of(found).value:.2f}" if found else "-"
 
 
-def superadditivity(suite: Suite, folder: Path) -> str:
+def superadditivity(suite: LanguageSuite, folder: Path) -> str:
     """What mesh, decay and exits gain alone, added up, and what they gain together, in test perplexity.
 
     Published: 4.3 + 1.8 + 2.5 = 8.6 alone and 12.7 together. Over the seeds that all five rows have; nothing where
@@ -111,17 +111,17 @@ def superadditivity(suite: Suite, folder: Path) -> str:
     )
 
 
-def section(suite: Suite, folder: Path) -> str:
+def section(suite: LanguageSuite, folder: Path) -> str:
     """What a README says of a suite: its line, table, superadditivity, and the side tables it has."""
     text = table(suite, folder)
     if not text:
         return ""
     parts = [f"`{suite.name}`: {suite.about}", text, superadditivity(suite, folder)]
-    parts += [tell(suite, folder) for tell in (curve_table, depth_table, passkey_table)]
+    parts += [side_table(suite, folder) for side_table in (curve_table, depth_table, passkey_table)]
     return "\n\n".join(part for part in parts if part)
 
 
-def figure(suite: Suite, folder: Path) -> Figure:
+def figure(suite: LanguageSuite, folder: Path) -> Figure:
     """Perplexity against measured operations a token in the layers, one marker a row.
 
     The nearer to the lower left, the better and the cheaper. Bars are standard errors over seeds.
@@ -133,12 +133,12 @@ def figure(suite: Suite, folder: Path) -> Figure:
         import plotly.graph_objects as go
 
     from tmt_geo.viz.palette import SERIES
-    from tmt_geo.viz.style import GRID, as_text, clear_layout
+    from tmt_geo.viz.style import GRID, figure_layout, plain_text
 
     results = load_results(folder, suite)
     if not results:
         raise ValueError(f"'folder' must hold results of the suite {suite.name!r} (got {folder})")
-    drawn = go.Figure(layout=clear_layout(title=f"{suite.name}: perplexity against compute", height=560))
+    drawn = go.Figure(layout=figure_layout(title=f"{suite.name}: perplexity against compute", height=560))
     kinds = {"tmt": ("this package", "circle", SERIES[0]), "peer": ("transformers", "square", SERIES[1])}
     for kind, (label, symbol, colour) in kinds.items():
         rows = [row for row in suite.rows if row.name in results and (row.family == "tmt") == (kind == "tmt")]
@@ -149,7 +149,7 @@ def figure(suite: Suite, folder: Path) -> Figure:
             x=[mean_of(results[row.name], "flops_per_token").value / 1e6 for row in rows],
             y=[mean.value for mean in ppl],
             error_y={"array": [mean.error or 0.0 for mean in ppl], "color": colour},
-            text=[as_text(row.name) for row in rows], mode="markers+text", name=label,
+            text=[plain_text(row.name) for row in rows], mode="markers+text", name=label,
             textposition=["top center" if place % 2 else "bottom center" for place in range(len(rows))],
             marker={"symbol": symbol, "color": colour, "size": 10}, textfont={"size": 10},
         )  # fmt: skip

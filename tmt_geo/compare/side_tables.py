@@ -1,4 +1,4 @@
-"""What else a suite tells beside its table: exit depths, passkeys, and the loss on the way."""
+"""Further tables of a suite: exit depths, passkeys, and validation loss during training."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from tmt_geo.compare.language import LanguageSuite
 from tmt_geo.compare.markdown import markdown_table
 from tmt_geo.compare.mean import Mean, say_seeds
 from tmt_geo.compare.results import load_results
-from tmt_geo.compare.suite import Suite
 
 # Published mean exit depths, of 12 layers; our kinds that come nearest to theirs.
 CLAIMED_DEPTH = {"punctuation": 2.1, "determiner": 3.4, "other word": 5.8, "rare word": 11.7}
 CLAIMED_LAYERS = 12
 
 
-def depth_table(suite: Suite, folder: Path) -> str:
-    """How deep tokens go by kinds, in Markdown, for each row that tells; nothing where none does.
+def depth_table(suite: LanguageSuite, folder: Path) -> str:
+    """Exit depth by kind of token, in Markdown, for each row that is profiled; nothing where none is.
 
     The depths are means over tokens and seeds. The claim ("common nouns" stands beside all other words here) is of 12
     layers.
@@ -31,19 +31,19 @@ def depth_table(suite: Suite, folder: Path) -> str:
         lines = []
         for prefix, key in (("", "by_word"), ("seen in training: ", "by_count")):
             for kind in [kind["kind"] for kind in profiles[0][key]]:
-                told = [line for profile in profiles for line in profile[key] if line["kind"] == kind]
-                depth = Mean.of([line["depth"] for line in told])
+                same = [line for profile in profiles for line in profile[key] if line["kind"] == kind]
+                depth = Mean.of([line["depth"] for line in same])
                 claim = CLAIMED_DEPTH.get(kind)
-                said = ["-", "-"] if claim is None else [f"{claim:.1f}", f"{claim / CLAIMED_LAYERS:.2f}"]
+                claims = ["-", "-"] if claim is None else [f"{claim:.1f}", f"{claim / CLAIMED_LAYERS:.2f}"]
                 depths = [depth.say(2), f"{depth.value / layers:.2f}"]
-                lines.append([prefix + kind, f"{told[0]['tokens']:,}", *depths, *said])
+                lines.append([prefix + kind, f"{same[0]['tokens']:,}", *depths, *claims])
         text = markdown_table(["kind of token", "tokens", computed, "share", claimed, "share"], lines)
         parts.append(f"Exit depth in `{row.name}`, test split, {say_seeds(len(profiles))}:\n\n{text}")
     return "\n\n".join(parts)
 
 
-def passkey_table(suite: Suite, folder: Path) -> str:
-    """The share of digits found again by the distance, in Markdown; nothing where no row was asked."""
+def passkey_table(suite: LanguageSuite, folder: Path) -> str:
+    """The share of digits found again by the distance, in Markdown; nothing where no row has it."""
     results = load_results(folder, suite)
     rows = [row for row in suite.rows if row.passkey and row.name in results]
     if not rows:
@@ -58,11 +58,12 @@ def passkey_table(suite: Suite, folder: Path) -> str:
     return markdown_table(head, lines)
 
 
-def curve_table(suite: Suite, folder: Path) -> str:
-    """The validation loss on the way, in Markdown, for each row that was looked at; nothing where none was.
+def curve_table(suite: LanguageSuite, folder: Path) -> str:
+    """Validation loss during training, in Markdown, for each row that has it; nothing where none has.
 
-    In nats a token, mean over the seeds that were looked at, on the first blocks of the validation split, each read by
-    itself: what a copy head remembers beyond a block has no part in it. At most ten of the looks, the last among them.
+    In nats a token, mean over the seeds that have it, on the first blocks of the validation split. Each block is read
+    by itself, so that what a copy head remembers beyond a block has no part in it. At most ten steps are shown, the
+    last among them.
     """
     results = load_results(folder, suite)
     curves = {name: _curve(runs) for name, runs in results.items()}
@@ -80,8 +81,8 @@ def curve_table(suite: Suite, folder: Path) -> str:
 
 
 def _curve(runs: Sequence[dict[str, Any]]) -> dict[int, Mean]:
-    """Mean loss at each step that all runs with any looks have looked at."""
-    looks = [{row["step"]: row["eval_loss"] for row in run.get("history", ()) if "eval_loss" in row} for run in runs]
-    looks = [look for look in looks if look]
-    steps = sorted(set.intersection(*map(set, looks))) if looks else []
-    return {step: Mean.of([look[step] for look in looks]) for step in steps}
+    """Mean loss at each step that is there in all runs with any validation losses."""
+    losses = [{row["step"]: row["eval_loss"] for row in run.get("history", ()) if "eval_loss" in row} for run in runs]
+    losses = [by_step for by_step in losses if by_step]
+    steps = sorted(set.intersection(*map(set, losses))) if losses else []
+    return {step: Mean.of([by_step[step] for by_step in losses]) for step in steps}

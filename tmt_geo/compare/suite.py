@@ -1,50 +1,9 @@
-"""What a suite, its rows and its recipe are."""
+"""What a suite and its rows are, in every benchmark."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass
 from typing import Any
-
-REVISION = 1  # of the protocol: results of another one are taken anew
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How every row of a suite is trained and measured; AdamW, warm-up and a cosine to zero.
-
-    Attributes:
-        d_model: Channels.
-        n_layers: Layers.
-        n_heads: Heads.
-        vocab_size: Tokens of the byte-level BPE that is trained on the training split.
-        block_size: Tokens in a block, and in a window of the evaluation.
-        batch_size: Blocks in a step.
-        steps: Optimiser steps.
-        learning_rate: At its peak.
-        weight_decay: Of matrices.
-        warmup: Share of the steps.
-        dropout: Of embeddings, and of what attention and feed-forward networks add.
-        stride: Tokens between windows of the evaluation.
-        eval_every: Steps between two looks at a part of the validation split, for the loss curve; None for none.
-        save_every: Steps between two checkpoints.
-    """
-
-    d_model: int = 128
-    n_layers: int = 4
-    n_heads: int = 4
-    vocab_size: int = 8192
-    block_size: int = 256
-    batch_size: int = 8
-    steps: int = 500
-    learning_rate: float = 4e-3
-    weight_decay: float = 0.1
-    warmup: float = 0.05
-    dropout: float = 0.0
-    stride: int = 256
-    eval_every: int | None = None
-    save_every: int = 200
 
 
 @dataclass(frozen=True)
@@ -53,67 +12,28 @@ class Row:
 
     Attributes:
         name: Its name.
-        family: ``"tmt"``, or one of ``tmt_geo.evaluate.PEERS``.
-        options: Of ``TMTConfig``, or of ``build_peer``; a peer with ``copy_k`` gets a copy head.
-        recipe: What this row alone does otherwise, such as a size of its own in a suite over sizes.
-        claimed: Published perplexity and relative compute, for a column of their own.
-        profiled: Whether to tell how deep tokens go, by kinds of tokens.
-        passkey: Distances at which passkeys are asked for.
-        matched: Whether its width is chosen so that its parameters are those of the suite's full model.
     """
 
     name: str
-    family: str = "tmt"
-    options: dict[str, Any] = field(default_factory=dict)
-    recipe: dict[str, Any] = field(default_factory=dict)
-    claimed: tuple[float, float] | None = None
-    profiled: bool = False
-    passkey: tuple[int, ...] = ()
-    matched: bool = True
 
 
 @dataclass(frozen=True)
 class Suite:
-    """One table.
+    """One table: rows that are measured alike.
 
     Attributes:
         name: Its name, also that of its folder.
         about: One line above the table.
         rows: Its lines.
-        recipe: How all of them are trained.
-        full: Options of the ``TMTModel`` whose parameters all matched rows have.
-        baseline: The row that ratios refer to.
-        seeds: Of the runs.
-        tested: Whether the test split is measured; not where something is still to be chosen.
     """
 
     name: str
     about: str
-    rows: tuple[Row, ...]
-    recipe: Recipe
-    full: dict[str, Any] = field(default_factory=dict)
-    baseline: str = "vanilla"
-    seeds: tuple[int, ...] = (42, 1337, 2024)
-    tested: bool = True
+    rows: tuple[Any, ...]
 
-    @property
-    def splits(self) -> tuple[str, ...]:
-        """The splits that are measured, the last of them for the ratios."""
-        return ("valid", "test") if self.tested else ("valid",)
+    def plan(self, row: Any) -> dict[str, Any]:
+        """Everything but the seed that decides what a run gives, as JSON has it.
 
-    def recipe_of(self, row: Row) -> Recipe:
-        """The recipe of a row."""
-        return replace(self.recipe, **row.recipe)
-
-    def plan(self, row: Row) -> dict[str, Any]:
-        """Everything but the seed that decides what a run gives; results of another plan do not count.
-
-        Names are no part of it: rows of two suites that are the same run share its result.
+        Names are no part of it. A result is kept with its plan, and one of another plan does not count.
         """
-        plan = {"revision": REVISION, "recipe": asdict(self.recipe_of(row))}
-        plan |= {"family": row.family, "options": row.options, "matched": self.full if row.matched else None}
-        return json.loads(json.dumps(plan))
-
-    def plan_hash(self, row: Row) -> str:
-        """The plan in twelve hexadecimal digits."""
-        return hashlib.sha256(json.dumps(self.plan(row), sort_keys=True).encode()).hexdigest()[:12]
+        raise NotImplementedError

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tmt_geo.compare.suite import Recipe, Row, Suite
+from tmt_geo.compare.language import LanguageRow, LanguageSuite, Recipe
 
 # About a million parameters outside the embeddings: an ablation takes hours on two CPU cores.
 TINY = Recipe()
@@ -15,12 +15,17 @@ BASE = Recipe(
 )  # fmt: skip
 RECIPES = {"tiny": TINY, "base": BASE}
 
-PLAIN = {"mesh": False, "decay": None, "exit": False, "dual_stream": False, "memory_anchors": 0}
-COPY = {"copy_k": 32, "copy_dim": 32, "copy_memory": 2048}
 # Spelled out, so that a result says what it is of when a default changes.
-FULL = {**COPY, "window": 16, "index_dim": 32, "gated_heads": True, "gated_streams": True, "exit_budget": 0.32}
+PLAIN = {
+    "mesh": False, "decay": None, "exit": False, "dual_stream": False, "memory_anchors": 0, "gated_heads": False,
+}  # fmt: skip
+COPY = {"copy_k": 32, "copy_dim": 32, "copy_memory": 2048}
+FULL = {
+    **COPY, "window": 16, "index_dim": 32, "gated_heads": True, "gated_streams": True, "exit_budget": 0.32,
+    "memory_anchors": 16,
+}  # fmt: skip
 # Whose parameters all rows have: those of the full model with streams as published, to a tenth of a percent.
-SIZE = {**COPY, "gated_streams": False}
+SIZE = {**COPY, "gated_heads": False, "gated_streams": False, "memory_anchors": 16}
 
 
 # Rates chosen on the validation split (TUNING); rows without one have that of the recipe.
@@ -28,9 +33,9 @@ FULL_RATE = {"learning_rate": 8e-3}
 COPY_RATE = {"learning_rate": 4e-3}  # of the library's Llama with the copy head
 
 
-def _full(name: str = "full", recipe: dict | None = None, profiled: bool = False, **change) -> Row:
+def _full(name: str = "full", recipe: dict | None = None, profiled: bool = False, **change) -> LanguageRow:
     """The full model at its rate, or with something else about it."""
-    return Row(name, options={**FULL, **change}, recipe={**FULL_RATE, **(recipe or {})}, profiled=profiled)
+    return LanguageRow(name, options={**FULL, **change}, recipe={**FULL_RATE, **(recipe or {})}, profiled=profiled)
 
 
 def _mechanisms(mesh: bool = False, decay: bool = False, exit: bool = False) -> dict:
@@ -38,20 +43,20 @@ def _mechanisms(mesh: bool = False, decay: bool = False, exit: bool = False) -> 
     return {**PLAIN, "mesh": mesh, "decay": "log" if decay else None, "exit": exit}
 
 
-ABLATION = Suite(
+ABLATION = LanguageSuite(
     name="ablation",
     about="What each mechanism does: mesh x decay x exits in a plain transformer, then the full model with one part "
     "taken away.",
     rows=(
-        Row("vanilla", options=_mechanisms(), claimed=(42.1, 1.00)),
+        LanguageRow("vanilla", options=_mechanisms(), claimed=(42.1, 1.00)),
         _full(profiled=True),
-        Row("mesh", options=_mechanisms(mesh=True), claimed=(37.8, 0.62)),
-        Row("decay", options=_mechanisms(decay=True), claimed=(40.3, 0.98)),
-        Row("exit", options=_mechanisms(exit=True), claimed=(39.6, 0.51)),
-        Row("mesh + decay", options=_mechanisms(mesh=True, decay=True), claimed=(34.2, 0.61)),
-        Row("mesh + exit", options=_mechanisms(mesh=True, exit=True), claimed=(35.1, 0.50)),
-        Row("decay + exit", options=_mechanisms(decay=True, exit=True), claimed=(37.0, 0.50)),
-        Row("mesh + decay + exit", options=_mechanisms(True, True, True), claimed=(29.4, 0.48)),
+        LanguageRow("mesh", options=_mechanisms(mesh=True), claimed=(37.8, 0.62)),
+        LanguageRow("decay", options=_mechanisms(decay=True), claimed=(40.3, 0.98)),
+        LanguageRow("exit", options=_mechanisms(exit=True), claimed=(39.6, 0.51)),
+        LanguageRow("mesh + decay", options=_mechanisms(mesh=True, decay=True), claimed=(34.2, 0.61)),
+        LanguageRow("mesh + exit", options=_mechanisms(mesh=True, exit=True), claimed=(35.1, 0.50)),
+        LanguageRow("decay + exit", options=_mechanisms(decay=True, exit=True), claimed=(37.0, 0.50)),
+        LanguageRow("mesh + decay + exit", options=_mechanisms(True, True, True), claimed=(29.4, 0.48)),
         _full("full without copy head", copy_k=0),
         _full("full without memory", copy_memory=0),
         _full("full without mesh", mesh=False),
@@ -68,22 +73,22 @@ ABLATION = Suite(
     full=SIZE,
 )
 
-PEERS = Suite(
+PEERS = LanguageSuite(
     name="peers",
     about="Models of the transformers library beside the full model, and vanilla with the same copy head.",
     rows=(
-        Row("llama", family="llama"),
+        LanguageRow("llama", family="llama"),
         _full(),
-        Row("llama with copy head", family="llama", options=COPY, recipe=COPY_RATE),
-        Row("depth-adaptive without mesh", options=_mechanisms(exit=True)),
-        Row("gpt2", family="gpt2"),
-        Row("mistral, window of 16", family="mistral", options={"keys": 16}),
-        Row("mixtral", family="mixtral"),
-        Row("mamba2", family="mamba2"),
-        Row("mamba", family="mamba"),
-        Row("rwkv", family="rwkv"),
-        Row("deepseek, 16 keys", family="deepseek", options={"keys": 16}),
-        Row("bigbird, original_full", family="bigbird"),
+        LanguageRow("llama with copy head", family="llama", options=COPY, recipe=COPY_RATE),
+        LanguageRow("depth-adaptive without mesh", options=_mechanisms(exit=True)),
+        LanguageRow("gpt2", family="gpt2"),
+        LanguageRow("mistral, window of 16", family="mistral", options={"keys": 16}),
+        LanguageRow("mixtral", family="mixtral"),
+        LanguageRow("mamba2", family="mamba2"),
+        LanguageRow("mamba", family="mamba"),
+        LanguageRow("rwkv", family="rwkv"),
+        LanguageRow("deepseek, 16 keys", family="deepseek", options={"keys": 16}),
+        LanguageRow("bigbird, original_full", family="bigbird"),
     ),
     recipe=TINY,
     full=SIZE,
@@ -93,19 +98,20 @@ PEERS = Suite(
 
 RATES = (2e-3, 4e-3, 8e-3)
 
-TUNING = Suite(
+TUNING = LanguageSuite(
     name="tuning",
     about="Vanilla's recipe, chosen on the validation split before anything is compared: the learning rate, and "
     "whether more layers help. The same rates for the full model.",
     rows=(
         *(
-            Row(f"llama, {layers} layers, rate {rate:g}", family="llama", options={"params": params},
+            LanguageRow(f"llama, {layers} layers, rate {rate:g}", family="llama", options={"params": params},
                 recipe={"n_layers": layers, "learning_rate": rate}, matched=False)
             for layers, params in ((4, 2_046_354), (2, 1_548_000))
             for rate in RATES
         ),
         *(
-            Row(f"llama with copy head, rate {rate:g}", family="llama", options=COPY, recipe={"learning_rate": rate})
+            LanguageRow(f"llama with copy head, rate {rate:g}", family="llama", options=COPY,
+                        recipe={"learning_rate": rate})
             for rate in RATES
         ),
         *(_full(f"full, rate {rate:g}", {"learning_rate": rate}) for rate in RATES),
@@ -120,18 +126,18 @@ TUNING = Suite(
 # Twice through the text. Without dropout, which the two packages do not have at the same places.
 LONG = replace(TINY, steps=2400, eval_every=200, save_every=300)
 
-PUSH = Suite(
+PUSH = LanguageSuite(
     name="push",
     about="Five times as long, twice through the text, with the validation loss on the way: the full model, also with "
     "more of its layers, vanilla, the library's Llama with and without the same copy head, and a vanilla cut down in "
     "depth.",
     rows=(
-        Row("vanilla", options=_mechanisms()),
+        LanguageRow("vanilla", options=_mechanisms()),
         _full(),
         _full("full, deeper, without anchors", exit_budget=0.52, exit_after=2, memory_anchors=0),
-        Row("llama", family="llama"),
-        Row("llama with copy head", family="llama", options=COPY, recipe=COPY_RATE),
-        Row("vanilla of two layers", options={**_mechanisms(), "intermediate_size": 512},
+        LanguageRow("llama", family="llama"),
+        LanguageRow("llama with copy head", family="llama", options=COPY, recipe=COPY_RATE),
+        LanguageRow("vanilla of two layers", options={**_mechanisms(), "intermediate_size": 512},
             recipe={"n_layers": 2}, matched=False),
     ),
     recipe=LONG,
@@ -140,11 +146,11 @@ PUSH = Suite(
 
 THIRD = {**FULL, "exit_budget": 0.34}  # three layers cannot do with less
 
-SCALE = Suite(
+SCALE = LanguageSuite(
     name="scale",
     about="Perplexity against size and against tokens.",
     rows=tuple(
-        Row(f"{name}, {width} channels, {steps} steps", family=family, options=options,
+        LanguageRow(f"{name}, {width} channels, {steps} steps", family=family, options=options,
             recipe={"d_model": width, "n_layers": layers, "steps": steps, **rate})
         for width, layers, steps in ((64, 3, 500), (192, 6, 500), (128, 4, 250), (128, 4, 1000), (128, 4, 2000))
         for name, family, options, rate in (("llama", "llama", {}, {}), ("full", "tmt", THIRD, FULL_RATE))
@@ -157,11 +163,11 @@ SCALE = Suite(
 
 DISTANCES = (50, 100, 200, 500, 1000, 2000, 4000)
 
-LENGTH = Suite(
+LENGTH = LanguageSuite(
     name="length",
     about="Perplexity and cost by context, at equal tokens a step, and passkeys by distance.",
     rows=tuple(
-        Row(f"{name}, {length:,} tokens", family=family, options=options, passkey=DISTANCES,
+        LanguageRow(f"{name}, {length:,} tokens", family=family, options=options, passkey=DISTANCES,
             recipe={"block_size": length, "batch_size": 4096 // length, "steps": 250, "stride": length, **rate})
         for length in (256, 1024, 4096)
         for name, family, options, rate in (
@@ -175,11 +181,48 @@ LENGTH = Suite(
     seeds=(42,),
 )  # fmt: skip
 
-SUITES = {suite.name: suite for suite in (ABLATION, PEERS, TUNING, PUSH, SCALE, LENGTH)}
+# What the options were when the rows below were measured, and the same without exits.
+EARLIER = {"window": 8, "gated_heads": False, "gated_streams": False, "memory_anchors": 16}
+NO_EXITS = {**EARLIER, "exit": False}
+
+OPTIONS = LanguageSuite(
+    name="options",
+    about="One option changed at a time, in a short run at half the learning rate and without a copy head. Rows have "
+    "the parameters that their options give them.",
+    rows=tuple(
+        LanguageRow(name, family=family, options=options, matched=False)
+        for name, family, options in (
+            ("llama", "llama", {"params": 1_518_227}),
+            ("default", "tmt", EARLIER),
+            ("exit off", "tmt", NO_EXITS),
+            ("exit budget 0.75", "tmt", {**EARLIER, "exit_budget": 0.75}),
+            ("exit momentum 0.2", "tmt", {**EARLIER, "exit_momentum": 0.2}),
+            ("mesh off", "tmt", {**NO_EXITS, "mesh": False, "decay": None}),
+            ("window off", "tmt", {**NO_EXITS, "window": 0}),
+            ("shift off", "tmt", {**NO_EXITS, "shift": False}),
+            ("decay off", "tmt", {**NO_EXITS, "decay": None}),
+            ("decay rate 8", "tmt", {**NO_EXITS, "decay_rate": 8.0}),
+            ("index of 64 channels", "tmt", {**NO_EXITS, "index_dim": 64}),
+            ("mesh for 2 layers", "tmt", {**NO_EXITS, "rebuild_every": 2}),
+            ("anchors off", "tmt", {**NO_EXITS, "memory_anchors": 0}),
+            ("single stream", "tmt", {**NO_EXITS, "dual_stream": False}),
+            ("published, no exits", "tmt",
+             {**NO_EXITS, "window": 0, "shift": False, "decay": "published", "decay_rate": 0.1}),
+        )
+    ),
+    recipe=replace(
+        TINY, vocab_size=4096, steps=300, learning_rate=2e-3, stride=128, shuffle=True, valid_tokens=40_960
+    ),
+    baseline="exit off",
+    seeds=(0,),
+    tested=False,
+)  # fmt: skip
+
+SUITES = {suite.name: suite for suite in (ABLATION, PEERS, TUNING, PUSH, SCALE, LENGTH, OPTIONS)}
 AT_BASE = (ABLATION, PEERS)
 
 
-def _base(suite: Suite) -> Suite:
+def _base(suite: LanguageSuite) -> LanguageSuite:
     """A suite at the published size, whose rate is for all rows: those of the rows were chosen at the tiny size."""
     rows = tuple(replace(row, recipe={}) for row in suite.rows)
     return replace(suite, name=f"{suite.name}-base", recipe=BASE, rows=rows)
@@ -188,7 +231,7 @@ def _base(suite: Suite) -> Suite:
 SIZED = (*SUITES.values(), *map(_base, AT_BASE))
 
 
-def at_size(suite: Suite, size: str) -> Suite:
+def at_size(suite: LanguageSuite, size: str) -> LanguageSuite:
     """A suite as it stands (``"tiny"``), or with the base recipe and a name of its own.
 
     Raises:

@@ -137,8 +137,8 @@ def _one_line(name: str) -> Iterator[None]:
     except (OSError, ValueError, DatasetsError, StopIteration) as error:
         if isinstance(error, StopIteration) or "corresponds to no data" in str(error):
             raise ValueError(f"'source' must hold text (got '{name}' without rows)") from error
-        told = error.__cause__ or error if isinstance(error, DatasetGenerationError) else error
-        reason = (str(told).strip().splitlines() or [type(told).__name__])[0].rstrip(".")
+        cause = error.__cause__ or error if isinstance(error, DatasetGenerationError) else error
+        reason = (str(cause).strip().splitlines() or [type(cause).__name__])[0].rstrip(".")
         raise ValueError(f"'source' does not load: {reason} (got '{name}')") from error
     finally:
         log.setLevel(level)

@@ -2,7 +2,7 @@
 
 from tmt_geo.evaluate.exit_profile import ExitProfile, ExitRow, exit_profile
 from tmt_geo.evaluate.flops import FlopReport, count_flops
-from tmt_geo.evaluate.peers import PEERS, build_peer, match_llama
+from tmt_geo.evaluate.peers import PEERS, build_peer
 from tmt_geo.evaluate.perplexity import EvalReport, evaluate_model
 
 __all__ = [
@@ -15,5 +15,4 @@ __all__ = [
     "count_flops",
     "evaluate_model",
     "exit_profile",
-    "match_llama",
 ]

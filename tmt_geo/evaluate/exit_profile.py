@@ -64,7 +64,7 @@ def exit_profile(
     rare: int = 10,
     progress: bool = False,
 ) -> ExitProfile:
-    """Count the layers that each token of a stream was computed by, and tell it by kinds of tokens.
+    """Count the layers that computed each token of a stream, and average them by kind of token.
 
     The stream is read in windows as :func:`tmt_geo.evaluate.evaluate_model` reads it, but for the start token: every
     token is counted once, where it has at least ``context - stride`` tokens before it, or all there are.

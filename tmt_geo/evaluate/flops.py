@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 from tmt_geo.evaluate.forward import measuring, plain_forward
 from tmt_geo.evaluate.peers.scan import scan_flops
 from tmt_geo.nn.copy_head import CopyMemory
-from tmt_geo.ops.knn import descent, windows
+from tmt_geo.ops.knn import windows
 
 aten = torch.ops.aten
 
@@ -50,7 +50,7 @@ def count_flops(model: PreTrainedModel, input_ids: Tensor, memory: CopyMemory | 
       it is causal and skips the rest: charged for the pairs it computes, S * (S + 1) / 2 a head where causal, all of
       them where it was given a mask;
     - top-k and maxima, one comparison a score, whether or not the score had been masked;
-    - the scores of an approximate search, which are gathered: by formula, for each target all candidates it can have;
+    - the scores of the search by windows, which are gathered: by formula, for each target all candidates it can have;
     - attention as gather, multiply and sum over a mesh, by formula (for a model that reports ``num_edges`` and whose
       configuration does not say ``mesh=False``);
     - the votes of a copy head, by formula: a product of ``copy_dim`` channels and a weighted sum for each;
@@ -102,21 +102,17 @@ def _gathered_scores(model: PreTrainedModel, out) -> float:
     """Operations a token of the scores that no matrix product has made."""
     config = model.config
     search = getattr(config, "search", None) if getattr(config, "mesh", False) else None
-    if search not in ("descent", "windows"):
+    if search != "windows":
         return 0.0
     active = out.active_share.tolist()[:: config.rebuild_every]
-    if search == "windows":
-        pairs = [(1 + windows.NEAREST) * windows.WINDOW] * len(active)
-    else:
-        pairs = [descent.pairs_scored(config.graph_k, warm=layer > 0) for layer in range(len(active))]
-    per_pair = 2 * (config.index_dim or config.hidden_size)
-    return sum(share * count for share, count in zip(active, pairs, strict=True)) * per_pair
+    pairs = sum(active) * (1 + windows.NEAREST) * windows.WINDOW
+    return pairs * 2 * (config.index_dim or config.hidden_size)
 
 
 def _pairs(queries: int, keys: int, causal: bool) -> int:
     if not causal:
         return queries * keys
-    full = min(queries, keys)  # query i hears keys 0 ... i
+    full = min(queries, keys)  # query i attends to keys 0 ... i
     return full * (full + 1) // 2 + (queries - full) * keys
 
 

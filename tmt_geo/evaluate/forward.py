@@ -24,7 +24,7 @@ def measuring(model: PreTrainedModel) -> Iterator[None]:
 
 
 def plain_forward(model: PreTrainedModel, input_ids: Tensor, memory: Any = None, **kwargs: Any) -> Any:
-    """The model's output for full rows of tokens (B, S), without filling a cache that nobody will read.
+    """The model's output for full rows of tokens (B, S), without filling a cache.
 
     Args:
         model: Any causal language model.
@@ -67,5 +67,5 @@ def scored_forward(
 
 
 def remembers(model: PreTrainedModel) -> bool:
-    """Whether the model hears what it remembers of the text before its input, as one with a copy head does."""
+    """Whether the model uses a memory of the text before its input, as one with a copy head does."""
     return getattr(model.config, "copy_k", 0) > 0 and model.config.copy_memory > 0

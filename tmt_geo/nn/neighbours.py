@@ -29,9 +29,7 @@ class Neighbours(NamedTuple):
     near: tuple[Tensor, Tensor]
 
 
-def find_neighbours(
-    layer, index: Tensor, grid: Tensor, state: NodeState, frame: Frame, cached: bool = False
-) -> Neighbours:
+def find_neighbours(layer, index: Tensor, grid: Tensor, state: NodeState, frame: Frame) -> Neighbours:
     """Find whom the active nodes hear.
 
     Args:
@@ -40,10 +38,9 @@ def find_neighbours(
         grid (Tensor): Those of all slots, (B C, F).
         state (NodeState): What the layer before has left.
         frame (Frame): Where the nodes stand.
-        cached (bool): Whether there are slots of earlier nodes, which have no row in the state.
     """
     targets = state.active
-    found = table, mask = _nearest(layer, index, grid, state, frame, cached)
+    found = table, mask = _nearest(layer, index, grid, state, frame)
     if layer.window:
         before, heard = (part if targets is None else part[targets] for part in frame.window(layer.window))
         table, mask = torch.cat([table, before], dim=1), torch.cat([mask, heard], dim=1)
@@ -53,17 +50,14 @@ def find_neighbours(
     return Neighbours(table, mask, found, near)
 
 
-def _nearest(layer, index, grid, state, frame, cached) -> tuple[Tensor, Tensor]:
+def _nearest(layer, index, grid, state, frame) -> tuple[Tensor, Tensor]:
     """The nearest slots of the targets and which of them exist, both (T, k)."""
     order, targets = frame.order, state.active
     if not layer.rebuild and state.near is not None:
         return state.near if targets is None else tuple(part[targets] for part in state.near)
-    start = None
-    if layer.backend == "descent" and state.near is not None and not cached:
-        start = tuple(order.to_slots(part) for part in state.near)
     asking, row, rank = (part if targets is None else part[targets] for part in (index, order.row, order.rank))
     return search(
         asking, grid.view(order.num_graphs, order.capacity, grid.size(1)), row, rank, order.sizes, layer.k,
-        causal=layer.causal, backend=layer.backend, skip=layer.window, start=start,
+        causal=layer.causal, backend=layer.backend, skip=layer.window,
         tolerance=state_tolerance(state.x),
     )  # fmt: skip

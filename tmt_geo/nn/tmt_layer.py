@@ -318,7 +318,7 @@ class TMTLayer(nn.Module):
             out = self._listen_densely(query, key, value, row, rank, slot, frame)
             return out, None, LayerRecord(targets, None, (rank + 1).sum())
 
-        table, mask, found, near = find_neighbours(self, index, grid, state, frame, cache is not None)
+        table, mask, found, near = find_neighbours(self, index, grid, state, frame)
         lag = None
         if self.attention.decay is not None:
             lag = frame.slot_time[slot].unsqueeze(1) - frame.slot_time[table]

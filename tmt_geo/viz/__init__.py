@@ -3,7 +3,7 @@
 from tmt_geo.viz.anchor_use import anchor_use, effective_rank
 from tmt_geo.viz.cluster_flow import cluster_flow
 from tmt_geo.viz.clusters import mesh_clusters
-from tmt_geo.viz.comparison import Contender, comparison_rows
+from tmt_geo.viz.comparison import ModelResult, comparison_rows
 from tmt_geo.viz.decay_curves import decay_curves
 from tmt_geo.viz.depth_profile import depth_profile, depth_rows
 from tmt_geo.viz.exit_depth import Passage, exit_depth_html, layers_computed, visible_token
@@ -18,7 +18,7 @@ from tmt_geo.viz.report import build_report
 from tmt_geo.viz.stream_gate import stream_gate
 
 __all__ = [
-    "Contender",
+    "ModelResult",
     "Passage",
     "Positions",
     "Section",

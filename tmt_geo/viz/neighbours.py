@@ -10,9 +10,9 @@ from torch import Tensor
 from torch_geometric.data import Data
 
 from tmt_geo.extras import needs_extra
-from tmt_geo.viz.edges import WEIGHTS, heard_edges, unit_states
+from tmt_geo.viz.edges import WEIGHTS, layer_edges, unit_states
 from tmt_geo.viz.layers import check_graphs, layer_names, node_labels
-from tmt_geo.viz.style import FAINT, as_text, clear_layout
+from tmt_geo.viz.style import FAINT, figure_layout, plain_text
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -28,8 +28,8 @@ def nearest_nodes(
         node: The node.
         top: How many to name at most.
         by: ``"similarity"``: by the cosine of the states that left the layer, among all nodes of the same graph, later
-            ones too. ``"attention"``: those that the node heard in the layer, by the mean of the heads' weights; none
-            where it was frozen.
+            ones too. ``"attention"``: those that the node attended to in the layer, by the mean of the heads'
+            weights; none where it was frozen.
 
     Returns:
         For each layer the nearest first, as ``(node, cosine or weight)``; of equals the later node first.
@@ -54,7 +54,7 @@ def neighbour_table(
 
     What to read in it: a column is a layer, the nearest node stands at the top. Where the names in a row change from
     column to column, the node has moved: does "bank" stand next to "loan" first and next to "river" behind a layer
-    that has heard it? Names that stay are what the node was from the start, or what it settled on. Behind each name
+    that attended to it? Names that stay are what the node was from the start, or what it settled on. Behind each name
     stand its number and the cosine (or the weight).
 
     Args:
@@ -78,23 +78,23 @@ def neighbour_table(
     if len(nodes) == 0:
         raise ValueError("'nodes' needs at least one node (got none)")
     tables = [_cells(layers, labels, top) for layers in _nearest(graphs, nodes, top, by)]
-    shown = [f"{as_text(labels[node])}  ({node})" for node in nodes]
+    shown = [f"{plain_text(labels[node])}  ({node})" for node in nodes]
     buttons = [
         {"label": title, "method": "restyle", "args": [{"cells.values": [columns]}]}
         for title, columns in zip(shown, tables, strict=True)
     ]
     # Columns that can be read; where they need more than the page is wide, the table shows as many as fit.
-    look = {"fill": {"color": "rgba(0,0,0,0)"}, "line": {"color": FAINT}, "align": "left", "height": 26}
+    style = {"fill": {"color": "rgba(0,0,0,0)"}, "line": {"color": FAINT}, "align": "left", "height": 26}
     figure = go.Figure(
-        go.Table(header={"values": [f"<b>{as_text(name)}</b>" for name in names], **look},
-                 cells={"values": tables[0], **look})
+        go.Table(header={"values": [f"<b>{plain_text(name)}</b>" for name in names], **style},
+                 cells={"values": tables[0], **style})
     )  # fmt: skip
     menu = {
         "buttons": buttons, "x": 0, "xanchor": "left", "y": 1, "yanchor": "bottom", "pad": {"b": 8}, "bgcolor": FAINT,
         "bordercolor": FAINT,
     }  # fmt: skip
     figure.update_layout(
-        clear_layout(
+        figure_layout(
             height=110 + 26 * (top + 1), margin={"l": 10, "r": 10, "t": 60, "b": 10},
             updatemenus=[menu] if len(nodes) > 1 else [],
             annotations=[{"text": f"nearest by {by}" + (f" to {shown[0]}" if len(nodes) == 1 else ""), "x": 1, "y": 1,
@@ -105,7 +105,7 @@ def neighbour_table(
 
 
 def _nearest(graphs: Sequence[Data], nodes: Sequence[int], top: int, by: str) -> list[list[list[tuple[int, float]]]]:
-    """For each node what :func:`nearest_nodes` tells."""
+    """For each node what :func:`nearest_nodes` returns."""
     check_graphs(graphs)
     total = graphs[0].x.size(0)
     for node in nodes:
@@ -115,7 +115,7 @@ def _nearest(graphs: Sequence[Data], nodes: Sequence[int], top: int, by: str) ->
         raise ValueError(f"'top' must be at least 1 (got {top})")
     if by not in WEIGHTS:
         raise ValueError(f"'by' must be one of {WEIGHTS} (got {by!r})")
-    score = _cosines if by == "similarity" else _heard
+    score = _cosines if by == "similarity" else _attention
     rows = torch.tensor(list(nodes))
     layers = []
     for graph in graphs:
@@ -137,16 +137,16 @@ def _cosines(graph: Data, nodes: Tensor) -> Tensor:
     return cosine
 
 
-def _heard(graph: Data, nodes: Tensor) -> Tensor:
-    """How much each of the nodes hears each other; minus infinity for those it does not hear."""
-    source, target, weight = (torch.from_numpy(part) for part in heard_edges(graph))
+def _attention(graph: Data, nodes: Tensor) -> Tensor:
+    """The attention of each of the nodes to every node; minus infinity where there is no edge."""
+    source, target, weight = (torch.from_numpy(part) for part in layer_edges(graph))
     edge, row = (target.unsqueeze(1) == nodes).nonzero(as_tuple=True)
-    heard = torch.full((len(nodes), graph.x.size(0)), -torch.inf, dtype=torch.double)
-    heard[row, source[edge]] = 0.0
-    return heard.index_put((row, source[edge]), weight[edge], accumulate=True)
+    attention = torch.full((len(nodes), graph.x.size(0)), -torch.inf, dtype=torch.double)
+    attention[row, source[edge]] = 0.0
+    return attention.index_put((row, source[edge]), weight[edge], accumulate=True)
 
 
 def _cells(layers: list[list[tuple[int, float]]], labels: Sequence[str], top: int) -> list[list[str]]:
     """A column a layer, all of the same length."""
-    columns = [[f"{as_text(labels[node])} ({node}) {weight:.2f}" for node, weight in layer] for layer in layers]
+    columns = [[f"{plain_text(labels[node])} ({node}) {weight:.2f}" for node, weight in layer] for layer in layers]
     return [column + [""] * (top - len(column)) for column in columns]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from operator import attrgetter
 
@@ -10,9 +10,10 @@ import torch
 import torch.nn.functional as F
 import transformers
 from torch import Tensor, nn
-from transformers import LlamaForCausalLM, PreTrainedModel
+from transformers import PreTrainedModel
 
 from tmt_geo.evaluate.forward import measuring, plain_forward
+from tmt_geo.evaluate.match_width import linear_count, match_width
 from tmt_geo.evaluate.peers.families import FAMILIES, Family, Sizes
 
 TOLERANCE = 0.01
@@ -103,31 +104,6 @@ def build_peer(
     return model
 
 
-def match_llama(
-    params: int,
-    *,
-    vocab_size: int,
-    d_model: int,
-    n_layers: int,
-    n_heads: int,
-    max_seq_len: int,
-    tie: bool = True,
-    dropout: float = 0.0,
-) -> LlamaForCausalLM:
-    """Build the library's Llama with as many parameters as asked for: :func:`build_peer` of ``"llama"``."""
-    return build_peer(
-        "llama",
-        params,
-        vocab_size=vocab_size,
-        d_model=d_model,
-        n_layers=n_layers,
-        n_heads=n_heads,
-        max_seq_len=max_seq_len,
-        tie=tie,
-        dropout=dropout,
-    )
-
-
 def _check(name: str, family: Family, sizes: Sizes, dropout: float) -> None:
     for field, size in vars(sizes).items():
         if size < 1:
@@ -142,28 +118,31 @@ def _check(name: str, family: Family, sizes: Sizes, dropout: float) -> None:
 
 def _match(family: Family, sizes: Sizes, params: int, tie: bool) -> tuple[int, int]:
     """Width and expansion that come nearest to ``params``."""
-    expand, (width, reached, narrowest, step) = 1, _nearest(family, sizes, params, 1, tie)
+    expand, count = 1, _count(family, sizes, 1, tie)
+    width = match_width(count, params, family.grid)
     while family.least_width:
-        wider = _nearest(family, sizes, params, expand + 1, tie)
-        if wider[0] < family.least_width:
+        wider = _count(family, sizes, expand + 1, tie)
+        if match_width(wider, params, family.grid) < family.least_width:
             break
-        expand, (width, reached, _, step) = expand + 1, wider
-    if width < 1 or abs(reached - params) > TOLERANCE * params:
+        expand, count, width = expand + 1, wider, match_width(wider, params, family.grid)
+    if abs(count(width) - params) > TOLERANCE * params:
+        smallest, step = count(family.grid), count(2 * family.grid) - count(family.grid)
         raise ValueError(
             f"'params' cannot be met within 1 % at d_model={sizes.d_model}, n_layers={sizes.n_layers}, "
-            f"vocab_size={sizes.vocab_size}: the smallest {family.model} has {narrowest} and each step of "
+            f"vocab_size={sizes.vocab_size}: the smallest {family.model} has {smallest} and each step of "
             f"{family.width} adds {step} (got {params})"
         )
     return width, expand
 
 
-def _nearest(family: Family, sizes: Sizes, params: int, expand: int, tie: bool) -> tuple[int, int, int, int]:
-    """The width that comes nearest, its parameters, those of the smallest width, and those that a step adds."""
-    with torch.device("meta"):
-        one, two = (_new(family, sizes, width, expand, tie, 0.0).num_parameters() for width in (1, 2))
-    base, step = 2 * one - two, family.grid * (two - one)
-    steps = round((params - base) / step)
-    return steps * family.grid, base + steps * step, base + step, step
+def _count(family: Family, sizes: Sizes, expand: int, tie: bool) -> Callable[[int], int]:
+    """Parameters by the width."""
+
+    def count(width: int) -> int:
+        with torch.device("meta"):
+            return _new(family, sizes, width, expand, tie, 0.0).num_parameters()
+
+    return linear_count(count)
 
 
 def _new(family: Family, sizes: Sizes, width: int, expand: int, tie: bool, dropout: float) -> PreTrainedModel:

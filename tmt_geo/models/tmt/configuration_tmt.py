@@ -11,7 +11,7 @@ from tmt_geo.models.tmt.hub_files import AUTO_MAP, write_code
 from tmt_geo.nn.exit_gate import RULES, gate_rate
 from tmt_geo.nn.temporal_decay import FORMS
 
-SEARCHES = ("auto", "dense", "blocked", "windows", "descent")
+SEARCHES = ("auto", "dense", "blocked", "windows", "ivf")
 
 SIZES = {
     "small": {"d_model": 256, "n_heads": 4, "n_layers": 4, "graph_k": 4},
@@ -64,7 +64,7 @@ class TMTConfig(PreTrainedConfig):
         index_dim (int, optional): Search among so many channels, a projection of the states; the cache then keeps so
             many. (default: the states themselves)
         rebuild_every (int): Build the mesh in every so many layers; those between reuse the last one.
-        search (str): ``"auto"`` (exact), ``"descent"`` or ``"windows"``, see :func:`~tmt_geo.knn_graph`. A continued
+        search (str): ``"auto"`` (exact), ``"ivf"`` or ``"windows"``, see :func:`~tmt_geo.knn_graph`. A continued
             cache is searched exactly by all but ``"windows"``.
 
     **Attention**

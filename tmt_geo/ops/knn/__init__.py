@@ -10,8 +10,8 @@ from torch import Tensor
 from tmt_geo.ops.checks import check_devices, check_finite, check_targets
 from tmt_geo.ops.knn.arguments import BACKENDS, check_nodes, check_options
 from tmt_geo.ops.knn.blocks import Limits
-from tmt_geo.ops.knn.descent import search_descent
 from tmt_geo.ops.knn.exact import search_exact
+from tmt_geo.ops.knn.inverted_file import slots_in_cells
 from tmt_geo.ops.knn.latest import is_latest, search_latest
 from tmt_geo.ops.knn.scores import index_features, unit_rows
 from tmt_geo.ops.knn.torch_cluster import search_torch_cluster
@@ -22,7 +22,7 @@ from tmt_geo.ops.order import NodeOrder
 
 __all__ = ["BACKENDS", "check_options", "index_features", "knn_graph", "search", "unit_rows"]
 
-APPROXIMATE = ("windows", "descent")  # they look at a part of the past
+APPROXIMATE = ("windows", "ivf")  # they look at a part of the past
 FLOWS = ("source_to_target", "target_to_source")
 SPARSE = 4, 2**16  # with more slots than so many a node, and than this, graphs of like size are searched together
 
@@ -63,8 +63,9 @@ def knn_graph(
         backend (str): ``"dense"`` and ``"blocked"`` (never :math:`N \times N` in memory) are exact, and so are
             ``"tree"`` (scipy's k-d tree, without `causal`, quick in few dimensions) and ``"auto"``, which takes what
             is quickest. ``"windows"`` is approximate and needs `causal`: it knows the nodes of one's own window of 64
-            and of the 4 earlier windows whose means are nearest. ``"descent"`` is too: neighbours of neighbours, at a
-            cost that grows little faster than :math:`N`, for long graphs. ``"torch_cluster"`` has the plain mode only.
+            and of the 4 earlier windows whose means are nearest. ``"ivf"`` is too: an inverted file, which looks into
+            the 5 nearest of very many cells, at a cost that grows little faster than :math:`N`, for graphs of more
+            than 16,384 nodes. ``"torch_cluster"`` has the plain mode only.
         skip (int): With `causal`, leave out this many most recent nodes (a window hears them anyway).
         targets (Tensor, optional): The only nodes that listen, shape :math:`(T)`, or which of all do, boolean,
             shape :math:`(N)`; nothing is searched for the others.
@@ -139,7 +140,6 @@ def search(
     loop: bool = False,
     backend: str = "auto",
     skip: int = 0,
-    start: tuple[Tensor, Tensor] | None = None,
     tolerance: float = 0.0,
 ) -> tuple[Tensor, Tensor]:
     """Find the `k` nearest slots of each query in its own row of a grid (see :class:`tmt_geo.ops.order.NodeOrder`).
@@ -157,10 +157,8 @@ def search(
         loop (bool): One's own slot is a candidate.
         backend (str): Any but ``"torch_cluster"``.
         skip (int): With `causal`, the most recent slots left out.
-        start (tuple[Tensor, Tensor], optional): With ``"descent"``, where to begin: slots and mask of the neighbours
-            that all slots had in the layer before, both :math:`(B C, K)` with any :math:`K`, none of them later than
-            the slot. Slots that do not ask any more keep their last ones. Other backends do not look at it.
-        tolerance (float): With an exact backend, scores no further apart than this are equal, and the latest is taken.
+        tolerance (float): Scores no further apart than this are equal, and the latest is taken; not by ``"windows"``
+            and ``"tree"``.
 
     Returns:
         tuple[Tensor, Tensor]: Slots and mask, both :math:`(T, k)`, nearest first.
@@ -179,12 +177,11 @@ def search(
         if causal or metric != "euclidean":
             raise ValueError(f"backend 'tree' needs plain distances (got causal={causal}, metric={metric!r})")
         return search_tree(query, index, row, rank, sizes, k, loop)
-    if backend in ("auto", "descent") and causal and not loop and is_latest(row, index.size(0)):
+    if backend in ("auto", "ivf") and causal and not loop and is_latest(row, index.size(0)):
         return search_latest(query, index, rank, k, metric, skip, tolerance)
-    if backend == "descent":
-        return search_descent(query, index, row, rank, sizes, k, metric, loop, skip, start)
     if backend == "windows":
         return search_windows(query, index, row, rank, sizes, k, metric, loop, skip)
     whole = Limits(query.size(0), query.size(0) * index.shape[:2].numel())
     limits = whole if backend == "dense" else None
-    return search_exact(query, index, row, rank, sizes, k, metric, causal, loop, skip, limits, tolerance)
+    first = slots_in_cells if backend == "ivf" else None
+    return search_exact(query, index, row, rank, sizes, k, metric, causal, loop, skip, limits, tolerance, first)

@@ -28,11 +28,3 @@ def best_of(query: Tensor, index: Tensor, metric: str, slot: Tensor, allowed: Te
     value, best = top_recent(score, min(k, slot.size(1)))
     short = (0, k - best.size(1))
     return pad(slot.gather(1, best), short), pad(value > float("-inf"), short)
-
-
-def once(slot: Tensor, allowed: Tensor) -> tuple[Tensor, Tensor]:
-    """Candidates (T, D) in ascending order, each allowed the first time alone; what is not allowed points to 0."""
-    slot = slot.masked_fill(~allowed, -1).sort(dim=1).values
-    allowed = slot >= 0
-    allowed[:, 1:] &= slot[:, 1:] != slot[:, :-1]
-    return slot.clamp_(min=0), allowed

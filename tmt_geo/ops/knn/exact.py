@@ -9,6 +9,8 @@ So the result is that of the definition, and depends neither on the block nor on
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -21,20 +23,29 @@ from tmt_geo.ops.knn.distinct import Distinct
 from tmt_geo.ops.knn.scores import gathered_scores, pair_scores
 from tmt_geo.ops.knn.top import top_recent
 
+Choose = Callable[..., tuple[Tensor, Tensor]]  # as `all_slots` below
 MORE = {torch.float32: 1, torch.float64: 32}  # candidates beyond those wanted, which may be as near as the last
 WHOLE = 2**21  # numbers that the definition reads at once where it scores all slots
 
 
 def search_exact(
     query: Tensor, index: Tensor, row: Tensor, rank: Tensor, sizes: Tensor, k: int, metric: str, causal: bool,
-    loop: bool, skip: int, limits: Limits | None = None, tolerance: float = 0.0,
+    loop: bool, skip: int, limits: Limits | None = None, tolerance: float = 0.0, first: Choose | None = None,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """Search block by block; see :func:`tmt_geo.ops.knn.search`."""
+    """Search block by block; see :func:`tmt_geo.ops.knn.search`.
+
+    `first` chooses candidates in place of :func:`all_slots` where the search is to be approximate: what it finds is
+    put in order by the definition, and what it finds too little for is searched exactly.
+    """
     capacity = index.size(1)
     others = k - loop  # oneself is as near as can be, and the latest
     limit = (rank - skip).clamp(min=0, max=capacity) if causal else sizes[row]
     wanted = min(others if causal else others + 1, capacity)  # without causality one finds oneself, and is left out
-    place = _nearest(query, index, row, limit, sizes, wanted, metric, limits, tolerance)
+    every = partial(all_slots, limits=limits)
+    attempts = [
+        Products(metric, *kind, tolerance) for kind in ((torch.float32, first or every), (torch.float64, every))
+    ]
+    place = _nearest(query, index, row, limit, sizes, wanted, attempts)
     known = torch.arange(wanted, device=row.device) < limit.unsqueeze(1)
     if not causal:
         place, known = without(place, known, rank)
@@ -45,14 +56,13 @@ def search_exact(
     return place.masked_fill_(~known, 0).add_(row.unsqueeze(1) * capacity), known
 
 
-def _nearest(query, index, row, limit, sizes, k, metric, limits, tolerance) -> Tensor:
+def _nearest(query, index, row, limit, sizes, k, attempts: list[Products]) -> Tensor:
     """The `k` nearest places below `limit` of each query (T, k); what there are too few for has any place."""
     if not k or not query.numel():
         return (limit.unsqueeze(1) - 1 - torch.arange(k, device=row.device)).clamp_(min=0)
     distinct = Distinct.of(index, sizes)
     place, left = row.new_empty(row.numel(), k), None
-    for dtype in (torch.float32, torch.float64):
-        search = Products(metric, dtype, limits, tolerance)
+    for search in attempts:
         asking = (query, row, limit) if left is None else tuple(part[left] for part in (query, row, limit))
         if distinct is None:
             found, sure, _ = search(*asking, index, sizes, k)
@@ -66,8 +76,27 @@ def _nearest(query, index, row, limit, sizes, k, metric, limits, tolerance) -> T
             left = left[~settled]
         if not left.numel():
             return place
-    place[left] = by_definition(query[left], index, row[left], limit[left], k, metric, tolerance)
+    place[left] = by_definition(query[left], index, row[left], limit[left], k, search.metric, search.tolerance)
     return place
+
+
+def all_slots(
+    product: Tensor, slots: Tensor, query: Tensor, index: Tensor, row: Tensor, limit: Tensor, k: int,
+    limits: Limits | None = None,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """The `k` largest products (T, k) of the queries with any slots below their limit, and their places.
+
+    Args:
+        product (Tensor): The queries as they are multiplied (T, F').
+        slots (Tensor): The slots likewise (B, C, F').
+        query (Tensor): The queries themselves (T, F).
+        index (Tensor): The slots themselves (B, C, F).
+        row (Tensor): The graph of each query (T).
+        limit (Tensor): How many slots of it count (T).
+        k (int): How many.
+        limits (Limits, optional): What is done at a time.
+    """
+    return top_products(slots, product, row, limit, k, limits)
 
 
 class Products(NamedTuple):
@@ -75,7 +104,7 @@ class Products(NamedTuple):
 
     metric: str
     dtype: torch.dtype
-    limits: Limits | None
+    choose: Choose
     tolerance: float
 
     def __call__(
@@ -91,7 +120,7 @@ class Products(NamedTuple):
         width = min(k + 1 + MORE[self.dtype], capacity)
         centred = Centred(index, sizes, self.metric, self.dtype)
         product, error = centred.queries(query, row)
-        score, among = top_products(centred.rows, product, row, limit, width, self.limits)
+        score, among = self.choose(product, centred.rows, query, index, row, limit, width)
         among.clamp_(max=capacity - 1)  # of those that do not exist
         apart = 2 * error.unsqueeze(1) + self.tolerance
         close = (score[:, :-1] - score[:, 1:]) <= apart  # [T, width - 1]; not those without a score
@@ -102,6 +131,8 @@ class Products(NamedTuple):
             near = Near(query[again], row[again], score[again].double(), among[again], error[again])
             found, sure[again], tie[again] = self._refine(near, close[again], centred, index, k)
             place = place.index_copy(0, again, found)
+        missing = (score[:, min(k, width) - 1] == float("-inf")) & (limit >= k)  # some choice has left too few
+        sure.masked_fill_(missing.unsqueeze(1), False)
         return pad(place, few), pad(sure, few, value=True), pad(tie, few)
 
     def _refine(self, near: Near, close: Tensor, centred: Centred, index: Tensor, k: int):

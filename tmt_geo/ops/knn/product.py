@@ -18,9 +18,9 @@ class Slots:
         height (int): Queries of a graph in a block.
     """
 
-    def __init__(self, index: Tensor, height: int):
+    def __init__(self, index: Tensor, height: int, reused: bool = True):
         self.index, self.step = index, max(1, PIECE // height)
-        large = index.size(0) == 1 and height * index.size(1) >= PIECE and index.size(2) >= 32
+        large = reused and index.size(0) == 1 and height * index.size(1) >= PIECE and index.size(2) >= 32
         plain = index.dtype == torch.float32 and index.device.type == "cpu"
         self.pieces = {} if large and plain and torch.backends.mkldnn.is_available() else None
 

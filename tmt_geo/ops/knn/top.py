@@ -78,9 +78,14 @@ def packed_top(score: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """
     n = score.size(-1)
     bits = (score.numpy() + np.float32(0)).view(np.int32)  # zero has one sign
-    key = (bits ^ ((bits >> 31) & 0x7FFFFFFF)).astype(np.int64) << 32
+    bits ^= (bits >> 31) & 0x7FFFFFFF
+    key = bits.astype(np.int64)
+    key <<= 32  # in place: fresh memory costs as much as the work
     key |= np.arange(n)
-    best = np.sort(np.partition(key, n - k)[..., n - k :] if k < n else key)[..., ::-1]
+    if k < n:
+        key.partition(n - k)
+        key = key[..., n - k :]
+    best = np.sort(key)[..., ::-1]
     bits = (best >> 32).astype(np.int32)
     value = (bits ^ ((bits >> 31) & 0x7FFFFFFF)).view(np.float32)
     return torch.from_numpy(value), torch.from_numpy(best & 0xFFFFFFFF)

@@ -1,1 +1,0 @@
-"""Language models side by side: the committed results of ``tmt_geo.compare`` and the README's section."""
