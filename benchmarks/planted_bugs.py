@@ -177,15 +177,15 @@ BUGS = (
     Bug(
         "the loss of the gates counts in full whatever its coefficient",
         "tmt_geo/models/tmt/modeling_tmt.py",
-        "loss = loss + self.config.exit_loss_coef * gate_loss",
-        "loss = loss + gate_loss",
+        "loss = loss + self.config.exit_loss_coef * states.gate_loss",
+        "loss = loss + states.gate_loss",
         ("tests/models/test_training_loss.py",),
     ),
     Bug(
-        "the losses of gates and indices are summed over layers",
-        "tmt_geo/models/tmt/modeling_tmt.py",
-        "total / (items * max(num_layers, 1))",
-        "total / items",
+        "the loss of the gates is summed over layers",
+        "tmt_geo/models/tmt/backbone_tmt.py",
+        "gate_loss / (items * max(len(out.records) - 1, 1))",
+        "gate_loss / items",
         ("tests/models/test_training_loss.py",),
     ),
     Bug(

@@ -49,7 +49,8 @@ def states(data: str, out: Path, steps: int) -> Tensor:
     splits = load_text(data)
     tokenizer = train_tokenizer(splits.train, vocab_size=VOCAB_SIZE)
     torch.manual_seed(0)
-    parts = {"exit": False, "window": 8, "gated_heads": False, "gated_streams": False}  # as when this was measured
+    # As when this was measured.
+    parts = {"exit": False, "window": 8, "gated_heads": False, "gated_streams": False, "memory_anchors": 16}
     model = TMTModel(TMTConfig(vocab_size=len(tokenizer), **parts, **SIZE))
     blocks = tokenize_blocks(splits.train, tokenizer, SIZE["max_seq_len"])
     out.mkdir(parents=True, exist_ok=True)
@@ -59,7 +60,7 @@ def states(data: str, out: Path, steps: int) -> Tensor:
     time = torch.arange(stream.numel(), dtype=torch.double) / SIZE["max_seq_len"]
     with torch.no_grad():
         x = model.eval().get_input_embeddings()(stream)
-        seen = model.encoder.run(
+        seen = model.backbone.encoder.run(
             x, Frame(NodeOrder.uniform(1, stream.numel()), time), hidden_states=True
         ).hidden_states
     torch.save(torch.stack(seen[:-1]), path)

@@ -13,11 +13,11 @@ PAGE = Path(__file__).parents[1] / "docs" / "language_model.md"
 def test_the_public_names():
     assert set(tmt_geo.__all__) == {
         "AddMesh", "DualStreamFFN", "DynamicMeshAttention", "EventGraph", "ExitGate", "MemoryAnchors", "Mesh",
-        "MeshAttention", "MeshIndex", "TMT", "TMTConfig", "TMTEncoder", "TMTLayer", "TMTModel", "TMTOutput",
-        "TemporalDecay", "knn_graph", "set_compile", "temporal_graph",
+        "MeshAttention", "MeshIndex", "TMT", "TMTBackbone", "TMTConfig", "TMTEncoder", "TMTForCausalLM", "TMTLayer",
+        "TMTModel", "TMTOutput", "TemporalDecay", "knn_graph", "set_compile", "temporal_graph",
     }  # fmt: skip
     for name in tmt_geo.__all__:
-        assert getattr(tmt_geo, name).__name__ == name
+        assert getattr(tmt_geo, name).__name__ == {"TMTModel": "TMTForCausalLM"}.get(name, name)
         assert name in dir(tmt_geo)
     with pytest.raises(AttributeError, match="nothing_of_the_kind"):
         tmt_geo.nothing_of_the_kind  # noqa: B018

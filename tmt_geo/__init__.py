@@ -24,9 +24,11 @@ _HOME = {
     "TMTLayer": "tmt_geo.nn.tmt_layer",
     "TMT": "tmt_geo.models.gnn",
     "TMTEncoder": "tmt_geo.models.encoder",
+    "TMTBackbone": "tmt_geo.models.tmt.backbone_tmt",
     "TMTConfig": "tmt_geo.models.tmt.configuration_tmt",
+    "TMTForCausalLM": "tmt_geo.models.tmt.modeling_tmt",
     "TMTModel": "tmt_geo.models.tmt.modeling_tmt",
-    "TMTOutput": "tmt_geo.models.tmt.modeling_tmt",
+    "TMTOutput": "tmt_geo.models.tmt.output_tmt",
 }
 
 __all__ = sorted(_HOME)

@@ -13,7 +13,7 @@ from tmt_geo.cli.training_text import TokenizedText
 def test_a_run_is_what_hugging_face_loads(trained):
     out, _ = trained
     model, tokenizer = AutoModelForCausalLM.from_pretrained(out), AutoTokenizer.from_pretrained(out)
-    assert type(model).__name__ == "TMTModel" and model.config.hidden_size == 16
+    assert type(model).__name__ == "TMTForCausalLM" and model.config.hidden_size == 16
     ids = tokenizer("the lazy fox", return_tensors="pt").input_ids
     assert model(input_ids=ids).logits.shape == (1, ids.size(1), len(tokenizer))
     assert tokenizer.decode(ids[0]) == "the lazy fox"

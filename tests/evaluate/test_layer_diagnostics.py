@@ -17,7 +17,7 @@ def hooks(model):
 
 def test_they_are_what_the_parts_compute_for_the_active_nodes(ids):
     model, entered = lively(TMTModel(tiny_config())), []
-    for layer in model.encoder.layers:
+    for layer in model.backbone.encoder.layers:
         for part in (layer.ffn, layer.memory):
             part.register_forward_pre_hook(lambda part, inputs: entered.append((part, inputs[0])))
     graphs = layer_diagnostics(model, ids)

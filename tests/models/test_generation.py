@@ -1,5 +1,7 @@
 """Every kind of decoding gives the text of plain greedy decoding, or is refused by name."""
 
+import warnings
+
 import pytest
 import torch
 from transformers import DynamicCache, GenerationConfig, LlamaConfig, LlamaForCausalLM
@@ -78,6 +80,32 @@ def test_prefill_in_chunks(speaker, ids, chunk):
     assert torch.equal(text[1:2, 8:], greedy(speaker, ids[1:2, 6:], 12))
 
 
+@pytest.mark.parametrize("use_cache", [True, False])
+@pytest.mark.parametrize("options", [{}, {"copy_k": 4}, {"decay": "published"}, {"mesh": False}], ids=str)
+def test_a_text_may_outgrow_max_seq_len(ids, options, use_cache):
+    """It goes on with a warning, and what stands within the length is what a shorter text has."""
+    model = lively(TMTModel(tiny_config(max_seq_len=24, **options)))
+    with pytest.warns(UserWarning, match="max_seq_len=24"):
+        text = decode(model, ids, use_cache=use_cache)
+    with pytest.warns(UserWarning, match="max_seq_len=24"):
+        assert torch.equal(text, greedy(model, ids, 12))
+        longer = model(text, use_cache=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        within = model(text[:, :24], use_cache=False)
+    torch.testing.assert_close(longer.logits[:, :24], within.logits, rtol=0, atol=1e-5)
+    assert torch.equal(longer.exit_masks[:, :, :24], within.exit_masks)
+
+
+def test_a_prompt_may_be_longer_than_max_seq_len(ids):
+    model = lively(TMTModel(tiny_config(max_seq_len=16)))
+    with pytest.warns(UserWarning, match="max_seq_len=16"):
+        assert torch.equal(decode(model, ids, steps=3), greedy(model, ids, 3))
+    with pytest.warns(UserWarning, match="max_seq_len=16"):
+        flat = model(ids[0], time=torch.arange(20)).logits
+        torch.testing.assert_close(flat, model(ids[:1]).logits[0], rtol=0, atol=1e-5)
+
+
 def test_what_is_returned_beside_the_text(speaker, ids):
     out = decode(
         speaker, ids, steps=4, return_dict_in_generate=True, output_hidden_states=True, output_logits=True,
@@ -106,7 +134,7 @@ def test_embeddings_in(ids):
     model = lively(TMTModel(tiny_config()))
     text = greedy(model, ids, 6)[:, 20:]
     for use_cache in (True, False):
-        embeds = model.embed_tokens(ids)
+        embeds = model.backbone.embed_tokens(ids)
         assert torch.equal(decode(model, None, steps=6, inputs_embeds=embeds, use_cache=use_cache), text)
 
 
@@ -186,8 +214,9 @@ def test_cache_can_be_cropped_reordered_and_repeated(model, ids):
     assert model(ids[[0, 0, 1, 1, 2, 2], :1], past_key_values=cache).logits.shape == (6, 1, VOCAB)
     with pytest.raises(ValueError, match="'past_key_values'"):
         model(ids[:, :1], past_key_values=cache)
-    with pytest.raises(ValueError, match="max_seq_len"):
-        model(ids[[0] * 6].repeat(1, 4), past_key_values=cache)
+    for wrong in ({"position_ids": torch.zeros(6, 4)}, {"attention_mask": torch.ones(6, 4)}):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            model(ids[[0] * 6, :4], past_key_values=cache, **wrong)
     assert cache.get_seq_length() == 22  # a refused step leaves the cache as it was
     cache.reset()
     assert cache.get_seq_length() == 0

@@ -48,15 +48,15 @@ def test_a_young_model_holds_its_budget_in_training_and_use(dtype, way, tmp_path
 def test_a_model_that_is_cast_after_training_keeps_thresholds_and_shares(dtype, tmp_path):
     model, ids = lively(TMTModel(tiny_config(**GATED)), steps=6), torch.randint(VOCAB, (32, 32))
     expected = model(ids).active_share
-    running = [layer.gate.running.item() for layer in model.encoder.layers[:-1]]
-    anchors = model.encoder.layers[0].memory.anchors.clone()
+    running = [layer.gate.running.item() for layer in model.backbone.encoder.layers[:-1]]
+    anchors = model.backbone.encoder.layers[0].memory.anchors.clone()
     model.save_pretrained(tmp_path / "single")
     loaded = TMTModel.from_pretrained(tmp_path / "single", dtype=dtype)
     cast = model.to(dtype)
     cast.save_pretrained(tmp_path / "half")
     for way in (cast, loaded, TMTModel.from_pretrained(tmp_path / "half")):
-        assert [layer.gate.running.item() for layer in way.encoder.layers[:-1]] == running
-        assert torch.equal(way.encoder.layers[0].memory.anchors, anchors)
+        assert [layer.gate.running.item() for layer in way.backbone.encoder.layers[:-1]] == running
+        assert torch.equal(way.backbone.encoder.layers[0].memory.anchors, anchors)
         assert way.lm_head.weight.dtype == dtype
         torch.testing.assert_close(way(ids).active_share, expected, rtol=0, atol=0.03)
 

@@ -42,7 +42,7 @@ def test_the_validation_loss_is_without_dropout(dropping, blocks, options):
 
 def test_a_part_that_was_left_out_of_training_stays_so_when_a_passage_is_read(dropping):
     model = dropping().train()
-    model.encoder.layers[1].eval()
+    model.backbone.encoder.layers[1].eval()
     modes = [module.training for module in model.modules()]
     state = type("State", (), {"global_step": 0, "max_steps": 2, "is_world_process_zero": True})()
     trace = TraceCallback([1, 2, 3], 2)

@@ -39,7 +39,13 @@ def load_run(run: Path, tokenizer: str | None = None) -> tuple[PreTrainedModel, 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
-        model, info = AutoModelForCausalLM.from_pretrained(run, output_loading_info=True, local_files_only=True)
+        model, info = AutoModelForCausalLM.from_pretrained(
+            run, output_loading_info=True, local_files_only=True, trust_remote_code=False
+        )
+    except ValueError as error:
+        if "trust_remote_code" not in str(error):
+            raise
+        raise ValueError(f"'run' holds a model with code of its own, which is never run (got {run})") from error
     except SafetensorError as error:
         raise ValueError(f"'run' holds a damaged or truncated checkpoint (got {run}): {error}") from error
     except RuntimeError as error:

@@ -74,7 +74,7 @@ def load_tokenizer(name_or_dir: str | os.PathLike[str]) -> PreTrainedTokenizerFa
 
     name = os.fspath(name_or_dir)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name)
+        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
     except Exception as error:  # a damaged file fails in any way
         where = "holds no tokenizer that loads" if os.path.isdir(name) else "is no folder and does not load by name"
         raise ValueError(f"'name_or_dir' {where} (got '{name}')") from error

@@ -35,7 +35,7 @@ def plain_forward(model: PreTrainedModel, input_ids: Tensor, memory: Any = None,
     has_cache = "use_cache" in inspect.signature(model.forward).parameters
     options = {"use_cache": False} if has_cache else {}
     if memory is not None:
-        options["memory"] = memory
+        options["copy_memory"] = memory
     return model(input_ids=input_ids.to(model.device), **options, **kwargs)
 
 

@@ -79,6 +79,6 @@ def _last_digits(model: PreTrainedModel, text: Tensor, context: int) -> Tensor:
     if remembers(model):
         # Whole windows before the last one; what is left over at the front goes unread.
         for end in range(inputs.numel() - (inputs.numel() // context - 1) * context, inputs.numel(), context):
-            memory = plain_forward(model, inputs[end - context : end].unsqueeze(0), memory).memory
+            memory = plain_forward(model, inputs[end - context : end].unsqueeze(0), memory).copy_memory
     logits = plain_forward(model, inputs[-context:].unsqueeze(0), memory).logits
     return logits[0, -DIGITS:].argmax(-1).cpu()

@@ -174,7 +174,7 @@ def _score(
         nll, out = scored_forward(model, tokens[place], tokens[place + 1].masked_fill(~scored, IGNORED), memory)
         scorer.add(nll, scored, getattr(out, "exit_masks", None))
         if remembering:
-            memory, end = out.memory, int(starts[window[-1]]) + context
+            memory, end = out.copy_memory, int(starts[window[-1]]) + context
     return sampled
 
 

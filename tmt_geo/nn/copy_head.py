@@ -1,4 +1,4 @@
-"""The copy head: nodes find earlier nodes in the same situation, and copy what followed them."""
+"""The copy head: nodes find the nearest earlier nodes, and copy the tokens that followed them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tmt_geo.ops.order import NodeOrder
 
 
 class CopyMemory(NamedTuple):
-    """What a copy head remembers of tokens that came before, the same number for each sequence.
+    """The earlier tokens that a copy head may copy from, the same number for each sequence.
 
     Attributes:
         index: Features, detached, shape (B, P, F).
@@ -30,7 +30,7 @@ class CopyMemory(NamedTuple):
         return CopyMemory(self.index[:, start:], self.token[:, start:])
 
     def rows(self, rows: slice) -> CopyMemory:
-        """That of these sequences alone."""
+        """The memory of these sequences."""
         return CopyMemory(self.index[rows], self.token[rows])
 
     def drop_last(self, count: int) -> CopyMemory:
@@ -83,7 +83,7 @@ class CopyHead(nn.Module):
         nn.init.constant_(self.log_scale, math.log(self.initial_scale))
 
     def features(self, x: Tensor) -> Tensor:
-        """In what nodes are compared, of unit length and at least float32: states (N, F) to (N, index_dim)."""
+        """What nodes are compared by, of unit length and at least float32: states (N, F) to (N, index_dim)."""
         z = self.lin_index(x)
         return F.normalize(z.to(torch.promote_types(z.dtype, torch.float32)), dim=-1, eps=1e-12)
 
@@ -96,11 +96,11 @@ class CopyHead(nn.Module):
             x (Tensor): Final states, (N, F).
             token (Tensor): Tokens, (N).
             order (NodeOrder): Where the nodes stand.
-            memory (CopyMemory, optional): What came before, heard too.
+            memory (CopyMemory, optional): Earlier tokens that also vote.
 
         Returns:
-            tuple[Votes, CopyMemory | None]: The votes, and what to hand on as memory: this memory with these nodes
-            behind it, or None where the sequences differ in length.
+            tuple[Votes, CopyMemory | None]: The votes, and the memory for the text that follows: this memory with
+            these nodes behind it, or None where the sequences differ in length.
 
         Raises:
             ValueError: If there is a memory of another number of sequences, or one for sequences of different length.

@@ -29,6 +29,7 @@ INDEX_FILE = "model.safetensors.index.json"
 MODEL_FILES = (
     "config.json",
     "generation_config.json",
+    "modeling_tmt_geo.py",
     "model.safetensors",
     "model-?????-of-?????.safetensors",
     INDEX_FILE,

@@ -41,7 +41,10 @@ def prepare_out(out: Path, overwrite: bool) -> None:
 
 def remove_run(out: Path) -> None:
     """Remove from ``out`` the files that a run writes, and the folders that this leaves empty."""
+    from tmt_geo.models.tmt.hub_files import remove_card
+
     for folder in checkpoint_folders(out):
+        remove_card(folder)
         _remove_files(folder, CHECKPOINT_FILES)
         _remove_if_empty(folder)
     logs = out / "runs"
@@ -49,6 +52,7 @@ def remove_run(out: Path) -> None:
         for folder in (*(path for path in sorted(logs.iterdir()) if path.is_dir() and not path.is_symlink()), logs):
             _remove_files(folder, EVENT_FILES)
             _remove_if_empty(folder)
+    remove_card(out)
     _remove_files(out, RUN_FILES)
 
 

@@ -9,8 +9,8 @@ from tmt_geo.models.tmt.cache_tmt import TMTCache, check_cache
 from tmt_geo.models.tmt.output_tmt import CACHE
 
 REFUSED = {
-    "cache_implementation": "keys and values stand beside the features that are searched",
-    "assistant_early_exit": "tokens leave one by one, by the gates of the layers",
+    "cache_implementation": "the cache also keeps the features that are searched",
+    "assistant_early_exit": "each token exits by itself, by the gates of the layers",
 }
 
 
@@ -24,7 +24,7 @@ class TMTGenerationMixin(GenerationMixin):
     def generate(
         self, inputs: Tensor | None = None, generation_config: GenerationConfig | None = None, *args, **kwargs
     ):
-        """Continue texts, as ``GenerationMixin.generate`` does.
+        """Continue texts, as ``GenerationMixin.generate`` does; beyond `max_seq_len` tokens with a warning.
 
         Args:
             inputs (Tensor, optional): Tokens (B, S).
@@ -38,7 +38,7 @@ class TMTGenerationMixin(GenerationMixin):
                 of the first layers is asked for.
         """
         known = {}
-        for config in (self.generation_config, generation_config):  # what is said later wins
+        for config in (self.generation_config, generation_config):  # the later one wins
             known |= {} if config is None else {k: v for k, v in config.to_dict().items() if v is not None}
         known |= kwargs
         for name, reason in REFUSED.items():
