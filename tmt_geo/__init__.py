@@ -9,7 +9,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "knn_graph": "tmt_geo.ops.knn",
-    "temporal_graph": "tmt_geo.ops.temporal",
+    "temporal_graph": "tmt_geo.ops.temporal_graph",
     "set_compile": "tmt_geo.ops.compiled",
     "Mesh": "tmt_geo.ops.mesh",
     "AddMesh": "tmt_geo.transforms.add_mesh",

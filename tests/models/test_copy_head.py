@@ -20,10 +20,10 @@ def ids():
 
 def test_logits_are_the_mixture_of_head_and_votes(model, ids):
     out = model(ids, use_cache=False)
-    x = model.encoder.run(model.embed_tokens(ids).flatten(0, 1), model._frame(model._tokens(
-        model.embed_tokens(ids), None, None, None, None))).x  # fmt: skip
-    order = model._tokens(model.embed_tokens(ids), None, None, None, None).order
-    votes, _ = model.copy_head(x, ids.flatten(), order)
+    embeds = model.embed_tokens(ids)
+    layout = model._tokens(embeds, None, None, None, None).layout
+    x = model.encoder.run(embeds.flatten(0, 1), layout).x
+    votes, _ = model.copy_head(x, ids.flatten(), layout)
     torch.testing.assert_close(out.logits.flatten(0, 1), votes.mix(model.lm_head(x)))
     torch.testing.assert_close(out.logits.exp().sum(-1), torch.ones(2, 20))
     assert out.num_votes == int(sum(min(3, place) for place in range(20))) * 2

@@ -2,8 +2,7 @@ import pytest
 import torch
 
 from tmt_geo import TMTEncoder
-from tmt_geo.nn.frame import Frame
-from tmt_geo.ops.order import NodeOrder
+from tmt_geo.ops.layout import DenseLayout
 
 
 def test_shapes_and_batches():
@@ -40,8 +39,8 @@ def test_gates_hold_their_budget_while_training_and_after(seed, first):
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-    order = NodeOrder.uniform(40, 50)
-    out = encoder.eval().run(encoder.lin_in(torch.randn(2000, 8)), Frame.of(order))
+    layout = DenseLayout.uniform(40, 50)
+    out = encoder.eval().run(encoder.lin_in(torch.randn(2000, 8)), layout)
     shares = 1 - out.exit_masks().float().mean(dim=1)
     assert abs(float(shares.mean()) - 0.5) < 0.05
     assert (shares == 1).sum() == first

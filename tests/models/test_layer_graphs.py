@@ -8,9 +8,8 @@ from torch_geometric.utils import subgraph, to_networkx
 
 from tmt_geo import TMTConfig, TMTEncoder, TMTModel
 from tmt_geo.models.layer_graph import layer_graph
-from tmt_geo.nn.frame import Frame
+from tmt_geo.ops.layout import DenseLayout
 from tmt_geo.ops.naive.mesh_attention import mesh_attention as naive_mesh_attention
-from tmt_geo.ops.order import NodeOrder
 from tmt_geo.testing.tiny import VOCAB, lively, tiny_config
 
 BATCH = torch.tensor([0] * 6 + [2] * 9)  # graph 1 is empty
@@ -26,7 +25,7 @@ def encoder_and_inputs(num_layers=3, shuffled=True, **options):
     for i, layer in enumerate(encoder.layers):
         if layer.gate is not None:
             nn.init.normal_(layer.gate.lin.weight)
-            record = encoder.run(encoder.lin_in(x), Frame.from_batch(x, batch, time)).records[i]
+            record = encoder.run(encoder.lin_in(x), DenseLayout.from_batch(len(x), batch, time)).records[i]
             layer.gate.initial_threshold = float(record.confidence.median())
     return encoder, x, batch, time
 
@@ -120,7 +119,7 @@ def test_decay_is_the_formula_of_the_time_difference(decay):
 def test_edges_are_those_of_the_forward_and_the_self_edges(causal, shuffled):
     options = {"window": 2} if causal else {}
     encoder, x, batch, time = encoder_and_inputs(shuffled=shuffled, causal=causal, exit_rule="fixed", **options)
-    forward = encoder.run(encoder.lin_in(x), Frame.from_batch(x, batch, time), hidden_states=True)
+    forward = encoder.run(encoder.lin_in(x), DenseLayout.from_batch(len(x), batch, time), hidden_states=True)
     graphs, masks = encoder.layer_graphs(x, batch, time), forward.exit_masks()
     assert 0 < masks[-1].sum() < 15
     ahead = 0
@@ -224,9 +223,9 @@ def test_without_a_mesh_there_is_no_graph():
 
 def test_a_record_that_nobody_traced_has_no_weights():
     encoder, x, _, _ = encoder_and_inputs(num_layers=1)
-    frame = Frame.of(NodeOrder.from_batch(15))
-    out = encoder.run(encoder.lin_in(x), frame)
-    graph = layer_graph(out.x, out.records[0], frame, input_ids=torch.arange(15), confidence=None)
+    layout = DenseLayout.from_batch(15)
+    out = encoder.run(encoder.lin_in(x), layout)
+    graph = layer_graph(out.x, out.records[0], layout, input_ids=torch.arange(15), confidence=None)
     assert set(graph.keys()) == {"x", "edge_index", "active", "time", "input_ids"}
 
 

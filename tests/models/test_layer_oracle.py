@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from tmt_geo import ExitGate, TMTConfig, TMTEncoder, TMTLayer, TMTModel
-from tmt_geo.nn.frame import Frame
 from tmt_geo.nn.node_state import NodeState
+from tmt_geo.ops.layout import DenseLayout
 
 CHANNELS, HEADS = 16, 4
 SIZES = (9, 1, 7)  # nodes of three graphs
@@ -308,7 +308,7 @@ def test_frozen_nodes_are_heard_with_what_they_said_last(name):
     w, given = weights_of(module), x.detach().clone().requires_grad_()
     want, _ = layer(w, o, given, batch, time, left)
     state = NodeState(x, torch.tensor(active), torch.tensor(changed), key, value)
-    got = module.step(state, Frame.from_batch(x, batch, time))[0].x
+    got = module.step(state, DenseLayout.from_batch(len(x), batch, time))[0].x
     torch.testing.assert_close(got, want, rtol=1e-9, atol=1e-10)
     weight = torch.randn_like(want)
     (got * weight).sum().backward()
@@ -359,7 +359,7 @@ def test_a_stack_of_layers_is_their_formulas(name, depth, rule, rebuild_every):
     encoder.load_state_dict(w)
 
     want, want_loss, scores = stacked(depth, o, w, given, batch, time, rule, rebuild_every)
-    out = encoder.run(x, Frame.from_batch(x, batch, time))
+    out = encoder.run(x, DenseLayout.from_batch(len(x), batch, time))
     torch.testing.assert_close(out.x, want, rtol=1e-9, atol=1e-10)
     computed = [len(x)] + [len(score) for score in scores[1:]]
     assert (~out.exit_masks()).sum(1).tolist()[: len(computed)] == computed

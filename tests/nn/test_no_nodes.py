@@ -20,8 +20,8 @@ from tmt_geo import (
 from tmt_geo.nn.copy_head import CopyHead
 from tmt_geo.ops.dense_attention import decayed_dense_attention, dense_attention
 from tmt_geo.ops.edges import Edges, edge_dot, edge_softmax, edge_sum
+from tmt_geo.ops.layout import DenseLayout
 from tmt_geo.ops.mesh_attention import mesh_attention, table_attention
-from tmt_geo.ops.order import NodeOrder
 from tmt_geo.ops.rotary import rotary
 from tmt_geo.ops.shift import shifted_rows
 from tmt_geo.ops.temporal import past_edges
@@ -162,7 +162,7 @@ def test_parts():
     anchors.update(anchors.statistic(x, attention))
     assert read.shape == (0, 8) and torch.equal(anchors.anchors, before)
     assert MeshIndex(8, 4)(nothing()).shape == (0, 4)
-    votes, _ = CopyHead(8, k=2, index_dim=4)(nothing(), NOBODY, NodeOrder.from_batch(0, NOBODY))
+    votes, _ = CopyHead(8, k=2, index_dim=4)(nothing(), NOBODY, DenseLayout.from_batch(0, NOBODY))
     assert all(part.size(0) == 0 for part in votes)
 
 

@@ -2,9 +2,8 @@ import pytest
 import torch
 
 from tmt_geo import ExitGate, TMTLayer
-from tmt_geo.nn.frame import Frame
 from tmt_geo.nn.node_state import NodeState
-from tmt_geo.ops.order import NodeOrder
+from tmt_geo.ops.layout import DenseLayout
 
 FULL = {"window": 2, "decay": "log", "shift": True, "rotary": True, "memory_anchors": 3}
 
@@ -44,32 +43,32 @@ def test_each_head_is_let_through_by_a_share_of_the_listener_s(mesh):
 def test_a_frozen_node_keeps_its_state_and_is_still_heard(mesh):
     layer = TMTLayer(16, heads=2, k=2, mesh=mesh, **FULL).eval()
     x = torch.randn(10, 16)
-    order = NodeOrder.from_batch(10)
+    layout = DenseLayout.from_batch(10)
     active = torch.tensor([4, 9])
     state = NodeState(x, active)
-    out, record = layer.step(state, Frame.of(order))
+    out, record = layer.step(state, layout)
     frozen = torch.tensor([i for i in range(10) if i not in (4, 9)])
     assert torch.equal(out.x[frozen], x[frozen])
     full = layer(x)
     torch.testing.assert_close(out.x[active], full[active])  # as if nobody had left
     loud = x.clone()
     loud[8] += torch.randn(16)
-    heard, _ = layer.step(NodeState(loud, active), Frame.of(order))
+    heard, _ = layer.step(NodeState(loud, active), layout)
     assert not torch.allclose(heard.x[9], out.x[9])
 
 
 def test_keys_of_a_frozen_node_are_projected_once_more_and_kept():
     layers = [TMTLayer(8, heads=2, k=2, gate=ExitGate(8, "fixed")) for _ in range(2)]
     last = TMTLayer(8, heads=2, k=2)
-    x, order = torch.randn(12, 8), NodeOrder.from_batch(12)
-    frame, states = Frame.of(order), [NodeState(x)]
+    x, layout = torch.randn(12, 8), DenseLayout.from_batch(12)
+    states = [NodeState(x)]
     for layer in layers:
         torch.nn.init.normal_(layer.gate.lin.weight)
-        _, record = layer.step(states[-1], frame)
+        _, record = layer.step(states[-1], layout)
         layer.gate.initial_threshold = float(record.confidence.median())  # half of those that reach it leave
-        states.append(layer.step(states[-1], frame)[0])
+        states.append(layer.step(states[-1], layout)[0])
     _, first, second = states
-    third, _ = last.step(second, frame)
+    third, _ = last.step(second, layout)
     gone = torch.tensor([i for i in range(12) if i not in first.active])  # left after the first layer
     assert 0 < gone.numel() < 12 and 0 < second.active.numel() < first.active.numel()
     expected, _ = layers[1].attention.key_value(layers[1].norm_attention(first.x[gone]))
@@ -82,9 +81,9 @@ def test_keys_of_a_frozen_node_are_projected_once_more_and_kept():
 
 def test_what_a_frozen_node_has_found_is_kept_for_layers_that_share_it():
     layer = TMTLayer(8, heads=2, k=2).eval()
-    frame, active = Frame.of(NodeOrder.from_batch(10)), torch.tensor([4, 9])
-    first, _ = layer.step(NodeState(torch.randn(10, 8)), frame)
-    second, record = layer.step(NodeState(torch.randn(10, 8), active, near=first.near), frame)
+    layout, active = DenseLayout.from_batch(10), torch.tensor([4, 9])
+    first, _ = layer.step(NodeState(torch.randn(10, 8)), layout)
+    second, record = layer.step(NodeState(torch.randn(10, 8), active, near=first.near), layout)
     frozen = torch.tensor([i for i in range(10) if i not in (4, 9)])
     for before, after, own in zip(first.near, second.near, (record.mesh.table, record.mesh.mask), strict=True):
         assert torch.equal(after[frozen], before[frozen]) and torch.equal(after[active], own)
@@ -92,8 +91,8 @@ def test_what_a_frozen_node_has_found_is_kept_for_layers_that_share_it():
 
 def test_everyone_frozen_costs_and_changes_nothing():
     layer = TMTLayer(8, heads=2, memory_anchors=2).train()
-    x, order = torch.randn(5, 8), NodeOrder.from_batch(5)
-    state, record = layer.step(NodeState(x, torch.arange(0)), Frame.of(order))
+    x, layout = torch.randn(5, 8), DenseLayout.from_batch(5)
+    state, record = layer.step(NodeState(x, torch.arange(0)), layout)
     assert state.x is x and record.num_edges == 0 and record.mesh.num_edges == 0
     anchors = layer.memory.anchors.clone()
     assert record.memory_statistic is not None  # so that ranks with and without active nodes reduce alike
@@ -104,11 +103,10 @@ def test_everyone_frozen_costs_and_changes_nothing():
 def test_the_loss_reaches_the_gate_straight_through():
     gate, nxt = ExitGate(8, "fixed", 1.0), TMTLayer(8, heads=2).double()
     layer = TMTLayer(8, heads=2, gate=gate).double()
-    x, order = torch.randn(6, 8, dtype=torch.float64), NodeOrder.from_batch(6)
-    frame = Frame.of(order)
-    state, _ = layer.step(NodeState(x), frame)
-    out, _ = nxt.step(state, frame)
-    silent, _ = nxt.step(NodeState(state.x.detach(), key=state.key, value=state.value), frame)
+    x, layout = torch.randn(6, 8, dtype=torch.float64), DenseLayout.from_batch(6)
+    state, _ = layer.step(NodeState(x), layout)
+    out, _ = nxt.step(state, layout)
+    silent, _ = nxt.step(NodeState(state.x.detach(), key=state.key, value=state.value), layout)
     torch.testing.assert_close(out.x, silent.x)  # nothing in value
     weight = torch.randn_like(out.x)
     (out.x * weight).sum().backward()
@@ -119,14 +117,14 @@ def test_the_loss_reaches_the_gate_straight_through():
 
 
 def test_a_gate_does_not_shape_the_states_it_judges():
-    x, order, weight = torch.randn(6, 8), NodeOrder.from_batch(6), torch.randn(6, 8)
+    x, layout, weight = torch.randn(6, 8), DenseLayout.from_batch(6), torch.randn(6, 8)
 
     def gradient(gate):
         torch.manual_seed(0)
         first, second = TMTLayer(8, heads=2), TMTLayer(8, heads=2)
         first.gate, given = gate, x.clone().requires_grad_()
-        state, record = first.step(NodeState(given), Frame.of(order))
-        loss = (second.step(state, Frame.of(order))[0].x * weight).sum()
+        state, record = first.step(NodeState(given), layout)
+        loss = (second.step(state, layout)[0].x * weight).sum()
         (loss if gate is None else loss + record.gate_loss).backward()
         return given.grad
 
@@ -194,13 +192,13 @@ def test_vectors_must_be_where_the_features_are(name):
 
 @pytest.mark.parametrize("decay", [None, "log", "published"])
 @pytest.mark.parametrize("targets", [None, [4, 9], []])
-def test_weights_are_told_where_the_frame_asks_for_them(decay, targets):
+def test_weights_are_told_where_the_step_is_traced(decay, targets):
     layer = TMTLayer(8, heads=2, k=2, window=1, decay=decay).eval()
-    x, order = torch.randn(10, 8), NodeOrder.from_batch(10)
+    x, layout = torch.randn(10, 8), DenseLayout.from_batch(10)
     active = None if targets is None else torch.tensor(targets, dtype=torch.long)
-    _, silent = layer.step(NodeState(x, active), Frame.of(order))
+    _, silent = layer.step(NodeState(x, active), layout)
     assert silent.attention is None and silent.decay is None
-    out, told = layer.step(NodeState(x, active), Frame(order, order.rank, trace=True))
+    out, told = layer.step(NodeState(x, active), layout, trace=True)
     assert torch.equal(told.mesh.table, silent.mesh.table)
     shape = (*told.mesh.mask.shape, 2)
     assert told.attention.shape == (shape[0], shape[1] + 1, 2)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -12,11 +12,10 @@ from torch_geometric.nn.dense.linear import Linear
 from tmt_geo.models.checkpointing import checkpointed
 from tmt_geo.models.layer_graph import edge_cosine, layer_graph, node_edges
 from tmt_geo.nn.exit_gate import exit_gates
-from tmt_geo.nn.frame import Frame
 from tmt_geo.nn.node_state import LayerCache, LayerRecord, NodeState
 from tmt_geo.nn.tmt_layer import TMTLayer
-from tmt_geo.ops.checks import check_features
-from tmt_geo.ops.order import NodeOrder
+from tmt_geo.ops.checks import check_features, check_finite
+from tmt_geo.ops.layout import DenseLayout
 
 
 @dataclass
@@ -25,14 +24,14 @@ class EncoderOutput:
 
     Attributes:
         x: States behind the last norm :math:`(N, F)`.
-        order: Where the nodes stand.
+        layout: Where the nodes stand.
         records: What each layer tells.
         hidden_states: The states that enter each layer and those that leave the last; unless asked for the latest two
             alone.
     """
 
     x: Tensor
-    order: NodeOrder
+    layout: DenseLayout
     records: list[LayerRecord]
     hidden_states: list[Tensor]
 
@@ -84,7 +83,7 @@ class EncoderOutput:
         mesh = self.records[layer].mesh
         if mesh is None:
             return None
-        edge_index = node_edges(mesh, self.order)
+        edge_index = node_edges(mesh, self.layout)
         return edge_index, edge_cosine(self.hidden_states[layer - len(self.records) - 1], edge_index)
 
 
@@ -201,46 +200,48 @@ class TMTEncoder(nn.Module):
         """
         return self.trace(*self._enter(x, batch, time), batch=batch)
 
-    def _enter(self, x: Tensor, batch: Tensor | None, time: Tensor | None) -> tuple[Tensor, Frame]:
+    def _enter(self, x: Tensor, batch: Tensor | None, time: Tensor | None) -> tuple[Tensor, DenseLayout]:
         """The states that enter the first layer, and where the nodes stand."""
         check_features("x", x, self.layers[0].lin_out if self.lin_in is None else self.lin_in)
-        frame = Frame.from_batch(x, batch, time)
-        return (x if self.lin_in is None else self.lin_in(x)), frame
+        layout = DenseLayout.from_batch(x.size(0), batch, time, device=x.device)
+        check_finite(x)
+        return (x if self.lin_in is None else self.lin_in(x)), layout
 
     def run(
         self,
         x: Tensor,
-        frame: Frame,
+        layout: DenseLayout,
         cache: list[LayerCache] | None = None,
         hidden_states: bool = False,
     ) -> EncoderOutput:
-        """Run the layers on states :math:`(N, F)` whose order is known; see :meth:`TMTLayer.step`."""
-        out = self._run(x, frame, cache, hidden_states)
+        """Run the layers on states :math:`(N, F)` whose layout is known; see :meth:`TMTLayer.step`."""
+        out = self._run(x, layout, cache, hidden_states)
         if self.training:
             for layer, record in zip(self.layers, out.records, strict=True):
                 layer.observe(record)
         return out
 
     @torch.no_grad()
-    def trace(self, x: Tensor, frame: Frame, **fields: Tensor | None) -> list[Data]:
-        """The graphs of :meth:`layer_graphs` for states :math:`(N, F)` whose order is known.
+    def trace(self, x: Tensor, layout: DenseLayout, **fields: Tensor | None) -> list[Data]:
+        """The graphs of :meth:`layer_graphs` for states :math:`(N, F)` whose layout is known.
 
         Args:
             x (Tensor): States that enter the first layer, (N, F).
-            frame (Frame): Where the nodes stand, none of them in a cache.
+            layout (DenseLayout): Where the nodes stand, none of them in a cache.
             **fields (Tensor, optional): More to put into every graph; those that are None are left out.
         """
-        frame = replace(frame, trace=True)
-        out = self._run(x, frame, None, True)
+        out = self._run(x, layout, None, True, trace=True)
         confidences = [None] * len(out.records)
         if any(record.confidence is not None for record in out.records):
             confidences = out.confidences()
         return [
-            layer_graph(left, record, frame, confidence=confidence, **fields)
+            layer_graph(left, record, layout, confidence=confidence, **fields)
             for left, record, confidence in zip(out.hidden_states[1:], out.records, confidences, strict=True)
         ]
 
-    def _run(self, x: Tensor, frame: Frame, cache: list[LayerCache] | None, hidden_states: bool) -> EncoderOutput:
+    def _run(
+        self, x: Tensor, layout: DenseLayout, cache: list[LayerCache] | None, hidden_states: bool, trace: bool = False
+    ) -> EncoderOutput:
         """Run the layers; nothing is observed."""
         state, records, seen = NodeState(x), [], [x]
         # Anchors and thresholds move only after the last layer, and a recomputed forward reads those of this moment.
@@ -248,15 +249,15 @@ class TMTEncoder(nn.Module):
         for i, layer in enumerate(self.layers):
             if self.gradient_checkpointing and self.training and cache is None:  # a cache keeps what would be let go
                 state, record = checkpointed(
-                    self._gradient_checkpointing_func, layer.step, state, frame, None, observed[i]
+                    self._gradient_checkpointing_func, layer.step, state, layout, None, observed[i]
                 )
             else:
-                state, record = layer.step(state, frame, None if cache is None else cache[i], observed[i])
+                state, record = layer.step(state, layout, None if cache is None else cache[i], observed[i], trace)
             records.append(record)
             seen.append(state.x)
             if not hidden_states:
                 seen = seen[-2:]
-        return EncoderOutput(self.norm(state.x), frame.order, records, seen)
+        return EncoderOutput(self.norm(state.x), layout, records, seen)
 
     def __repr__(self) -> str:
         return f"{self.__class__.__name__}({self.hidden_channels}, num_layers={len(self.layers)})"

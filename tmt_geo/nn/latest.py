@@ -14,7 +14,7 @@ from torch import Tensor
 from tmt_geo.ops.compiled import Compiled
 from tmt_geo.ops.knn.latest import latest_of
 from tmt_geo.ops.knn.scores import pair_scores, state_tolerance, unit_rows
-from tmt_geo.ops.temporal import window_slots
+from tmt_geo.ops.layout import window_slots
 
 
 class Spoken(NamedTuple):

@@ -7,10 +7,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from tmt_geo.nn.frame import Frame
 from tmt_geo.nn.node_state import NodeState
 from tmt_geo.ops.knn import search
 from tmt_geo.ops.knn.scores import state_tolerance
+from tmt_geo.ops.layout import DenseLayout
 
 
 class Neighbours(NamedTuple):
@@ -30,7 +30,7 @@ class Neighbours(NamedTuple):
 
 
 def find_neighbours(
-    layer, index: Tensor, grid: Tensor, state: NodeState, frame: Frame, cached: bool = False
+    layer, index: Tensor, grid: Tensor, state: NodeState, layout: DenseLayout, cached: bool = False
 ) -> Neighbours:
     """Find whom the active nodes hear.
 
@@ -39,13 +39,13 @@ def find_neighbours(
         index (Tensor): Index features of all nodes, (N, F).
         grid (Tensor): Those of all slots, (B C, F).
         state (NodeState): What the layer before has left.
-        frame (Frame): Where the nodes stand.
+        layout (DenseLayout): Where the nodes stand.
         cached (bool): Whether there are slots of earlier nodes, which have no row in the state.
     """
     targets = state.active
-    found = table, mask = _nearest(layer, index, grid, state, frame, cached)
+    found = table, mask = _nearest(layer, index, grid, state, layout, cached)
     if layer.window:
-        before, heard = (part if targets is None else part[targets] for part in frame.window(layer.window))
+        before, heard = (part if targets is None else part[targets] for part in layout.window(layer.window))
         table, mask = torch.cat([table, before], dim=1), torch.cat([mask, heard], dim=1)
     near = found
     if targets is not None and state.near is not None:
@@ -53,17 +53,17 @@ def find_neighbours(
     return Neighbours(table, mask, found, near)
 
 
-def _nearest(layer, index, grid, state, frame, cached) -> tuple[Tensor, Tensor]:
+def _nearest(layer, index, grid, state, layout, cached) -> tuple[Tensor, Tensor]:
     """The nearest slots of the targets and which of them exist, both (T, k)."""
-    order, targets = frame.order, state.active
+    targets = state.active
     if not layer.rebuild and state.near is not None:
         return state.near if targets is None else tuple(part[targets] for part in state.near)
     start = None
     if layer.backend == "descent" and state.near is not None and not cached:
-        start = tuple(order.to_slots(part) for part in state.near)
-    asking, row, rank = (part if targets is None else part[targets] for part in (index, order.row, order.rank))
+        start = tuple(layout.to_slots(part) for part in state.near)
+    asking, row, rank = (part if targets is None else part[targets] for part in (index, layout.batch, layout.position))
     return search(
-        asking, grid.view(order.num_graphs, order.capacity, grid.size(1)), row, rank, order.sizes, layer.k,
+        asking, grid.view(layout.num_graphs, layout.capacity, grid.size(1)), row, rank, layout.lengths, layer.k,
         causal=layer.causal, backend=layer.backend, skip=layer.window, start=start,
         tolerance=state_tolerance(state.x),
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""What goes into a layer's step beside the nodes' order, and what comes out of it."""
+"""What goes into a layer's step beside the nodes' layout, and what comes out of it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tmt_geo.ops.mesh import Mesh
 
 
 class LayerCache(Protocol):
-    """Keys, values and index features of earlier nodes, on the grid of a :class:`NodeOrder`."""
+    """Keys, values and index features of earlier nodes, on the grid of a :class:`DenseLayout`."""
 
     def write(self, slot: Tensor, key: Tensor, value: Tensor, index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Store new nodes at their slots; return keys, values and index features of all slots, (B C, ...)."""
@@ -80,7 +80,7 @@ class LayerRecord(NamedTuple):
         memory_statistic: For :meth:`MemoryAnchors.update`; None outside training.
         index_loss: Sum of a learned index's loss over the targets; None without one, and outside training.
         attention: The weights of the mesh, before dropout, the self edge last :math:`(T, K + 1, H)`; None unless the
-            :class:`~tmt_geo.nn.frame.Frame` asks for them.
+            step is traced.
         decay: The factors by which time has lowered these edges, likewise; None without a decay as well.
     """
 

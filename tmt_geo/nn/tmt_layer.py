@@ -10,15 +10,15 @@ from tmt_geo.nn import latest
 from tmt_geo.nn.conv.mesh_attention import MeshAttention
 from tmt_geo.nn.dual_stream import FFN, DualStreamFFN
 from tmt_geo.nn.exit_gate import ExitGate
-from tmt_geo.nn.frame import Frame
 from tmt_geo.nn.memory_anchors import MemoryAnchors
 from tmt_geo.nn.mesh_index import MeshIndex
 from tmt_geo.nn.neighbours import find_neighbours
 from tmt_geo.nn.node_state import LayerCache, LayerRecord, NodeState, Observed
-from tmt_geo.ops.checks import check_features
+from tmt_geo.ops.checks import check_features, check_finite
 from tmt_geo.ops.dense_attention import decayed_dense_attention, dense_attention
 from tmt_geo.ops.knn import check_options, unit_rows
 from tmt_geo.ops.knn.latest import is_latest
+from tmt_geo.ops.layout import DenseLayout
 from tmt_geo.ops.mesh import Mesh
 
 
@@ -148,7 +148,9 @@ class TMTLayer(nn.Module):
                 `time` is not of shape :math:`(N)` or on another device.
         """
         check_features("x", x, self.lin_out)
-        state, record = self.step(NodeState(x), Frame.from_batch(x, batch, time))
+        layout = DenseLayout.from_batch(x.size(0), batch, time, device=x.device)
+        check_finite(x)
+        state, record = self.step(NodeState(x), layout)
         if self.training:
             self.observe(record)
         return state.x
@@ -170,17 +172,19 @@ class TMTLayer(nn.Module):
     def step(
         self,
         state: NodeState,
-        frame: Frame,
+        layout: DenseLayout,
         cache: LayerCache | None = None,
         observed: Observed | None = None,
+        trace: bool = False,
     ) -> tuple[NodeState, LayerRecord]:
         """Run the layer inside a stack.
 
         Args:
             state (NodeState): What the layer before has left.
-            frame (Frame): Where the nodes stand.
+            layout (DenseLayout): Where the nodes stand.
             cache (LayerCache, optional): Where earlier nodes are, and these are to be.
             observed (Observed, optional): What the step began with.
+            trace (bool): Also tell the weights of the edges, which nobody keeps otherwise.
 
         Returns:
             tuple[NodeState, LayerRecord]: The state for the next layer, and what to tell of this one.
@@ -188,15 +192,15 @@ class TMTLayer(nn.Module):
         observed = self.observed() if observed is None else observed
         targets = state.active
         if targets is not None and targets.numel() == 0:
-            return self._nobody(state, frame, cache)
+            return self._nobody(state, layout, cache, trace)
 
         projected = self._projected(cache, observed, state.x.dtype)
         x = state.x if targets is None else state.x[targets]
-        if cache is not None and targets is None and self._latest(frame):
-            return self._step_latest(state, frame, cache, projected, observed)
+        if cache is not None and targets is None and self._latest(layout):
+            return self._step_latest(state, layout, cache, projected, observed)
         h = self.norm_attention(x)
-        key, value = self._speak(state, frame, h if state.fresh is None and targets is None else None)
-        out, near, record = self._listen(h, key, value, state, frame, cache)
+        key, value = self._speak(state, layout, h if state.fresh is None and targets is None else None)
+        out, near, record = self._listen(h, key, value, state, layout, cache, trace)
         y, memory_statistic = self.feed(x, h, out, projected, observed.anchors)
         if state.stay is not None and state.stay.requires_grad:
             # Straight through: nothing in value, but the loss tells the gate whether this update was worth it.
@@ -239,36 +243,35 @@ class TMTLayer(nn.Module):
             return self.memory.project(observed.anchors.to(dtype))
         return cache.once(lambda: self.memory.project(observed.anchors.to(dtype)))
 
-    def _latest(self, frame: Frame) -> bool:
+    def _latest(self, layout: DenseLayout) -> bool:
         """Whether the compiled pieces for one new node in every graph are wanted and serve."""
-        order = frame.order
         if not latest.speak.always or self.training or not self.mesh or not self.rebuild or self.backend != "auto":
             return False
-        return order.capacity > 1 and not torch.is_grad_enabled() and is_latest(order.row, order.num_graphs)
+        return layout.capacity > 1 and not torch.is_grad_enabled() and is_latest(layout.batch, layout.num_graphs)
 
-    def _step_latest(self, state, frame, cache, projected, observed) -> tuple[NodeState, LayerRecord]:
+    def _step_latest(self, state, layout, cache, projected, observed) -> tuple[NodeState, LayerRecord]:
         """See :mod:`tmt_geo.nn.latest`."""
-        order, x = frame.order, state.x
-        cos, sin = self._angles(frame, None, x.dtype) or (None, None)
+        x = state.x
+        cos, sin = self._angles(layout, None, x.dtype) or (None, None)
         spoken = latest.speak(0, self, x, cos, sin)
-        grids = cache.write(order.slot, *spoken[2:])
-        y, table, mask = latest.listen(0, self, x, spoken, grids, order.rank, frame.slot_time, projected)
-        record = LayerRecord(None, Mesh(table, mask, order.num_slots, order.slot), mask.sum() + order.rank.numel())
+        grids = cache.write(layout.slot, *spoken[2:])
+        y, table, mask = latest.listen(0, self, x, spoken, grids, layout.position, layout.slot_time, projected)
+        record = LayerRecord(None, Mesh(table, mask, layout.num_slots, layout.slot), mask.sum() + layout.slot.numel())
         near = (table[:, : self.k], mask[:, : self.k])
         state = NodeState(y, None, None, spoken.key, spoken.value, near=near)
         return (state, record) if self.gate is None else self._leave(state, record, y, observed.running)
 
-    def _nobody(self, state: NodeState, frame: Frame, cache: LayerCache | None) -> tuple[NodeState, LayerRecord]:
+    def _nobody(
+        self, state: NodeState, layout: DenseLayout, cache: LayerCache | None, trace: bool
+    ) -> tuple[NodeState, LayerRecord]:
         """Nobody listens, so that nobody needs to speak, but to those who come later."""
         if cache is not None:
-            state.key, state.value = self._speak(state, frame)
+            state.key, state.value = self._speak(state, layout)
             state.fresh = state.active
-            cache.write(frame.order.slot, state.key, state.value, unit_rows(self.features(state.x)))
-        nothing = Mesh(
-            state.active.new_zeros(0, 1), state.x.new_zeros(0, 1).bool(), frame.order.num_slots, state.active
-        )
+            cache.write(layout.slot, state.key, state.value, unit_rows(self.features(state.x)))
+        nothing = Mesh(state.active.new_zeros(0, 1), state.x.new_zeros(0, 1).bool(), layout.num_slots, state.active)
         record = LayerRecord(state.active, nothing if self.mesh else None, state.active.new_zeros(()))
-        if frame.trace:
+        if trace:
             alpha = state.x.new_zeros(0, 2, self.attention.heads)
             record = record._replace(attention=alpha, decay=None if self.attention.decay is None else alpha)
         if self.memory is not None and self.training:  # other ranks may have something to say: add nothing to it
@@ -282,66 +285,68 @@ class TMTLayer(nn.Module):
             return x.new_zeros(x.size(0), 0)
         return x.detach() if self.index is None else self.index(x)
 
-    def _angles(self, frame: Frame, nodes: Tensor | None, dtype: torch.dtype) -> tuple[Tensor, Tensor] | None:
+    def _angles(self, layout: DenseLayout, nodes: Tensor | None, dtype: torch.dtype) -> tuple[Tensor, Tensor] | None:
         """The rotations of these nodes, or of all."""
         if not self.attention.rotary:
             return None
-        angles = frame.rotation(self.attention.out_channels, dtype)
+        angles = layout.rotation(self.attention.out_channels, dtype)
         return angles if nodes is None else (angles[0][nodes], angles[1][nodes])
 
-    def _speak(self, state: NodeState, frame: Frame, h: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def _speak(self, state: NodeState, layout: DenseLayout, h: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Keys and values of all nodes; `h`: all states normalised, where all are to be projected."""
 
         def project(nodes: Tensor | None) -> tuple[Tensor, Tensor]:
             rows = self.norm_attention(state.x if nodes is None else state.x[nodes]) if h is None else h
-            return self.attention.key_value(rows, self._angles(frame, nodes, rows.dtype))
+            return self.attention.key_value(rows, self._angles(layout, nodes, rows.dtype))
 
         return state.speak(project)
 
-    def _listen(self, h, key, value, state, frame, cache):
+    def _listen(self, h, key, value, state, layout, cache, trace):
         """Attention of the targets to the slots they may hear.
 
         Returns:
             Output (T, F), what each node has found, what to tell.
         """
-        order, targets = frame.order, state.active
-        query = self.attention.query(h, self._angles(frame, targets, h.dtype))
+        targets = state.active
+        query = self.attention.query(h, self._angles(layout, targets, h.dtype))
         own = (key, value) if targets is None else (key[targets], value[targets])
         features = self.features(state.x)
         index = unit_rows(features)
         if cache is not None:
-            key, value, grid = cache.write(order.slot, key, value, index)
+            key, value, grid = cache.write(layout.slot, key, value, index)
         else:
-            key, value, grid = (order.to_slots(part) for part in (key, value, index))
-        row, rank, slot = (part if targets is None else part[targets] for part in (order.row, order.rank, order.slot))
+            key, value, grid = (layout.to_slots(part) for part in (key, value, index))
+        row, rank, slot = (
+            part if targets is None else part[targets] for part in (layout.batch, layout.position, layout.slot)
+        )
         if not self.mesh:
-            out = self._listen_densely(query, key, value, row, rank, slot, frame)
+            out = self._listen_densely(query, key, value, row, rank, slot, layout)
             return out, None, LayerRecord(targets, None, (rank + 1).sum())
 
-        table, mask, found, near = find_neighbours(self, index, grid, state, frame, cache is not None)
+        table, mask, found, near = find_neighbours(self, index, grid, state, layout, cache is not None)
         lag = None
         if self.attention.decay is not None:
-            lag = frame.slot_time[slot].unsqueeze(1) - frame.slot_time[table]
+            lag = layout.slot_time[slot].unsqueeze(1) - layout.slot_time[table]
         out, alpha = self.attention.attend(query, key, value, table, mask, own, lag)
-        record = LayerRecord(targets, Mesh(table, mask, order.num_slots, slot), mask.sum() + rank.numel())
+        record = LayerRecord(targets, Mesh(table, mask, layout.num_slots, slot), mask.sum() + rank.numel())
         if self.training and self.index is not None and self.index.learned:
             asking = features if targets is None else features[targets]
-            heard = grid.index_copy(0, order.slot, features.to(grid.dtype))  # of the cached ones no gradient
+            heard = grid.index_copy(0, layout.slot, features.to(grid.dtype))  # of the cached ones no gradient
             loss = self.index.loss(asking, heard, *found, alpha[:, : self.k])
             record = record._replace(index_loss=loss)
-        if frame.trace:
+        if trace:
             factor = None if lag is None else self.attention.decay.factor(F.pad(lag, (0, 1)))
             record = record._replace(attention=alpha, decay=factor)
         return out.flatten(1), near, record
 
-    def _listen_densely(self, query, key, value, row, rank, slot, frame) -> Tensor:
-        num_graphs, capacity = frame.order.num_graphs, frame.order.capacity
+    def _listen_densely(self, query, key, value, row, rank, slot, layout) -> Tensor:
+        num_graphs, capacity = layout.num_graphs, layout.capacity
         key, value = (part.view(num_graphs, capacity, *part.shape[1:]) for part in (key, value))
         dropout = self.dropout if self.training else 0.0
         if self.attention.decay is None:
             out = dense_attention(query, key, value, row, rank, dropout=dropout)
         else:
-            lag = frame.slot_time[slot].unsqueeze(1) - frame.slot_time.view(num_graphs, -1)[row]  # [T, C]
+            lag = layout.slot_time[slot].unsqueeze(1) - layout.slot_time.view(num_graphs, -1)[row]  # [T, C]
             terms = self.attention.decay.terms(lag)
             out = decayed_dense_attention(query, key, value, row, rank, dropout=dropout, **terms)
         return out.flatten(1)

@@ -25,7 +25,7 @@ from tmt_geo.ops.knn.scores import state_tolerance
 
 
 class Sources(NamedTuple):
-    """Whom nodes may copy from: a grid with a row for each sequence, see :class:`tmt_geo.ops.order.NodeOrder`.
+    """Whom nodes may copy from: a grid with a row for each sequence, see :class:`tmt_geo.ops.layout.DenseLayout`.
 
     Attributes:
         index: Features of unit length, shape (B, C, F).

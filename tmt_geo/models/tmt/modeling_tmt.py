@@ -28,7 +28,6 @@ from tmt_geo.models.tmt.tokens import Tokens, check_mask
 from tmt_geo.nn.conv.mesh_attention import MeshAttention
 from tmt_geo.nn.copy_head import CopyHead, CopyMemory
 from tmt_geo.nn.exit_gate import ExitGate
-from tmt_geo.nn.frame import Frame
 from tmt_geo.nn.memory_anchors import MemoryAnchors
 from tmt_geo.nn.mesh_index import MeshIndex
 from tmt_geo.nn.temporal_decay import TemporalDecay
@@ -215,12 +214,12 @@ class TMTModel(PreTrainedModel, TMTGenerationMixin):
         tokens = self._tokens(x, attention_mask, past_key_values, batch, time, position_ids)
 
         out = self.encoder.run(
-            self.dropout(tokens.pick(x)),
-            self._frame(tokens),
+            self.dropout(tokens.unpad(x)),
+            tokens.layout,
             None if past_key_values is None else past_key_values.layers,
             output_hidden_states or output_edges,
         )
-        hidden = last_hidden_state = tokens.lay_out(out.x)
+        hidden = last_hidden_state = tokens.pad(out.x)
         votes = num_votes = None
         if self.copy_head is not None:
             votes, memory = self._copy(out.x, tokens, input_ids, memory, past_key_values)
@@ -241,8 +240,8 @@ class TMTModel(PreTrainedModel, TMTGenerationMixin):
         output = TMTOutput(
             loss=loss,
             logits=logits,
-            hidden_states=tuple(map(tokens.lay_out, out.hidden_states)) if output_hidden_states else None,
-            exit_masks=torch.stack([tokens.lay_out(mask, True) for mask in exit_masks]),
+            hidden_states=tuple(map(tokens.pad, out.hidden_states)) if output_hidden_states else None,
+            exit_masks=torch.stack([tokens.pad(mask, True) for mask in exit_masks]),
             confidences=self._confidences(out, tokens),
             graph_edges=None if continued else self._edges(out, tokens, output_edges),
             memory_state=None if continued else self._memory_state(),
@@ -284,8 +283,8 @@ class TMTModel(PreTrainedModel, TMTGenerationMixin):
             raise ValueError("'attention_mask' needs (B, S) inputs (got one axis)")
         check_mask(attention_mask)
         tokens = self._tokens(x, attention_mask, None, batch, time)
-        fields = {"batch": tokens.order.row, "input_ids": tokens.pick(input_ids)}
-        return self.encoder.trace(self.dropout(tokens.pick(x)), self._frame(tokens), **fields)
+        fields = {"batch": tokens.layout.batch, "input_ids": tokens.unpad(input_ids)}
+        return self.encoder.trace(self.dropout(tokens.unpad(x)), tokens.layout, **fields)
 
     @property
     def can_skip_logits(self) -> bool:
@@ -326,10 +325,6 @@ class TMTModel(PreTrainedModel, TMTGenerationMixin):
             return Tokens.from_graphs(x, batch, time, longest)
         return Tokens.from_sequences(x, attention_mask, cache, longest, position_ids)
 
-    def _frame(self, tokens: Tokens) -> Frame:
-        """Where the tokens stand, in units of the longest sequence."""
-        return Frame(tokens.order, tokens.slot_time / self.config.max_position_embeddings)
-
     def _check_memory(self, memory: CopyMemory | None, cache: TMTCache | None) -> None:
         if self.copy_head is None and memory is not None:
             raise ValueError("'memory' needs a copy head (got copy_k=0)")
@@ -338,17 +333,17 @@ class TMTModel(PreTrainedModel, TMTGenerationMixin):
 
     def _copy(self, x: Tensor, tokens: Tokens, input_ids: Tensor, memory: CopyMemory | None, cache: TMTCache | None):
         """What the positions copy, (B, S, k) or (N, k), and the memory to hand on."""
-        order, token = tokens.order, tokens.pick(input_ids)
+        layout, token = tokens.layout, tokens.unpad(input_ids)
         if cache is None:
             memory = None if memory is None else memory.last(self.config.copy_memory)
-            votes, memory = self.copy_head(x, token, order, memory)
+            votes, memory = self.copy_head(x, token, layout, memory)
         else:
             z = self.copy_head.features(x)
-            index, seen, _ = cache.copied.write(order.slot, z, token, z[:, :0])
-            grid = (order.num_graphs, order.capacity)
-            sources = Sources(index.view(*grid, -1), seen.view(grid), order.row, order.rank, order.sizes)
+            index, seen, _ = cache.copied.write(layout.slot, z, token, z[:, :0])
+            grid = (layout.num_graphs, layout.capacity)
+            sources = Sources(index.view(*grid, -1), seen.view(grid), layout.batch, layout.position, layout.lengths)
             votes = self.copy_head.vote(x, z, sources)
-        return Votes(*(tokens.lay_out(part) for part in votes)), memory
+        return Votes(*(tokens.pad(part) for part in votes)), memory
 
     def _loss_and_logits(
         self, hidden: Tensor, labels: Tensor | None, skip_logits: bool | None, votes: Votes | None, **kwargs
@@ -378,7 +373,7 @@ class TMTModel(PreTrainedModel, TMTGenerationMixin):
     def _confidences(self, out: EncoderOutput, tokens: Tokens) -> Tensor | None:
         if self.config.gate_rule is None:
             return None
-        return torch.stack([tokens.lay_out(row) for row in out.confidences()])
+        return torch.stack([tokens.pad(row) for row in out.confidences()])
 
     def _edges(self, out: EncoderOutput, tokens: Tokens, every: bool):
         if not self.config.mesh:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from tmt_geo.models.tmt.cache_tmt import TMTCache
-from tmt_geo.nn.frame import Frame
-from tmt_geo.ops.order import NodeOrder
+from tmt_geo.ops.layout import DenseLayout
 
 
 class Tokens(NamedTuple):
@@ -17,22 +17,20 @@ class Tokens(NamedTuple):
 
     Attributes:
         shape: Shape of the input, (B, S) or (N,).
-        order: Where the nodes stand.
+        layout: Where the nodes stand, their time in units of the longest sequence.
         place: Where each node stands in the flattened input (N); None if everywhere, in order.
-        slot_time: Time of each slot, in positions.
     """
 
     shape: torch.Size
-    order: NodeOrder
+    layout: DenseLayout
     place: Tensor | None
-    slot_time: Tensor
 
-    def pick(self, x: Tensor) -> Tensor:
+    def unpad(self, x: Tensor) -> Tensor:
         """The nodes' rows of an input (*shape, ...)."""
         x = x.flatten(0, len(self.shape) - 1)
         return x if self.place is None else x[self.place]
 
-    def lay_out(self, x: Tensor, fill=0) -> Tensor:
+    def pad(self, x: Tensor, fill=0) -> Tensor:
         """Rows of nodes (N, ...) in the shape of the input, `fill` at padding."""
         if self.place is not None:
             x = x.new_full((self.shape.numel(), *x.shape[1:]), fill).index_copy(0, self.place, x)
@@ -45,9 +43,9 @@ class Tokens(NamedTuple):
         Raises:
             ValueError: If a graph has more than `longest` tokens, or `batch` or `time` does not fit.
         """
-        order = NodeOrder.from_batch(x.size(0), batch, time, device=x.device)
-        _check_length(order.capacity, longest)
-        return cls(x.shape[:1], order, None, Frame.of(order, time).slot_time.double())
+        layout = DenseLayout.from_batch(x.size(0), batch, time, device=x.device)
+        _check_length(layout.capacity, longest)
+        return cls(x.shape[:1], replace(layout, slot_time=layout.slot_time.double() / longest), None)
 
     @classmethod
     def from_sequences(
@@ -75,24 +73,24 @@ class Tokens(NamedTuple):
             mask = None
         if cache is None and mask is None:
             _check_length(columns, longest)
-            order = NodeOrder.uniform(rows, columns, x.device)
-            _check_positions(position_ids, x.shape[:2], slice(None), order.rank)
-            return cls(x.shape[:2], order, None, order.rank.double())
+            layout = DenseLayout.uniform(rows, columns, x.device)
+            _check_positions(position_ids, x.shape[:2], slice(None), layout.position)
+            return cls(x.shape[:2], replace(layout, slot_time=layout.slot_time.double() / longest), None)
 
         full = torch.ones(rows, columns, dtype=torch.bool, device=x.device) if mask is None else mask
         before = full.new_zeros(rows, dtype=torch.long) if cache is None else cache.lengths(rows, x.device)
-        row = full.nonzero()[:, 0]
-        rank = (before.unsqueeze(1) + full.cumsum(1) - 1)[full]
-        sizes = before + full.sum(1)
-        needed = max(int(sizes.max()), 1)  # a grid has a slot, though all be padding so far
+        batch = full.nonzero()[:, 0]
+        position = (before.unsqueeze(1) + full.cumsum(1) - 1)[full]
+        lengths = before + full.sum(1)
+        needed = max(int(lengths.max()), 1)  # a grid has a slot, though all be padding so far
         # Before the cache is touched: a refused step leaves it as it was.
         _check_length(needed, longest)
-        _check_positions(position_ids, x.shape[:2], full.flatten(), rank)
+        _check_positions(position_ids, x.shape[:2], full.flatten(), position)
         capacity = needed if cache is None else cache.admit(full, needed)
-        order = NodeOrder(row, rank, sizes, capacity, packed=False)
         place = None if mask is None else full.flatten().nonzero().squeeze(1)
-        slot_time = torch.arange(capacity, device=x.device, dtype=torch.double).repeat(rows)
-        return cls(x.shape[:2], order, place, slot_time)
+        slot_time = torch.arange(capacity, device=x.device, dtype=torch.double).repeat(rows) / longest
+        layout = DenseLayout(batch, position, lengths, capacity, packed=False, slot_time=slot_time)
+        return cls(x.shape[:2], layout, place)
 
 
 def check_mask(attention_mask: Tensor | None) -> None:
@@ -106,9 +104,9 @@ def _check_length(length: int, longest: int) -> None:
         raise ValueError(f"'input_ids' must hold at most max_seq_len = {longest} tokens a sequence (got {length})")
 
 
-def _check_positions(position_ids: Tensor | None, shape: torch.Size, tokens: slice | Tensor, rank: Tensor) -> None:
+def _check_positions(position_ids: Tensor | None, shape: torch.Size, tokens: slice | Tensor, position: Tensor) -> None:
     if position_ids is None:
         return
     fits = position_ids.shape in (shape, (1, shape[1]))
-    if not fits or not torch.equal(position_ids.expand(shape).flatten()[tokens].to(rank), rank):
+    if not fits or not torch.equal(position_ids.expand(shape).flatten()[tokens].to(position), position):
         raise ValueError("'position_ids' must be those that follow from 'attention_mask' (got others)")

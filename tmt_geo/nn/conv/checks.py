@@ -7,8 +7,8 @@ from torch import Tensor
 
 from tmt_geo.nn.conv.edge_list import is_pair, pair
 from tmt_geo.ops.checks import check_devices, check_features, check_integers, check_length, check_numbers
+from tmt_geo.ops.layout import DenseLayout
 from tmt_geo.ops.mesh import Mesh
-from tmt_geo.ops.order import NodeOrder
 
 
 def check_input(conv, x, edge_index, edge_attr=None, time=None, batch=None, edge_time=None) -> None:
@@ -59,8 +59,8 @@ def check_mesh(mesh: Mesh, num_nodes: int, flow: str) -> None:
         raise ValueError(f"'edge_index' must be a mesh over {num_nodes} nodes (got {mesh.num_nodes})")
 
 
-def check_past(order: NodeOrder, source: Tensor, target: Tensor, mask: Tensor | None = None) -> None:
+def check_past(order: DenseLayout, source: Tensor, target: Tensor, mask: Tensor | None = None) -> None:
     """Raise a `ValueError` if one of these edges, where `mask` is true, does not come from the past of its graph."""
-    ahead = (order.row[source] != order.row[target]) | (order.rank[source] > order.rank[target])
+    ahead = (order.batch[source] != order.batch[target]) | (order.position[source] > order.position[target])
     if bool((ahead if mask is None else ahead & mask).any()):
         raise ValueError("'shift' needs a causal graph (got an edge from a later node or another graph)")

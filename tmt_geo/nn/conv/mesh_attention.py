@@ -20,9 +20,9 @@ from tmt_geo.nn.conv.edge_list import EdgeList, as_matrix, checked_edges, is_pai
 from tmt_geo.nn.conv.watched import observed, own_steps
 from tmt_geo.nn.joint_linear import joint_linear
 from tmt_geo.nn.temporal_decay import TemporalDecay
+from tmt_geo.ops.layout import DenseLayout
 from tmt_geo.ops.mesh import Mesh
 from tmt_geo.ops.mesh_attention import mesh_attention, table_attention, weigh
-from tmt_geo.ops.order import NodeOrder
 from tmt_geo.ops.rotary import rotation, turn
 from tmt_geo.ops.temporal import edge_lags, past_edges, wide_times
 
@@ -196,8 +196,8 @@ class MeshAttention(MessagePassing):
         check_input(self, x, edge_index, edge_attr, time, batch, edge_time)
         order = None
         if self.shift is not None or self.rotary:
-            order = NodeOrder.from_batch(x_src.size(0), pair(batch)[0], pair(time)[0], device=x_src.device)
-        angles = rotation(order.rank, self.out_channels, x_src.dtype) if self.rotary else None
+            order = DenseLayout.from_batch(x_src.size(0), pair(batch)[0], pair(time)[0], device=x_src.device)
+        angles = rotation(order.position, self.out_channels, x_src.dtype) if self.rotary else None
         query, key, value = self.projections(x_src, x_dst, angles)
         targets = edge_index.targets if isinstance(edge_index, Mesh) else None
         if targets is not None:
@@ -220,7 +220,7 @@ class MeshAttention(MessagePassing):
         time: OptTensor = None,
         edge_time: OptTensor = None,
         *,
-        order: NodeOrder | None = None,
+        order: DenseLayout | None = None,
         targets: OptTensor = None,
         found: int = 0,
     ) -> tuple[Tensor, EdgeList | Mesh, Tensor]:
@@ -236,7 +236,7 @@ class MeshAttention(MessagePassing):
             edge_attr (Tensor, optional): Edge features, :math:`(|E|, D)`.
             time (Tensor or (Tensor, Tensor), optional): Time of each node; a pair for two sets of nodes.
             edge_time (Tensor, optional): When each edge happened, :math:`(|E|)`.
-            order (NodeOrder, optional): Where the nodes stand, for the shift.
+            order (DenseLayout, optional): Where the nodes stand, for the shift.
             targets (Tensor, optional): The only nodes that listen :math:`(T)`, where sources and targets are one set;
                 a mesh knows its own.
             found (int): How many of the edges, the last, an explainer does not number.
