@@ -42,7 +42,6 @@ ROWS = {
     "decay off": {"exit": False, "decay": None},
     "decay rate 8": {"exit": False, "decay_rate": 8.0},
     "index of 64 channels": {"exit": False, "index_dim": 64},
-    "index of 64, learned": {"exit": False, "index_dim": 64, "index_learned": True},
     "mesh for 2 layers": {"exit": False, "rebuild_every": 2},
     "anchors off": {"exit": False, "memory_anchors": 0},
     "single stream": {"exit": False, "dual_stream": False},

@@ -96,8 +96,7 @@ def test_the_base_model_is_the_model_without_its_head():
     assert model.base_model.training
 
 
-@pytest.mark.parametrize("options", [{"copy_k": 4}, {"exit_rule": "learned"}, {"exit_threshold": 0.3},
-                                     {"index_dim": 4, "index_learned": True}], ids=str)  # fmt: skip
+@pytest.mark.parametrize("options", [{"copy_k": 4}, {"exit_rule": "learned"}, {"exit_threshold": 0.3}], ids=str)
 def test_the_base_model_refuses_to_train_without_what_the_model_adds(options):
     model, ids = TMTModel(tiny_config(**options)).train(), torch.randint(VOCAB, (2, 12))
     with pytest.raises(ValueError, match=r"the model's own loss \(got "):

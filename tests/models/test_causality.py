@@ -16,12 +16,10 @@ def random_options(seed: int) -> dict:
     rule = choose.choice([None, "budget", "budget", "fixed", "learned"])
     heads = choose.choice([1, 2, 4])
     layers = choose.choice([1, 2, 3, 4])
-    index_dim = choose.choice([None, 8])
     after = min(layers, 1 + seed % 3 // 2)  # of every third
     return {
         "exit_after": after,
-        "index_dim": index_dim,
-        "index_learned": index_dim is not None and choose.random() < 0.5,
+        "index_dim": choose.choice([None, 8]),
         "rebuild_every": choose.choice([1, 1, 2, 3]),
         "search": choose.choice(["auto", "auto", "descent", "windows"]),
         "n_layers": layers,

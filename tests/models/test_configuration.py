@@ -43,7 +43,6 @@ def test_a_threshold_means_the_fixed_rule():
         ("'kv_heads'", {"kv_heads": 3}),
         ("'index_dim'", {"index_dim": 0}),
         ("'index_dim'", {"index_dim": 1000}),
-        ("'index_learned'", {"index_learned": True}),
         ("'rebuild_every'", {"rebuild_every": 0}),
         ("'search'", {"search": "torch_cluster"}),
         ("'decay'", {"decay": "slow"}),

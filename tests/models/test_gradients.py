@@ -142,29 +142,6 @@ def test_a_prefix_without_gradients_is_a_constant_and_the_rest_learns(ids, optio
     assert all(grad.any() for name, grad in grads.items() if ".gate." not in name)
 
 
-def test_the_loss_of_a_learned_index_is_the_same_in_parts():
-    """The tokens in the cache take part in it, as constants."""
-    # No two alike: a moved index would choose between a token and its twin in the cache.
-    ids = torch.stack([torch.randperm(VOCAB)[:20] for _ in range(3)])
-    options = {"index_dim": 8, "index_learned": True, "exit": False, "memory_anchors": 0}
-    model = double(**options).train()
-    unscored = torch.full_like(ids, -100)
-
-    def index_loss(model, part, cache=None):
-        out = model(
-            ids[:, part], past_key_values=cache, use_cache=True, labels=unscored[:, part], num_items_in_batch=1
-        )
-        return out.loss, out.past_key_values
-
-    with torch.no_grad():
-        first, cache = index_loss(model, slice(9))
-        second, _ = index_loss(model, slice(9, 20), copy.deepcopy(cache))
-        whole, _ = index_loss(model, slice(20))
-    assert float(first + second) == pytest.approx(float(whole), rel=1e-12) and second > 0
-    names = [f"encoder.layers.{layer}.index.weight" for layer in range(3)]
-    assert_slope(model, lambda model: index_loss(model, slice(9, 20), copy.deepcopy(cache))[0], names)
-
-
 @pytest.mark.parametrize("guard", [torch.no_grad, torch.inference_mode])
 def test_generating_on_leaves_a_graph_alone(ids, guard):
     model = double()
@@ -204,7 +181,7 @@ def test_steps_without_gradients_write_in_place(model, ids):
         {"exit_rule": "learned", "copy_k": 4},
         {"exit_threshold": 0.3, "mesh": False},
         {"exit": False, "memory_anchors": 0},
-        {"rebuild_every": 2, "index_dim": 8, "index_learned": True},
+        {"rebuild_every": 2, "index_dim": 8},
     ],
     ids=str,
 )

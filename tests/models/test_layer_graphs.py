@@ -173,7 +173,7 @@ def test_a_shared_mesh_has_weights_of_each_layer():
 
 @pytest.mark.parametrize("training", [True, False])
 def test_the_module_stays_as_it_is(training):
-    encoder = TMTEncoder(5, 16, 3, heads=2, k=3, exit_rule="budget", memory_anchors=3, index_dim=4, index_learned=True)
+    encoder = TMTEncoder(5, 16, 3, heads=2, k=3, exit_rule="budget", memory_anchors=3, index_dim=4)
     encoder.train(training)
     x = torch.randn(30, 5)
     before = {name: value.clone() for name, value in encoder.state_dict().items()}

@@ -19,12 +19,12 @@ SIZES = (9, 1, 7)  # nodes of three graphs
 DEFAULTS = {
     "k": 8, "window": 0, "causal": True, "mesh": True, "decay": None, "shift": False, "rotary": False,
     "kv_heads": HEADS, "gated_heads": False, "dual_stream": True, "gated_streams": False, "memory_anchors": 0,
-    "index_dim": None, "index_learned": False,
+    "index_dim": None,
 }  # fmt: skip
 LAYERS = {
     "everything": {
         "k": 3, "window": 2, "decay": "log", "shift": True, "rotary": True, "kv_heads": 2, "gated_heads": True,
-        "gated_streams": True, "memory_anchors": 3, "index_dim": 6, "index_learned": True,
+        "gated_streams": True, "memory_anchors": 3, "index_dim": 6,
     },
     "as published": {"k": 3, "decay": "published", "memory_anchors": 3},
     "published decay and all else": {
@@ -132,7 +132,7 @@ def layer(w, o, x, batch, time, left=None):
         key, value = torch.where(changed, key, left["key"]), torch.where(changed, value, left["value"])
 
     z = (x if o["index_dim"] is None else x.detach() @ w["index.weight"].T) if o["mesh"] else None
-    near, rows, index_loss = dict(left["near"]), [], x.new_zeros(())
+    near, rows = dict(left["near"]), []
     for graph in graphs:
         for at, i in enumerate(graph):
             if i not in left["active"]:
@@ -153,7 +153,7 @@ def layer(w, o, x, batch, time, left=None):
                 values = [(1 - mu[1]) * value[j] + mu[1] * value[a] for j, a in zip(heard, after, strict=True)]
             keys, values = torch.stack([*keys, key[i]]), torch.stack([*values, value[i]])  # [K, H', C]
             lag = torch.tensor([abs(float(time[i]) - float(time[j])) for j in [*heard, i]], dtype=torch.double)
-            told, weights = [], []
+            told = []
             for head in range(HEADS):
                 score = (keys[:, head // share] * query[i, head]).sum(1) / math.sqrt(width // HEADS)
                 if o["decay"] == "log":
@@ -161,18 +161,11 @@ def layer(w, o, x, batch, time, left=None):
                 alpha = softmax(score, 0)
                 if o["decay"] == "published":
                     alpha = alpha * sigmoid(w["attention.decay.weight"][head] * lag)
-                weights.append(alpha)
                 told.append((alpha.unsqueeze(1) * values[:, head // share]).sum(0))
             if o["gated_heads"]:
                 opening = sigmoid(linear(h[i], w, "lin_gate"))
                 told = [opening[head] * part for head, part in enumerate(told)]
             rows.append((i, torch.cat(told)))
-            if o["index_learned"] and found:
-                p = torch.stack(weights)[:, : len(found)].mean(0).detach()
-                p = p / p.sum()
-                likeness = torch.stack([(z[i] * z[j]).sum() / z[i].norm() / z[j].norm() for j in found])
-                q = softmax(likeness / 0.07, 0)
-                index_loss = index_loss + (p * (p / q).log()).sum()
 
     rows.sort(key=lambda row: row[0])
     active = [i for i, _ in rows]
@@ -190,7 +183,7 @@ def layer(w, o, x, batch, time, left=None):
     out = x.clone()
     out[active] = y
     left = {"active": active, "changed": active, "key": key, "value": value, "near": near, "stay": None}
-    return out, left | {"anchors": anchors, "index_loss": index_loss, "y": y}
+    return out, left | {"anchors": anchors, "y": y}
 
 
 def moved(anchors, asking, alpha, momentum=0.99):
@@ -322,9 +315,8 @@ def stacked(depth, o, w, x, batch, time, rule, rebuild_every, balance=False):
         start = f"layers.{number}."
         own = {name.removeprefix(start): value for name, value in w.items() if name.startswith(start)}
         here = o | {"rebuild": number % rebuild_every == 0}
-        here = here if here["rebuild"] else here | {"index_dim": None, "index_learned": False}
+        here = here if here["rebuild"] else here | {"index_dim": None}
         x, left = layer(own, here, x, batch, time, left)
-        losses.append(left["index_loss"])
         if rule is not None and number < depth - 1:
             # Of all nodes a half is to be computed: 1 + r + r * r = 3 / 2 for three layers, 1 + r = 1 for two.
             rate = (math.sqrt(3) - 1) / 2 if depth == 3 else 0.0
@@ -366,7 +358,7 @@ def test_a_stack_of_layers_is_their_formulas(name, depth, rule, rebuild_every):
     if rule is not None:
         assert 0 < int((~out.exit_masks())[-1].sum()) < len(x)  # or the gates were not tried
 
-    loss = sum(part for part in (out.gate_loss(), out.index_loss()) if part is not None)
+    loss = x.new_zeros(()) if rule is None else out.gate_loss()
     torch.testing.assert_close(torch.as_tensor(loss).double(), torch.as_tensor(want_loss).double().detach())
     weight = torch.randn_like(want)
     ((out.x * weight).sum() + loss).backward()

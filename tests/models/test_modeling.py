@@ -85,7 +85,7 @@ def test_padding_equals_no_padding(ids, options, side):
 
 @pytest.mark.parametrize("options", [{}, {"mesh": False}, {"exit": False}, {"exit_threshold": 0.3}, {"shift": False},
                                      {"num_key_value_heads": 1}, {"memory_anchors": 0}, {"index_dim": 8},
-                                     {"rebuild_every": 2, "index_dim": 8, "index_learned": True}],
+                                     {"rebuild_every": 2, "index_dim": 8}],
                          ids=lambda options: str(options))  # fmt: skip
 def test_cached_steps_equal_the_full_forward_for_a_left_padded_batch(ids, options):
     model = lively(TMTModel(tiny_config(**options)))
@@ -171,15 +171,6 @@ def test_an_index_is_what_is_searched(ids):
     assert set(heard.tolist()) == set(score.topk(3).indices.tolist())
 
 
-def test_a_learned_index_follows_the_attention(ids):
-    model = TMTModel(tiny_config(n_layers=1, index_dim=8, index_learned=True, exit=False)).train()
-    with_index = model(ids, labels=ids).loss
-    model.config.index_loss_coef = 0.0
-    assert with_index > model(ids, labels=ids).loss
-    model(ids, labels=ids).loss.backward()
-    assert (model.encoder.layers[0].index.weight.grad == 0).all()  # the task's loss does not reach it
-
-
 def test_exit_masks_grow_and_frozen_states_stay(model, ids):
     out = model(ids, output_hidden_states=True)
     assert not out.exit_masks[0].any() and 0 < out.exit_masks[2].float().mean() < 1
@@ -247,7 +238,7 @@ def test_four_small_batches_are_one_large_batch(ids, options):
 
 
 def test_every_parameter_learns(ids):
-    options = {"exit_rule": "learned", "exit_budget": 0.8, "index_dim": 8, "index_learned": True}
+    options = {"exit_rule": "learned", "exit_budget": 0.8, "index_dim": 8}
     model = lively(TMTModel(tiny_config(**options))).train()
     model(ids, labels=ids).loss.backward()
     for name, parameter in model.named_parameters():

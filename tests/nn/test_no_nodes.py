@@ -50,7 +50,7 @@ LAYERS = {
     "dense decay": {"mesh": False, "decay": "log"},
     "all": {"window": 2, "shift": True, "rotary": True, "decay": "published", "kv_heads": 1, "memory_anchors": 2},
     "not causal": {"causal": False, "dual_stream": False},
-    "index": {"index_dim": 4, "index_learned": True, "gated_heads": True, "gated_streams": True},
+    "index": {"index_dim": 4, "gated_heads": True, "gated_streams": True},
     "descent": {"backend": "descent"},
     "windows": {"backend": "windows"},
 }

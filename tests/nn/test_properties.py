@@ -90,7 +90,7 @@ def node_by_node():
         "DualStreamFFN": DualStreamFFN(F).double(),
         "MemoryAnchors": MemoryAnchors(F, 3).double(),
         "ExitGate": ExitGate(F, "fixed", 0.1).double(),
-        "MeshIndex": MeshIndex(F, 3, learned=True).double(),
+        "MeshIndex": MeshIndex(F, 3).double(),
     }
 
 
@@ -295,9 +295,5 @@ def test_gradients_of_the_parts():
     assert_gradients(parts["DualStreamFFN"], lambda ffn, x: ffn(x), x)
     assert_gradients(parts["MemoryAnchors"], lambda memory, x: memory(x), x)
     assert_gradients(parts["ExitGate"], lambda gate: (gate(x).confidence, gate(x).stay, gate(x).loss))
-    assert_gradients(parts["MeshIndex"], lambda index: index(x))
-    table, mask = torch.tensor([[1, 2], [0, 3], [3, 1], [0, 2]]), torch.ones(4, 2, dtype=torch.bool)
-    weight = torch.rand(4, 2, 1, dtype=torch.float64)
-    assert_gradients(parts["MeshIndex"], lambda index: index.loss(index(x), index(x), table, mask, weight))
     for form in ("log", "published"):
         assert_gradients(TemporalDecay(3, form).double(), lambda decay, lag: decay(lag), nodes(4)["time"])

@@ -64,11 +64,6 @@ class EncoderOutput:
         losses = [record.gate_loss for record in self.records if record.gate_loss is not None]
         return torch.stack(losses).sum() if losses else None
 
-    def index_loss(self) -> Tensor | None:
-        """Sum of the learned indices' losses over nodes and layers; None without them, and outside training."""
-        losses = [record.index_loss for record in self.records if record.index_loss is not None]
-        return torch.stack(losses).sum() if losses else None
-
     def num_edges(self) -> Tensor:
         """Edges that each layer attended over, self edges included, shape :math:`(L)`."""
         return torch.stack([record.num_edges for record in self.records])

@@ -19,13 +19,12 @@ class Neighbours(NamedTuple):
     Attributes:
         table: The nearest, then the window :math:`(T, K)`.
         mask: Which of them exist :math:`(T, K)`.
-        found: The nearest alone, and which of them exist, both :math:`(T, k)`.
-        near: The same of all nodes, the frozen ones' last, both :math:`(N, k)`: for the layers that follow.
+        near: The nearest of all nodes, the frozen ones' last, and which of them exist, both :math:`(N, k)`: for the
+            layers that follow.
     """
 
     table: Tensor
     mask: Tensor
-    found: tuple[Tensor, Tensor]
     near: tuple[Tensor, Tensor]
 
 
@@ -50,7 +49,7 @@ def find_neighbours(
     near = found
     if targets is not None and state.near is not None:
         near = tuple(last.index_copy(0, targets, part) for last, part in zip(state.near, found, strict=True))
-    return Neighbours(table, mask, found, near)
+    return Neighbours(table, mask, near)
 
 
 def _nearest(layer, index, grid, state, layout, cached) -> tuple[Tensor, Tensor]:

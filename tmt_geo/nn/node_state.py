@@ -78,7 +78,6 @@ class LayerRecord(NamedTuple):
         gate_loss: Sum of the gate's loss over the targets; None without a gate.
         gate_statistic: For :meth:`ExitGate.observe`; None outside training.
         memory_statistic: For :meth:`MemoryAnchors.update`; None outside training.
-        index_loss: Sum of a learned index's loss over the targets; None without one, and outside training.
         attention: The weights of the mesh, before dropout, the self edge last :math:`(T, K + 1, H)`; None unless the
             step is traced.
         decay: The factors by which time has lowered these edges, likewise; None without a decay as well.
@@ -91,7 +90,6 @@ class LayerRecord(NamedTuple):
     gate_loss: Tensor | None = None
     gate_statistic: Tensor | None = None
     memory_statistic: Tensor | None = None
-    index_loss: Tensor | None = None
     attention: Tensor | None = None
     decay: Tensor | None = None
 

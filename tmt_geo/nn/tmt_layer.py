@@ -56,7 +56,6 @@ class TMTLayer(nn.Module):
         backend (str, optional): Of the search, see :func:`~tmt_geo.knn_graph`. (default: :obj:`"auto"`)
         index_dim (int, optional): Search among so many channels, a projection of the states, see
             :class:`~tmt_geo.nn.mesh_index.MeshIndex`. (default: :obj:`None`, the states themselves)
-        index_learned (bool, optional): Train that projection. (default: :obj:`False`)
         rebuild (bool, optional): Find the mesh anew; off, hear the nearest that the layer before has heard.
             (default: :obj:`True`)
 
@@ -93,7 +92,6 @@ class TMTLayer(nn.Module):
         eps: float = 1e-5,
         backend: str = "auto",
         index_dim: int | None = None,
-        index_learned: bool = False,
         rebuild: bool = True,
     ):
         super().__init__()
@@ -113,7 +111,7 @@ class TMTLayer(nn.Module):
         self.backend = backend
         self.rebuild = rebuild
         searches = mesh and rebuild and index_dim is not None
-        self.index = MeshIndex(channels, index_dim, index_learned) if searches else None
+        self.index = MeshIndex(channels, index_dim) if searches else None
         self.norm_attention = nn.LayerNorm(channels, eps=eps)
         self.attention = MeshAttention(
             channels, channels // heads, heads, dropout=dropout, decay=decay, decay_rate=decay_rate,
@@ -310,8 +308,7 @@ class TMTLayer(nn.Module):
         targets = state.active
         query = self.attention.query(h, self._angles(layout, targets, h.dtype))
         own = (key, value) if targets is None else (key[targets], value[targets])
-        features = self.features(state.x)
-        index = unit_rows(features)
+        index = unit_rows(self.features(state.x))
         if cache is not None:
             key, value, grid = cache.write(layout.slot, key, value, index)
         else:
@@ -323,17 +320,12 @@ class TMTLayer(nn.Module):
             out = self._listen_densely(query, key, value, row, rank, slot, layout)
             return out, None, LayerRecord(targets, None, (rank + 1).sum())
 
-        table, mask, found, near = find_neighbours(self, index, grid, state, layout, cache is not None)
+        table, mask, near = find_neighbours(self, index, grid, state, layout, cache is not None)
         lag = None
         if self.attention.decay is not None:
             lag = layout.slot_time[slot].unsqueeze(1) - layout.slot_time[table]
         out, alpha = self.attention.attend(query, key, value, table, mask, own, lag)
         record = LayerRecord(targets, Mesh(table, mask, layout.num_slots, slot), mask.sum() + rank.numel())
-        if self.training and self.index is not None and self.index.learned:
-            asking = features if targets is None else features[targets]
-            heard = grid.index_copy(0, layout.slot, features.to(grid.dtype))  # of the cached ones no gradient
-            loss = self.index.loss(asking, heard, *found, alpha[:, : self.k])
-            record = record._replace(index_loss=loss)
         if trace:
             factor = None if lag is None else self.attention.decay.factor(F.pad(lag, (0, 1)))
             record = record._replace(attention=alpha, decay=factor)

@@ -36,17 +36,16 @@ class TMTBackbone(nn.Module):
 
         Raises:
             ValueError: If the states do not hold all that the model predicts or learns from: it has a copy head or, in
-                training, gates or an index with a loss of their own.
+                training, gates with a loss of their own.
         """
         if self.config.copy_k:
             raise ValueError(
                 "states and head alone miss what the copy head predicts: train by the model's own loss "
                 f"(got copy_k={self.config.copy_k})"
             )
-        own_loss = self.config.gate_rule in ("fixed", "learned") or self.config.index_learned
-        if self.training and own_loss:
+        if self.training and self.config.gate_rule in ("fixed", "learned"):
             raise ValueError(
-                "states and head alone miss the loss of the gates and the index: train by the model's own loss "
-                f"(got exit_rule={self.config.gate_rule!r}, index_learned={self.config.index_learned})"
+                "states and head alone miss the loss of the gates: train by the model's own loss "
+                f"(got exit_rule={self.config.gate_rule!r})"
             )
         return self._run(input_ids, attention_mask, **kwargs)

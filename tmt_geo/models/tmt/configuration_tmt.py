@@ -55,8 +55,6 @@ class TMTConfig(PreTrainedConfig):
         window (int): Tokens before its own that each token also hears.
         index_dim (int, optional): Search among so many channels, a projection of the states; the cache then keeps so
             many. (default: the states themselves)
-        index_learned (bool): Train that projection to find what the attention looks at.
-        index_loss_coef (float): Weight of its loss.
         rebuild_every (int): Find the mesh in every so many layers; those between hear what the last one has found.
         search (str): ``"auto"`` (exact), ``"descent"`` or ``"windows"``, see :func:`~tmt_geo.knn_graph`. A continued
             cache is searched exactly by all but ``"windows"``.
@@ -128,8 +126,6 @@ class TMTConfig(PreTrainedConfig):
     graph_k: int = 8
     window: int = 16
     index_dim: int | None = None
-    index_learned: bool = False
-    index_loss_coef: float = 1.0
     rebuild_every: int = 1
     search: str = "auto"
     shift: bool = True
@@ -221,8 +217,6 @@ class TMTConfig(PreTrainedConfig):
             _at_least("index_dim", self.index_dim, 1)
             if self.index_dim > self.hidden_size:
                 raise ValueError(f"'index_dim' must be at most d_model = {self.hidden_size} (got {self.index_dim})")
-        elif self.index_learned:
-            raise ValueError("'index_learned' needs an 'index_dim' (got None)")
         _at_least("memory_anchors", self.memory_anchors, 0)
         if self.decay not in (None, *FORMS):
             raise ValueError(f"'decay' must be one of {FORMS} or None (got {self.decay!r})")

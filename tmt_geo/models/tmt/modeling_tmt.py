@@ -76,7 +76,6 @@ class TMTModel(PreTrainedModel, TMTGenerationMixin):
             window=config.window,
             backend=config.search,
             index_dim=config.index_dim,
-            index_learned=config.index_learned,
             rebuild_every=config.rebuild_every,
             mesh=config.mesh,
             decay=config.decay,
@@ -230,12 +229,9 @@ class TMTModel(PreTrainedModel, TMTGenerationMixin):
             votes = None if votes is None else Votes(*(part[:, keep] for part in votes))
         num_items = kwargs.get("num_items_in_batch")
         gate_loss = self._mean_over_items(out.gate_loss(), out, num_items, len(out.records) - 1)
-        index_loss = self._mean_over_items(out.index_loss(), out, num_items, len(out.records))
         loss, logits = self._loss_and_logits(hidden, labels, skip_logits, votes, **kwargs)
         if loss is not None and self.training and gate_loss is not None:
             loss = loss + self.config.exit_loss_coef * gate_loss
-        if loss is not None and index_loss is not None:
-            loss = loss + self.config.index_loss_coef * index_loss
         exit_masks = out.exit_masks()
         output = TMTOutput(
             loss=loss,
