@@ -131,7 +131,7 @@ def layer(w, o, x, batch, time, left=None):
         changed = torch.tensor([i in left["changed"] for i in range(n)]).view(n, 1, 1)
         key, value = torch.where(changed, key, left["key"]), torch.where(changed, value, left["value"])
 
-    z = (x if o["index_dim"] is None else x.detach() @ w["index.weight"].T) if o["mesh"] else None
+    z = (x if o["index_dim"] is None else x.detach() @ w["search.index.weight"].T) if o["mesh"] else None
     near, rows = dict(left["near"]), []
     for graph in graphs:
         for at, i in enumerate(graph):

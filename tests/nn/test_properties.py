@@ -259,8 +259,8 @@ def test_gradients_of_dynamic_mesh_attention(options):
 @pytest.mark.parametrize("name", ["plain", "rotary", "causal", "memory", "dense"])
 def test_gradients_of_a_layer(name):
     layer, x = TMTLayer(4, heads=2, k=2, ffn_dim=3, **LAYER[name]).double().eval(), nodes(5)["x"][:, :4]
-    if layer.mesh:
-        steady(x, 2, layer.causal, skip=layer.window)
+    if layer.search is not None:
+        steady(x, 2, layer.search.causal, skip=layer.search.window)
     assert_gradients(layer, lambda layer, x: layer(x), x)
 
 

@@ -173,7 +173,7 @@ def test_bad_input_names_the_argument():
         TMTLayer(8, window=-1)
     with pytest.raises(ValueError, match="'x'"):
         TMTLayer(8)(torch.zeros(3, 9))
-    assert str(TMTLayer(8, heads=2)) == "TMTLayer(8, heads=2, k=8, window=0)"
+    assert str(TMTLayer(8, heads=2)) == "TMTLayer(8, heads=2, k=8, window=0, causal=True)"
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

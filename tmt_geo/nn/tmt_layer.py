@@ -11,12 +11,10 @@ from tmt_geo.nn.conv.mesh_attention import MeshAttention
 from tmt_geo.nn.dual_stream import FFN, DualStreamFFN
 from tmt_geo.nn.exit_gate import ExitGate
 from tmt_geo.nn.memory_anchors import MemoryAnchors
-from tmt_geo.nn.mesh_index import MeshIndex
-from tmt_geo.nn.neighbours import find_neighbours
+from tmt_geo.nn.mesh_search import MeshSearch
 from tmt_geo.nn.node_state import LayerCache, LayerRecord, NodeState, Observed
 from tmt_geo.ops.checks import check_features, check_finite
 from tmt_geo.ops.dense_attention import decayed_dense_attention, dense_attention
-from tmt_geo.ops.knn import check_options, unit_rows
 from tmt_geo.ops.knn.latest import is_latest
 from tmt_geo.ops.layout import DenseLayout
 from tmt_geo.ops.mesh import Mesh
@@ -97,21 +95,14 @@ class TMTLayer(nn.Module):
         super().__init__()
         if heads < 1 or channels % heads:
             raise ValueError(f"'heads' must divide 'channels' (got {heads} heads for {channels} channels)")
-        check_options(k, "cosine", backend, 0)
-        if window < 0:
-            raise ValueError(f"'window' must not be negative (got {window})")
-        if not causal and (window or shift or not mesh):
-            raise ValueError(f"'window', 'shift' and mesh=False need causal=True (got {window}, {shift}, mesh={mesh})")
+        if not causal and (shift or not mesh):
+            raise ValueError(f"'shift' and mesh=False need causal=True (got {shift}, mesh={mesh})")
         self.channels = channels
-        self.k = k
-        self.window = window
-        self.causal = causal
-        self.mesh = mesh
         self.dropout = dropout
-        self.backend = backend
-        self.rebuild = rebuild
-        searches = mesh and rebuild and index_dim is not None
-        self.index = MeshIndex(channels, index_dim) if searches else None
+        self.search = None
+        if mesh:
+            options = {"backend": backend, "index_dim": index_dim, "rebuild": rebuild}
+            self.search = MeshSearch(channels, k, window, causal=causal, **options)
         self.norm_attention = nn.LayerNorm(channels, eps=eps)
         self.attention = MeshAttention(
             channels, channels // heads, heads, dropout=dropout, decay=decay, decay_rate=decay_rate,
@@ -243,7 +234,10 @@ class TMTLayer(nn.Module):
 
     def _latest(self, layout: DenseLayout) -> bool:
         """Whether the compiled pieces for one new node in every graph are wanted and serve."""
-        if not latest.speak.always or self.training or not self.mesh or not self.rebuild or self.backend != "auto":
+        search = self.search
+        if not latest.speak.always or self.training or search is None:
+            return False
+        if not search.rebuild or search.backend != "auto":
             return False
         return layout.capacity > 1 and not torch.is_grad_enabled() and is_latest(layout.batch, layout.num_graphs)
 
@@ -255,7 +249,7 @@ class TMTLayer(nn.Module):
         grids = cache.write(layout.slot, *spoken[2:])
         y, table, mask = latest.listen(0, self, x, spoken, grids, layout.position, layout.slot_time, projected)
         record = LayerRecord(None, Mesh(table, mask, layout.num_slots, layout.slot), mask.sum() + layout.slot.numel())
-        near = (table[:, : self.k], mask[:, : self.k])
+        near = (table[:, : self.search.k], mask[:, : self.search.k])
         state = NodeState(y, None, None, spoken.key, spoken.value, near=near)
         return (state, record) if self.gate is None else self._leave(state, record, y, observed.running)
 
@@ -266,9 +260,9 @@ class TMTLayer(nn.Module):
         if cache is not None:
             state.key, state.value = self._speak(state, layout)
             state.fresh = state.active
-            cache.write(layout.slot, state.key, state.value, unit_rows(self.features(state.x)))
+            cache.write(layout.slot, state.key, state.value, self.features(state.x))
         nothing = Mesh(state.active.new_zeros(0, 1), state.x.new_zeros(0, 1).bool(), layout.num_slots, state.active)
-        record = LayerRecord(state.active, nothing if self.mesh else None, state.active.new_zeros(()))
+        record = LayerRecord(state.active, None if self.search is None else nothing, state.active.new_zeros(()))
         if trace:
             alpha = state.x.new_zeros(0, 2, self.attention.heads)
             record = record._replace(attention=alpha, decay=None if self.attention.decay is None else alpha)
@@ -278,10 +272,8 @@ class TMTLayer(nn.Module):
         return state, record
 
     def features(self, x: Tensor) -> Tensor:
-        """What of these states is searched: a projection of them or themselves, nothing where nobody searches."""
-        if not self.mesh or not self.rebuild:
-            return x.new_zeros(x.size(0), 0)
-        return x.detach() if self.index is None else self.index(x)
+        """What of these states is searched, see :meth:`MeshSearch.features`; no channels with dense attention."""
+        return x.new_zeros(x.size(0), 0) if self.search is None else self.search.features(x)
 
     def _angles(self, layout: DenseLayout, nodes: Tensor | None, dtype: torch.dtype) -> tuple[Tensor, Tensor] | None:
         """The rotations of these nodes, or of all."""
@@ -308,24 +300,24 @@ class TMTLayer(nn.Module):
         targets = state.active
         query = self.attention.query(h, self._angles(layout, targets, h.dtype))
         own = (key, value) if targets is None else (key[targets], value[targets])
-        index = unit_rows(self.features(state.x))
+        features, cached = self.features(state.x), None
         if cache is not None:
-            key, value, grid = cache.write(layout.slot, key, value, index)
+            key, value, cached = cache.write(layout.slot, key, value, features)
         else:
-            key, value, grid = (layout.to_slots(part) for part in (key, value, index))
+            key, value = layout.to_slots(key), layout.to_slots(value)
         row, rank, slot = (
             part if targets is None else part[targets] for part in (layout.batch, layout.position, layout.slot)
         )
-        if not self.mesh:
+        if self.search is None:
             out = self._listen_densely(query, key, value, row, rank, slot, layout)
             return out, None, LayerRecord(targets, None, (rank + 1).sum())
 
-        table, mask, near = find_neighbours(self, index, grid, state, layout, cache is not None)
+        mesh, near = self.search(layout, features, targets, state.near, cached)
         lag = None
         if self.attention.decay is not None:
-            lag = layout.slot_time[slot].unsqueeze(1) - layout.slot_time[table]
-        out, alpha = self.attention.attend(query, key, value, table, mask, own, lag)
-        record = LayerRecord(targets, Mesh(table, mask, layout.num_slots, slot), mask.sum() + rank.numel())
+            lag = layout.slot_time[slot].unsqueeze(1) - layout.slot_time[mesh.table]
+        out, alpha = self.attention.attend(query, key, value, mesh.table, mesh.mask, own, lag)
+        record = LayerRecord(targets, mesh, mesh.mask.sum() + rank.numel())
         if trace:
             factor = None if lag is None else self.attention.decay.factor(F.pad(lag, (0, 1)))
             record = record._replace(attention=alpha, decay=factor)
@@ -355,6 +347,6 @@ class TMTLayer(nn.Module):
         return F.dropout(x, self.dropout, self.training)
 
     def __repr__(self) -> str:
-        heard = f"k={self.k}, window={self.window}" if self.mesh else "mesh=False"
-        causal = "" if self.causal else ", causal=False"
-        return f"{self.__class__.__name__}({self.channels}, heads={self.attention.heads}, {heard}{causal})"
+        search = self.search
+        mesh = "mesh=False" if search is None else f"k={search.k}, window={search.window}, causal={search.causal}"
+        return f"{self.__class__.__name__}({self.channels}, heads={self.attention.heads}, {mesh})"
