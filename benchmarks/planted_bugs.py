@@ -119,8 +119,8 @@ BUGS = (
     Bug(
         "heads are laid out channel by channel",
         "tmt_geo/nn/tmt_layer.py",
-        "return out.flatten(1), near, record",
-        "return out.transpose(1, 2).flatten(1), near, record",
+        "return out.flatten(1), neighbors, output",
+        "return out.transpose(1, 2).flatten(1), neighbors, output",
         (ORACLE,),
     ),
     Bug(

@@ -25,8 +25,9 @@ def encoder_and_inputs(num_layers=3, shuffled=True, **options):
     for i, layer in enumerate(encoder.layers):
         if layer.gate is not None:
             nn.init.normal_(layer.gate.lin.weight)
-            record = encoder.run(encoder.lin_in(x), DenseLayout.from_batch(len(x), batch, time)).records[i]
-            layer.gate.initial_threshold = float(record.confidence.median())
+            output = encoder.run(encoder.lin_in(x), DenseLayout.from_batch(len(x), batch, time)).layer_outputs[i]
+            reached = slice(None) if output.targets is None else output.targets
+            layer.gate.initial_threshold = float(output.confidence[reached].median())
     return encoder, x, batch, time
 
 
@@ -123,15 +124,15 @@ def test_edges_are_those_of_the_forward_and_the_self_edges(causal, shuffled):
     graphs, masks = encoder.layer_graphs(x, batch, time), forward.exit_masks()
     assert 0 < masks[-1].sum() < 15
     ahead = 0
-    for i, (graph, record) in enumerate(zip(graphs, forward.records, strict=True)):
-        assert record.attention is None and record.decay is None  # a plain forward keeps nothing
+    for i, (graph, output) in enumerate(zip(graphs, forward.layer_outputs, strict=True)):
+        assert output.attention is None and output.decay is None  # a plain forward keeps nothing
         assert torch.equal(graph.active, ~masks[i])
         active = graph.active.nonzero().squeeze(1)
         expected = torch.cat([forward.edges(i)[0], active.expand(2, -1)], dim=1)
         assert torch.equal(graph.edge_index, expected)
         assert torch.equal(graph.edge_index[1].unique(), active)  # a frozen node hears nobody
         source, target = graph.edge_index
-        assert graph.num_edges == int(record.num_edges) == len(set(zip(source.tolist(), target.tolist(), strict=True)))
+        assert graph.num_edges == int(output.num_edges) == len(set(zip(source.tolist(), target.tolist(), strict=True)))
         assert torch.equal(batch[source], batch[target])
         ahead += int((time[source] > time[target]).sum())
         torch.testing.assert_close(graph.x, forward.hidden_states[i + 1])
@@ -221,11 +222,11 @@ def test_without_a_mesh_there_is_no_graph():
         TMTModel(tiny_config(mesh=False)).layer_graphs(torch.zeros(1, 4, dtype=torch.long))
 
 
-def test_a_record_that_nobody_traced_has_no_weights():
+def test_an_output_that_was_not_traced_has_no_weights():
     encoder, x, _, _ = encoder_and_inputs(num_layers=1)
     layout = DenseLayout.from_batch(15)
     out = encoder.run(encoder.lin_in(x), layout)
-    graph = layer_graph(out.x, out.records[0], layout, input_ids=torch.arange(15), confidence=None)
+    graph = layer_graph(out.x, out.layer_outputs[0], layout, input_ids=torch.arange(15), confidence=None)
     assert set(graph.keys()) == {"x", "edge_index", "active", "time", "input_ids"}
 
 

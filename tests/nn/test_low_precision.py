@@ -39,7 +39,7 @@ def test_a_young_gate_holds_its_budget(dtype, way):
     for n, x in enumerate(batches):
         with computed_in(dtype, way):
             out = gate(x)
-        gate.observe(gate.statistic(out))
+        gate.update(gate.statistic(out))
         score = scores(gate, x)
         if n:
             stays.append(1 - out.leaves.float().mean().item())
@@ -81,7 +81,7 @@ def test_a_learned_threshold_settles_at_its_rate(dtype, way):
         out.loss.mean().backward()
         optimizer.step()
         optimizer.zero_grad()
-        gate.observe(gate.statistic(out))
+        gate.update(gate.statistic(out))
     assert 1 - gate(states()).leaves.float().mean().item() == pytest.approx(0.3, abs=0.07)
 
 
@@ -92,8 +92,8 @@ def test_a_gate_learns_in_every_type(dtype, way, rule):
     x = torch.randn(50, CHANNELS, dtype=dtype if way == "weights" else torch.float32)
     with computed_in(dtype, way):
         out = gate(x)
-    assert out.stay.dtype == x.dtype  # it scales an update of the states
-    out.stay.sum().backward()
+    assert out.stay_prob.dtype == x.dtype  # it scales an update of the states
+    out.stay_prob.sum().backward()
     weight = gate.lin.weight.detach().double().requires_grad_()
     (1 - (x.double() @ weight[0] - 2).sigmoid()).sum().backward()
     torch.testing.assert_close(gate.lin.weight.grad.double(), weight.grad, rtol=0.02, atol=0.02)
@@ -103,7 +103,7 @@ def test_a_gate_learns_in_every_type(dtype, way, rule):
 def test_a_cast_leaves_running_averages_as_they_are(dtype):
     gate, memory = ExitGate(CHANNELS), MemoryAnchors(CHANNELS, 4)
     for _ in range(3):
-        gate.observe(gate.statistic(gate(torch.randn(60, CHANNELS))))
+        gate.update(gate.statistic(gate(torch.randn(60, CHANNELS))))
     before = copy.deepcopy({**gate.state_dict(), "anchors": memory.anchors})
     gate, memory = gate.to(dtype), memory.to(dtype)
     assert gate.lin.weight.dtype == memory.lin_key.weight.dtype == dtype

@@ -148,9 +148,9 @@ def test_a_gate(rule):
     gate = ExitGate(8, rule)
     before = gate.running.clone()
     out = gate(nothing())
-    gate.observe(gate.statistic(out))
+    gate.update(gate.statistic(out))
     assert all(part.shape == (0,) for part in out) and torch.equal(gate.running, before)
-    assert (out.stay.sum() + out.loss.sum()).item() == 0
+    assert (out.stay_prob.sum() + out.loss.sum()).item() == 0
 
 
 def test_parts():

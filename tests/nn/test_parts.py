@@ -54,7 +54,7 @@ def test_budget_and_learned_threshold_settle_at_their_rate(rule, rate):
             out.loss.mean().backward()
             optimizer.step()
             optimizer.zero_grad()
-        gate.observe(gate.statistic(out))
+        gate.update(gate.statistic(out))
     gate.eval()
     stays = 1 - gate(torch.randn(5000, 4)).leaves.float().mean()
     assert abs(float(stays) - rate) < 0.05
@@ -66,7 +66,7 @@ def test_a_budget_is_held_where_confidences_round_to_the_same_number(bias):
     torch.nn.init.normal_(gate.lin.weight)
     torch.nn.init.constant_(gate.lin.bias, bias)
     for _ in range(20):
-        gate.observe(gate.statistic(gate(torch.randn(500, 4))))
+        gate.update(gate.statistic(gate(torch.randn(500, 4))))
     out = gate(torch.randn(5000, 4))
     assert bias == 0 or out.confidence.unique().numel() == 1
     assert abs(float(out.leaves.float().mean()) - 0.6) < 0.05
@@ -76,7 +76,7 @@ def test_a_budget_is_held_where_confidences_round_to_the_same_number(bias):
 def test_a_gate_learns_and_lets_no_gradient_through(rule):
     gate, x = ExitGate(4, rule), torch.randn(20, 4, requires_grad=True)
     out = gate(x)
-    (out.stay.sum() + out.loss.sum()).backward()
+    (out.stay_prob.sum() + out.loss.sum()).backward()
     assert gate.lin.weight.grad.abs().min() > 0
     assert x.grad is None
 
@@ -87,7 +87,7 @@ def test_a_budget_gate_that_has_seen_nothing_keeps_everyone():
 
 def test_a_decision_does_not_depend_on_the_batch_mates():
     gate = ExitGate(4, rate=0.5)
-    gate.observe(gate.statistic(gate(torch.randn(100, 4))))
+    gate.update(gate.statistic(gate(torch.randn(100, 4))))
     x = torch.randn(30, 4)
     assert torch.equal(gate(x).leaves[:7], gate(x[:7]).leaves)
     assert 0 < gate(x).leaves.sum() < 30

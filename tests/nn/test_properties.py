@@ -294,6 +294,6 @@ def test_gradients_of_the_parts():
     parts = node_by_node()
     assert_gradients(parts["DualStreamFFN"], lambda ffn, x: ffn(x), x)
     assert_gradients(parts["MemoryAnchors"], lambda memory, x: memory(x), x)
-    assert_gradients(parts["ExitGate"], lambda gate: (gate(x).confidence, gate(x).stay, gate(x).loss))
+    assert_gradients(parts["ExitGate"], lambda gate: (gate(x).confidence, gate(x).stay_prob, gate(x).loss))
     for form in ("log", "published"):
         assert_gradients(TemporalDecay(3, form).double(), lambda decay, lag: decay(lag), nodes(4)["time"])

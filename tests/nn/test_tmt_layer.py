@@ -46,7 +46,7 @@ def test_a_frozen_node_keeps_its_state_and_is_still_heard(mesh):
     layout = DenseLayout.from_batch(10)
     active = torch.tensor([4, 9])
     state = NodeState(x, active)
-    out, record = layer.step(state, layout)
+    out, output = layer.step(state, layout)
     frozen = torch.tensor([i for i in range(10) if i not in (4, 9)])
     assert torch.equal(out.x[frozen], x[frozen])
     full = layer(x)
@@ -64,8 +64,10 @@ def test_keys_of_a_frozen_node_are_projected_once_more_and_kept():
     states = [NodeState(x)]
     for layer in layers:
         torch.nn.init.normal_(layer.gate.lin.weight)
-        _, record = layer.step(states[-1], layout)
-        layer.gate.initial_threshold = float(record.confidence.median())  # half of those that reach it leave
+        _, output = layer.step(states[-1], layout)
+        layer.gate.initial_threshold = float(
+            states[-1].of_active(output.confidence).median()
+        )  # half of those that reach it leave
         states.append(layer.step(states[-1], layout)[0])
     _, first, second = states
     third, _ = last.step(second, layout)
@@ -83,20 +85,21 @@ def test_what_a_frozen_node_has_found_is_kept_for_layers_that_share_it():
     layer = TMTLayer(8, heads=2, k=2).eval()
     layout, active = DenseLayout.from_batch(10), torch.tensor([4, 9])
     first, _ = layer.step(NodeState(torch.randn(10, 8)), layout)
-    second, record = layer.step(NodeState(torch.randn(10, 8), active, near=first.near), layout)
+    second, output = layer.step(NodeState(torch.randn(10, 8), active, neighbors=first.neighbors), layout)
     frozen = torch.tensor([i for i in range(10) if i not in (4, 9)])
-    for before, after, own in zip(first.near, second.near, (record.mesh.table, record.mesh.mask), strict=True):
+    found = (output.mesh.table, output.mesh.mask)
+    for before, after, own in zip(first.neighbors, second.neighbors, found, strict=True):
         assert torch.equal(after[frozen], before[frozen]) and torch.equal(after[active], own)
 
 
 def test_everyone_frozen_costs_and_changes_nothing():
     layer = TMTLayer(8, heads=2, memory_anchors=2).train()
     x, layout = torch.randn(5, 8), DenseLayout.from_batch(5)
-    state, record = layer.step(NodeState(x, torch.arange(0)), layout)
-    assert state.x is x and record.num_edges == 0 and record.mesh.num_edges == 0
+    state, output = layer.step(NodeState(x, torch.arange(0)), layout)
+    assert state.x is x and output.num_edges == 0 and output.mesh.num_edges == 0
     anchors = layer.memory.anchors.clone()
-    assert record.memory_statistic is not None  # so that ranks with and without active nodes reduce alike
-    layer.observe(record)
+    assert output.memory_statistic is not None  # so that ranks with and without active nodes reduce alike
+    layer.update(output)
     assert torch.equal(layer.memory.anchors, anchors)
 
 
@@ -123,9 +126,9 @@ def test_a_gate_does_not_shape_the_states_it_judges():
         torch.manual_seed(0)
         first, second = TMTLayer(8, heads=2), TMTLayer(8, heads=2)
         first.gate, given = gate, x.clone().requires_grad_()
-        state, record = first.step(NodeState(given), layout)
+        state, output = first.step(NodeState(given), layout)
         loss = (second.step(state, layout)[0].x * weight).sum()
-        (loss if gate is None else loss + record.gate_loss).backward()
+        (loss if gate is None else loss + output.gate_loss).backward()
         return given.grad
 
     gate = ExitGate(8, "fixed", 1.0)

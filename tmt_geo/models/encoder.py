@@ -12,7 +12,7 @@ from torch_geometric.nn.dense.linear import Linear
 from tmt_geo.models.checkpointing import checkpointed
 from tmt_geo.models.layer_graph import edge_cosine, layer_graph, node_edges
 from tmt_geo.nn.exit_gate import exit_gates
-from tmt_geo.nn.node_state import LayerCache, LayerRecord, NodeState
+from tmt_geo.nn.node_state import LayerCache, NodeState, TMTLayerOutput
 from tmt_geo.nn.tmt_layer import TMTLayer
 from tmt_geo.ops.checks import check_features, check_finite
 from tmt_geo.ops.layout import DenseLayout
@@ -25,24 +25,24 @@ class EncoderOutput:
     Attributes:
         x: States behind the last norm :math:`(N, F)`.
         layout: Where the nodes stand.
-        records: What each layer tells.
+        layer_outputs: What each layer has returned.
         hidden_states: The states that enter each layer and those that leave the last; unless asked for the latest two
             alone.
     """
 
     x: Tensor
     layout: DenseLayout
-    records: list[LayerRecord]
+    layer_outputs: list[TMTLayerOutput]
     hidden_states: list[Tensor]
 
     def exit_masks(self) -> Tensor:
         """Which nodes each layer did not compute, boolean, shape :math:`(L, N)`."""
-        mask = torch.ones(len(self.records), self.x.size(0), dtype=torch.bool, device=self.x.device)
-        for layer, record in enumerate(self.records):
-            if record.targets is None:
+        mask = torch.ones(len(self.layer_outputs), self.x.size(0), dtype=torch.bool, device=self.x.device)
+        for layer, output in enumerate(self.layer_outputs):
+            if output.targets is None:
                 mask[layer] = False
             else:
-                mask[layer, record.targets] = False
+                mask[layer, output.targets] = False
         return mask
 
     def confidences(self) -> Tensor:
@@ -51,22 +51,18 @@ class EncoderOutput:
         Zero before the first gate. No gate stands behind the last layer, whose row is that of the layer before. Of at
         least float32.
         """
-        row, rows = self.x.new_zeros(self.x.size(0), dtype=torch.promote_types(self.x.dtype, torch.float32)), []
-        for record in self.records:
-            if record.confidence is not None:
-                confidence = record.confidence.to(row.dtype)
-                row = confidence if record.targets is None else row.index_copy(0, record.targets, confidence)
-            rows.append(row)
-        return torch.stack(rows)
+        none = self.x.new_zeros(self.x.size(0), dtype=torch.promote_types(self.x.dtype, torch.float32))
+        rows = (none if output.confidence is None else output.confidence for output in self.layer_outputs)
+        return torch.stack([row.to(none.dtype) for row in rows])
 
     def gate_loss(self) -> Tensor | None:
         """Sum of the gates' losses over nodes and layers; None without gates."""
-        losses = [record.gate_loss for record in self.records if record.gate_loss is not None]
+        losses = [output.gate_loss for output in self.layer_outputs if output.gate_loss is not None]
         return torch.stack(losses).sum() if losses else None
 
     def num_edges(self) -> Tensor:
         """Edges that each layer attended over, self edges included, shape :math:`(L)`."""
-        return torch.stack([record.num_edges for record in self.records])
+        return torch.stack([output.num_edges for output in self.layer_outputs])
 
     def edges(self, layer: int) -> tuple[Tensor, Tensor] | None:
         """The mesh of a layer over the nodes, without self-loops; None with dense attention, not for nodes in a cache.
@@ -75,11 +71,11 @@ class EncoderOutput:
             tuple[Tensor, Tensor]: Sources and targets :math:`(2, E)`, and their similarity :math:`(E)`: the cosine of
             the states that entered the layer, without a gradient.
         """
-        mesh = self.records[layer].mesh
+        mesh = self.layer_outputs[layer].mesh
         if mesh is None:
             return None
         edge_index = node_edges(mesh, self.layout)
-        return edge_index, edge_cosine(self.hidden_states[layer - len(self.records) - 1], edge_index)
+        return edge_index, edge_cosine(self.hidden_states[layer - len(self.layer_outputs) - 1], edge_index)
 
 
 class TMTEncoder(nn.Module):
@@ -212,8 +208,8 @@ class TMTEncoder(nn.Module):
         """Run the layers on states :math:`(N, F)` whose layout is known; see :meth:`TMTLayer.step`."""
         out = self._run(x, layout, cache, hidden_states)
         if self.training:
-            for layer, record in zip(self.layers, out.records, strict=True):
-                layer.observe(record)
+            for layer, output in zip(self.layers, out.layer_outputs, strict=True):
+                layer.update(output)
         return out
 
     @torch.no_grad()
@@ -226,33 +222,33 @@ class TMTEncoder(nn.Module):
             **fields (Tensor, optional): More to put into every graph; those that are None are left out.
         """
         out = self._run(x, layout, None, True, trace=True)
-        confidences = [None] * len(out.records)
-        if any(record.confidence is not None for record in out.records):
+        confidences = [None] * len(self.layers)
+        if any(layer.gate is not None for layer in self.layers):
             confidences = out.confidences()
         return [
-            layer_graph(left, record, layout, confidence=confidence, **fields)
-            for left, record, confidence in zip(out.hidden_states[1:], out.records, confidences, strict=True)
+            layer_graph(left, output, layout, confidence=confidence, **fields)
+            for left, output, confidence in zip(out.hidden_states[1:], out.layer_outputs, confidences, strict=True)
         ]
 
     def _run(
         self, x: Tensor, layout: DenseLayout, cache: list[LayerCache] | None, hidden_states: bool, trace: bool = False
     ) -> EncoderOutput:
-        """Run the layers; nothing is observed."""
-        state, records, seen = NodeState(x), [], [x]
+        """Run the layers; no buffer is updated."""
+        state, outputs, seen = NodeState(x), [], [x]
         # Anchors and thresholds move only after the last layer, and a recomputed forward reads those of this moment.
-        observed = [layer.observed() for layer in self.layers]
+        snapshots = [layer.snapshot() for layer in self.layers]
         for i, layer in enumerate(self.layers):
             if self.gradient_checkpointing and self.training and cache is None:  # a cache keeps what would be let go
-                state, record = checkpointed(
-                    self._gradient_checkpointing_func, layer.step, state, layout, None, observed[i]
+                state, output = checkpointed(
+                    self._gradient_checkpointing_func, layer.step, state, layout, None, snapshots[i]
                 )
             else:
-                state, record = layer.step(state, layout, None if cache is None else cache[i], observed[i], trace)
-            records.append(record)
+                state, output = layer.step(state, layout, None if cache is None else cache[i], snapshots[i], trace)
+            outputs.append(output)
             seen.append(state.x)
             if not hidden_states:
                 seen = seen[-2:]
-        return EncoderOutput(self.norm(state.x), layout, records, seen)
+        return EncoderOutput(self.norm(state.x), layout, outputs, seen)
 
     def __repr__(self) -> str:
         return f"{self.__class__.__name__}({self.hidden_channels}, num_layers={len(self.layers)})"

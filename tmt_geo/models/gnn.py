@@ -179,10 +179,10 @@ class TMT(BasicGNN):
             ValueError: If nobody says who hears whom, or an argument does not fit; it is named.
         """
         graph = self._given(x, edge_index, edge_attr, edge_time, time, batch, batch_size)
-        states, _, observed = self._run(x, graph)
+        states, _, statistics = self._run(x, graph)
         if self.training:
-            for gate, statistic in zip(self.gates, observed, strict=False):
-                gate.observe(statistic)
+            for gate, statistic in zip(self.gates, statistics, strict=False):
+                gate.update(statistic)
         x = self.jk(states[1:]) if hasattr(self, "jk") else states[-1]
         x = x if self.pool is None else self.pool(x, graph.batch, dim_size=graph.batch_size)
         return self.lin(x) if hasattr(self, "lin") else x
@@ -219,9 +219,9 @@ class TMT(BasicGNN):
         """
         with evaluation_mode(self):
             graph = self._given(x, edge_index, edge_attr, edge_time, time, batch)
-            states, told, _ = self._run(x, graph, trace=True)
+            states, traces, _ = self._run(x, graph, trace=True)
         fields = {name: part for name, part in (("time", time), ("batch", batch)) if part is not None}
-        return [Data(x=left, **fields, **layer) for left, layer in zip(states[1:], told, strict=True)]
+        return [Data(x=left, **fields, **layer) for left, layer in zip(states[1:], traces, strict=True)]
 
     def _given(self, x, edge_index, edge_attr, edge_time, time, batch, batch_size=None) -> _Given:
         """The arguments of :meth:`forward`, checked and as the layers take them."""
@@ -255,53 +255,45 @@ class TMT(BasicGNN):
         """All layers.
 
         Returns:
-            The states that enter and leave each layer, what to tell of them, what the gates are to observe.
+            The states that enter and leave each layer, what else each has computed, the statistics for the gates.
         """
-        state, states, told, observed = NodeState(x), [x], [], []
-        confidence = x.new_zeros(x.size(0), dtype=torch.promote_types(x.dtype, torch.float32))
-        for i, conv in enumerate(self.convs):
+        state, states, traces, statistics = NodeState(x), [x], [], []
+        for i in range(self.num_layers):
             targets = state.active
-            state, heard, alpha = self._layer(i, conv, state, graph, trace)
-            judged = None
-            if i < len(self.gates):
-                y = state.x if targets is None else state.x[targets]
-                judged = self.gates[i](y)
-                state.leave(judged)
-                observed.append(self.gates[i].statistic(judged).detach())
+            state, judged, edges, alpha = self._layer(i, state, graph, trace)
             states.append(state.x)
+            if judged is not None:
+                statistics.append(self.gates[i].statistic(judged))
             if trace:
-                layer = _tell(conv, heard, alpha, targets, x.size(0))
-                if judged is not None:
-                    everyone = torch.arange(x.size(0), device=x.device) if targets is None else targets
-                    confidence = confidence.index_copy(0, everyone, judged.confidence.to(confidence.dtype))
-                told.append(layer | ({"confidence": confidence} if len(self.gates) else {}))
-        return states, told, observed
+                fields = _fields(self.convs[i], edges, alpha, targets, x.size(0))
+                traces.append(fields | ({} if state.confidence is None else {"confidence": state.confidence}))
+        return states, traces, statistics
 
-    def _layer(self, i: int, conv: MeshAttention, state: NodeState, graph: _Given, trace: bool):
-        """One layer for the nodes still active."""
-        x, targets = state.x, state.active
-        if targets is not None and targets.numel() == 0:  # nobody listens, so that nobody needs to speak
+    def _layer(self, i: int, state: NodeState, graph: _Given, trace: bool):
+        """One layer, for the nodes still active, and the gate behind it.
+
+        Returns:
+            The state behind it, the output of the gate, the edges attended over and their weights.
+        """
+        conv, x, targets = self.convs[i], state.x, state.active
+        if targets is not None and targets.numel() == 0:
             nothing = EdgeList(targets.new_empty(2, 0), None if conv.decay is None else x.new_empty(0))
-            return state, nothing, x.new_empty(0, conv.heads)
+            return state, None, nothing, x.new_empty(0, conv.heads)
         if targets is None:
             query, key, value = conv.projections(x, x)
         else:
-            key, value = state.speak(lambda nodes: conv.key_value(x if nodes is None else x[nodes]))
+            key, value = state.project_kv(lambda nodes: conv.key_value(x if nodes is None else x[nodes]))
             query = conv.query(x[targets])
         edge_index, edge_attr, edge_time, found = self._edges(x, targets, graph, trace)
-        h, heard, alpha = conv.listen(
+        h, edges, alpha = conv.listen(
             query, key, value, edge_index, edge_attr, graph.time, edge_time, targets=targets, found=found
         )
-        before = x if targets is None else x[targets]
         if conv.lin_skip is not None:
-            h = h + conv.lin_skip(before)
+            h = h + conv.lin_skip(state.of_active(x))
         if i < self.num_layers - 1 or self.jk_mode is not None:
             h = self._finish(h, self.norms[i], graph.batch if targets is None else graph.of(targets), graph.batch_size)
-        if state.stay is not None and state.stay.requires_grad:
-            # Straight through: nothing in value, but the loss tells the gate whether this update was worth it.
-            h = h + (h - before) * (state.stay - state.stay.detach()).unsqueeze(1)
-        x = h if targets is None else x.index_copy(0, targets, h.to(x.dtype))
-        return NodeState(x, targets, targets, key, value), heard, alpha
+        state, judged = state.update(h, self.gates[i] if i < len(self.gates) else None, key=key, value=value)
+        return state, judged, edges, alpha
 
     def _finish(self, h: Tensor, norm: nn.Module, batch: Tensor | None, batch_size: int | None) -> Tensor:
         """What stands behind a convolution."""
@@ -364,12 +356,12 @@ class _Given(NamedTuple):
         return None if self.batch is None else self.batch[targets]
 
 
-def _tell(conv: MeshAttention, heard: EdgeList, alpha: Tensor, targets: Tensor | None, num_nodes: int) -> dict:
-    """What a layer did, in the fields of a `Data`."""
-    if heard.heard is not None:
-        alpha, heard = alpha[heard.heard], heard.only_heard()
+def _fields(conv: MeshAttention, edges: EdgeList, alpha: Tensor, targets: Tensor | None, num_nodes: int) -> dict:
+    """A layer in the fields of a `Data`."""
+    if edges.heard is not None:
+        alpha, edges = alpha[edges.heard], edges.only_heard()
     active = torch.ones(num_nodes, dtype=torch.bool, device=alpha.device)
     if targets is not None:
         active = (~active).index_fill(0, targets, True)
-    told = {"edge_index": heard.index, "attention": alpha, "active": active}
-    return told if heard.lag is None else told | {"decay": conv.decay.factor(heard.lag)}
+    fields = {"edge_index": edges.index, "attention": alpha, "active": active}
+    return fields if edges.lag is None else fields | {"decay": conv.decay.factor(edges.lag)}

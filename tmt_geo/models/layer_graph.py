@@ -7,12 +7,12 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch_geometric.data import Data
 
-from tmt_geo.nn.node_state import LayerRecord
+from tmt_geo.nn.node_state import TMTLayerOutput
 from tmt_geo.ops.layout import DenseLayout
 from tmt_geo.ops.mesh import Mesh
 
 
-def layer_graph(x: Tensor, record: LayerRecord, layout: DenseLayout, **fields: Tensor | None) -> Data:
+def layer_graph(x: Tensor, output: TMTLayerOutput, layout: DenseLayout, **fields: Tensor | None) -> Data:
     r"""One layer of one forward as a graph.
 
     - ``x``: the states that left the layer :math:`(N, F)`
@@ -29,21 +29,21 @@ def layer_graph(x: Tensor, record: LayerRecord, layout: DenseLayout, **fields: T
 
     Args:
         x (Tensor): States that left the layer, (N, F).
-        record (LayerRecord): What the layer told.
+        output (TMTLayerOutput): What the layer returned.
         layout (DenseLayout): Where the nodes stand, none of them in a cache.
         **fields (Tensor, optional): More to put into the graph; those that are None are left out.
 
     Raises:
         ValueError: If the layer has no mesh.
     """
-    mesh = record.mesh
+    mesh = output.mesh
     if mesh is None:
         raise ValueError("the graph of a layer needs its 'mesh' (got mesh=False)")
     nodes = torch.arange(x.size(0), device=x.device)
-    targets = nodes if record.targets is None else record.targets
+    targets = nodes if output.targets is None else output.targets
     edges = {
         name: torch.cat([part[:, :-1][mesh.mask], part[:, -1]])
-        for name, part in (("attention", record.attention), ("decay", record.decay))
+        for name, part in (("attention", output.attention), ("decay", output.decay))
         if part is not None
     }
     return Data(

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tmt_geo.nn import latest
 from tmt_geo.nn.conv.mesh_attention import MeshAttention
+from tmt_geo.nn.decode import can_decode, decode
 from tmt_geo.nn.dual_stream import FFN, DualStreamFFN
 from tmt_geo.nn.exit_gate import ExitGate
 from tmt_geo.nn.memory_anchors import MemoryAnchors
 from tmt_geo.nn.mesh_search import MeshSearch
-from tmt_geo.nn.node_state import LayerCache, LayerRecord, NodeState, Observed
+from tmt_geo.nn.node_state import BufferSnapshot, LayerCache, NodeState, TMTLayerOutput
 from tmt_geo.ops.checks import check_features, check_finite
 from tmt_geo.ops.dense_attention import decayed_dense_attention, dense_attention
-from tmt_geo.ops.knn.latest import is_latest
 from tmt_geo.ops.layout import DenseLayout
 from tmt_geo.ops.mesh import Mesh
 
@@ -130,7 +132,7 @@ class TMTLayer(nn.Module):
         return [self.lin_out, *self.ffn.ends, *([] if self.memory is None else [self.memory.lin_value])]
 
     def forward(self, x: Tensor, batch: Tensor | None = None, time: Tensor | None = None) -> Tensor:
-        """Run the layer alone, on all nodes; in training its anchors and gate then take note.
+        """Run the layer alone, on all nodes; in training its anchors and gate are then updated.
 
         Raises:
             ValueError: If `x` is no finite dense matrix :math:`(N, F)` of the type of the weights, or `batch` or
@@ -139,82 +141,77 @@ class TMTLayer(nn.Module):
         check_features("x", x, self.lin_out)
         layout = DenseLayout.from_batch(x.size(0), batch, time, device=x.device)
         check_finite(x)
-        state, record = self.step(NodeState(x), layout)
+        state, output = self.step(NodeState(x), layout)
         if self.training:
-            self.observe(record)
+            self.update(output)
         return state.x
 
-    def observed(self) -> Observed:
-        """What a step begins with; it stays as it is when :meth:`observe` moves on."""
-        return Observed(
+    def snapshot(self) -> BufferSnapshot:
+        """The buffers that a step begins with; they stay as they are when :meth:`update` moves on."""
+        return BufferSnapshot(
             None if self.memory is None else self.memory.anchors, None if self.gate is None else self.gate.running
         )
 
     @torch.no_grad()
-    def observe(self, record: LayerRecord) -> None:
-        """Let anchors and gate take note of one training forward, after the last one that reads them."""
-        if record.memory_statistic is not None:
-            self.memory.update(record.memory_statistic)
-        if record.gate_statistic is not None:
-            self.gate.observe(record.gate_statistic)
+    def update(self, output: TMTLayerOutput) -> None:
+        """Move anchors and gate by one training forward, after the last one that reads them."""
+        if output.memory_statistic is not None:
+            self.memory.update(output.memory_statistic)
+        if output.gate_statistic is not None:
+            self.gate.update(output.gate_statistic)
 
     def step(
         self,
         state: NodeState,
         layout: DenseLayout,
         cache: LayerCache | None = None,
-        observed: Observed | None = None,
+        snapshot: BufferSnapshot | None = None,
         trace: bool = False,
-    ) -> tuple[NodeState, LayerRecord]:
+    ) -> tuple[NodeState, TMTLayerOutput]:
         """Run the layer inside a stack.
 
         Args:
-            state (NodeState): What the layer before has left.
+            state (NodeState): The state behind the layer before.
             layout (DenseLayout): Where the nodes stand.
             cache (LayerCache, optional): Where earlier nodes are, and these are to be.
-            observed (Observed, optional): What the step began with.
-            trace (bool): Also tell the weights of the edges, which nobody keeps otherwise.
+            snapshot (BufferSnapshot, optional): The buffers when the step began.
+            trace (bool): Also return the weights of the edges, which are not kept otherwise.
 
         Returns:
-            tuple[NodeState, LayerRecord]: The state for the next layer, and what to tell of this one.
+            tuple[NodeState, TMTLayerOutput]: The state for the next layer, and what else the layer computed.
         """
-        observed = self.observed() if observed is None else observed
-        targets = state.active
-        if targets is not None and targets.numel() == 0:
-            return self._nobody(state, layout, cache, trace)
+        snapshot = self.snapshot() if snapshot is None else snapshot
+        if state.active is not None and state.active.numel() == 0:
+            return self._skip(state, layout, cache, trace)
+        anchors = self._project_anchors(cache, snapshot, state.x.dtype)
+        if cache is not None and can_decode(self, state, layout):
+            y, mesh, parts = decode(self, state.x, layout, cache, anchors)
+            output = TMTLayerOutput(None, mesh, mesh.mask.sum() + y.size(0))
+        else:
+            x = state.of_active(state.x)
+            h = self.norm_attention(x)
+            key, value = self._project_kv(state, layout, h if state.changed is None and state.active is None else None)
+            out, neighbors, output = self._attend(h, key, value, state, layout, cache, trace)
+            y, statistic = self.post_attention(x, h, out, anchors, snapshot.anchors)
+            output = output._replace(memory_statistic=statistic)
+            parts = {"key": key, "value": value, "neighbors": neighbors}
+        return self._apply_gate(state, y, parts, output, snapshot.running)
 
-        projected = self._projected(cache, observed, state.x.dtype)
-        x = state.x if targets is None else state.x[targets]
-        if cache is not None and targets is None and self._latest(layout):
-            return self._step_latest(state, layout, cache, projected, observed)
-        h = self.norm_attention(x)
-        key, value = self._speak(state, layout, h if state.fresh is None and targets is None else None)
-        out, near, record = self._listen(h, key, value, state, layout, cache, trace)
-        y, memory_statistic = self.feed(x, h, out, projected, observed.anchors)
-        if state.stay is not None and state.stay.requires_grad:
-            # Straight through: nothing in value, but the loss tells the gate whether this update was worth it.
-            y = y + (y - x) * (state.stay - state.stay.detach()).unsqueeze(1)
-
-        record = record._replace(memory_statistic=memory_statistic)
-        x = y if targets is None else state.x.index_copy(0, targets, y.to(state.x.dtype))
-        state = NodeState(x, targets, targets, key, value, near=near)
-        return (state, record) if self.gate is None else self._leave(state, record, y, observed.running)
-
-    def feed(
+    def post_attention(
         self, x: Tensor, h: Tensor, out: Tensor, projected, anchors: Tensor | None = None
     ) -> tuple[Tensor, Tensor | None]:
-        """What follows the attention: states (T, F) and, in training, what they tell the anchors.
+        """What follows the attention: states (T, F) and, in training, the statistic for the anchors.
 
         Args:
             x (Tensor): States that entered, (T, F).
             h (Tensor): The same, normalised for the attention.
-            out (Tensor): What the attention brought them, (T, F).
+            out (Tensor): Output of the attention, (T, F).
             projected (tuple[Tensor, Tensor], optional): The anchors' keys and values.
             anchors (Tensor, optional): The anchors.
         """
         if self.lin_gate is not None:
-            opening = self.lin_gate(h).sigmoid().unsqueeze(-1)  # [T, H, 1]
-            out = (out.unflatten(1, (self.attention.heads, -1)) * opening).flatten(1)
+            share = self.lin_gate(h).sigmoid().unsqueeze(-1)  # [T, H, 1]
+            out = (out.unflatten(1, (self.attention.heads, -1)) * share).flatten(1)
         y = x + self._drop(self.lin_out(out))
         y = y + self._drop(self.ffn(self.norm_ffn(y)))
         if self.memory is None:
@@ -224,124 +221,107 @@ class TMTLayer(nn.Module):
         statistic = self.memory.statistic(h, attention, anchors) if self.training else None
         return y + self._drop(read), statistic
 
-    def _projected(self, cache: LayerCache | None, observed: Observed, dtype) -> tuple[Tensor, Tensor] | None:
-        """Keys and values of the anchors in this type: the cache's where neither anchors nor weights are to learn."""
-        if self.memory is None:
-            return None
-        if cache is None or self.training or torch.is_grad_enabled():
-            return self.memory.project(observed.anchors.to(dtype))
-        return cache.once(lambda: self.memory.project(observed.anchors.to(dtype)))
-
-    def _latest(self, layout: DenseLayout) -> bool:
-        """Whether the compiled pieces for one new node in every graph are wanted and serve."""
-        search = self.search
-        if not latest.speak.always or self.training or search is None:
-            return False
-        if not search.rebuild or search.backend != "auto":
-            return False
-        return layout.capacity > 1 and not torch.is_grad_enabled() and is_latest(layout.batch, layout.num_graphs)
-
-    def _step_latest(self, state, layout, cache, projected, observed) -> tuple[NodeState, LayerRecord]:
-        """See :mod:`tmt_geo.nn.latest`."""
-        x = state.x
-        cos, sin = self._angles(layout, None, x.dtype) or (None, None)
-        spoken = latest.speak(0, self, x, cos, sin)
-        grids = cache.write(layout.slot, *spoken[2:])
-        y, table, mask = latest.listen(0, self, x, spoken, grids, layout.position, layout.slot_time, projected)
-        record = LayerRecord(None, Mesh(table, mask, layout.num_slots, layout.slot), mask.sum() + layout.slot.numel())
-        near = (table[:, : self.search.k], mask[:, : self.search.k])
-        state = NodeState(y, None, None, spoken.key, spoken.value, near=near)
-        return (state, record) if self.gate is None else self._leave(state, record, y, observed.running)
-
-    def _nobody(
-        self, state: NodeState, layout: DenseLayout, cache: LayerCache | None, trace: bool
-    ) -> tuple[NodeState, LayerRecord]:
-        """Nobody listens, so that nobody needs to speak, but to those who come later."""
-        if cache is not None:
-            state.key, state.value = self._speak(state, layout)
-            state.fresh = state.active
-            cache.write(layout.slot, state.key, state.value, self.features(state.x))
-        nothing = Mesh(state.active.new_zeros(0, 1), state.x.new_zeros(0, 1).bool(), layout.num_slots, state.active)
-        record = LayerRecord(state.active, None if self.search is None else nothing, state.active.new_zeros(()))
-        if trace:
-            alpha = state.x.new_zeros(0, 2, self.attention.heads)
-            record = record._replace(attention=alpha, decay=None if self.attention.decay is None else alpha)
-        if self.memory is not None and self.training:  # other ranks may have something to say: add nothing to it
-            nothing_read = state.x.new_zeros(0, self.memory.num_anchors)
-            record = record._replace(memory_statistic=self.memory.statistic(state.x[:0], nothing_read))
-        return state, record
-
     def features(self, x: Tensor) -> Tensor:
         """What of these states is searched, see :meth:`MeshSearch.features`; no channels with dense attention."""
         return x.new_zeros(x.size(0), 0) if self.search is None else self.search.features(x)
 
-    def _angles(self, layout: DenseLayout, nodes: Tensor | None, dtype: torch.dtype) -> tuple[Tensor, Tensor] | None:
-        """The rotations of these nodes, or of all."""
+    def rotation(self, layout: DenseLayout, nodes: Tensor | None, dtype: torch.dtype) -> tuple[Tensor, Tensor] | None:
+        """The rotations of these nodes, or of all; None without rotary positions."""
         if not self.attention.rotary:
             return None
         angles = layout.rotation(self.attention.out_channels, dtype)
         return angles if nodes is None else (angles[0][nodes], angles[1][nodes])
 
-    def _speak(self, state: NodeState, layout: DenseLayout, h: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def _project_anchors(
+        self, cache: LayerCache | None, snapshot: BufferSnapshot, dtype: torch.dtype
+    ) -> tuple[Tensor, Tensor] | None:
+        """Keys and values of the anchors in this type: the cache's where neither anchors nor weights are to learn."""
+        if self.memory is None:
+            return None
+        if cache is None or self.training or torch.is_grad_enabled():
+            return self.memory.project(snapshot.anchors.to(dtype))
+        return cache.once(lambda: self.memory.project(snapshot.anchors.to(dtype)))
+
+    def _project_kv(self, state: NodeState, layout: DenseLayout, h: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Keys and values of all nodes; `h`: all states normalised, where all are to be projected."""
 
         def project(nodes: Tensor | None) -> tuple[Tensor, Tensor]:
             rows = self.norm_attention(state.x if nodes is None else state.x[nodes]) if h is None else h
-            return self.attention.key_value(rows, self._angles(layout, nodes, rows.dtype))
+            return self.attention.key_value(rows, self.rotation(layout, nodes, rows.dtype))
 
-        return state.speak(project)
+        return state.project_kv(project)
 
-    def _listen(self, h, key, value, state, layout, cache, trace):
-        """Attention of the targets to the slots they may hear.
+    def _attend(self, h, key, value, state, layout, cache, trace):
+        """Attention of the active nodes to the slots of their neighbors.
 
         Returns:
-            Output (T, F), what each node has found, what to tell.
+            Output (T, F), the neighbors of all nodes, the output of the layer so far.
         """
-        targets = state.active
-        query = self.attention.query(h, self._angles(layout, targets, h.dtype))
-        own = (key, value) if targets is None else (key[targets], value[targets])
+        query = self.attention.query(h, self.rotation(layout, state.active, h.dtype))
+        own = (state.of_active(key), state.of_active(value))
         features, cached = self.features(state.x), None
         if cache is not None:
             key, value, cached = cache.write(layout.slot, key, value, features)
         else:
             key, value = layout.to_slots(key), layout.to_slots(value)
-        row, rank, slot = (
-            part if targets is None else part[targets] for part in (layout.batch, layout.position, layout.slot)
-        )
         if self.search is None:
-            out = self._listen_densely(query, key, value, row, rank, slot, layout)
-            return out, None, LayerRecord(targets, None, (rank + 1).sum())
+            output = TMTLayerOutput(state.active, None, (state.of_active(layout.position) + 1).sum())
+            return self._attend_densely(query, key, value, state, layout), None, output
 
-        mesh, near = self.search(layout, features, targets, state.near, cached)
+        mesh, neighbors = self.search(layout, features, state.active, state.neighbors, cached)
         lag = None
         if self.attention.decay is not None:
-            lag = layout.slot_time[slot].unsqueeze(1) - layout.slot_time[mesh.table]
+            lag = layout.slot_time[mesh.targets].unsqueeze(1) - layout.slot_time[mesh.table]
         out, alpha = self.attention.attend(query, key, value, mesh.table, mesh.mask, own, lag)
-        record = LayerRecord(targets, mesh, mesh.mask.sum() + rank.numel())
+        output = TMTLayerOutput(state.active, mesh, mesh.mask.sum() + mesh.targets.numel())
         if trace:
             factor = None if lag is None else self.attention.decay.factor(F.pad(lag, (0, 1)))
-            record = record._replace(attention=alpha, decay=factor)
-        return out.flatten(1), near, record
+            output = output._replace(attention=alpha, decay=factor)
+        return out.flatten(1), neighbors, output
 
-    def _listen_densely(self, query, key, value, row, rank, slot, layout) -> Tensor:
-        num_graphs, capacity = layout.num_graphs, layout.capacity
-        key, value = (part.view(num_graphs, capacity, *part.shape[1:]) for part in (key, value))
+    def _attend_densely(self, query, key, value, state, layout) -> Tensor:
+        """Attention of the active nodes to the whole past (T, F)."""
+        shape = (layout.num_graphs, layout.capacity)
+        key, value = (part.view(*shape, *part.shape[1:]) for part in (key, value))
+        batch, position = state.of_active(layout.batch), state.of_active(layout.position)
         dropout = self.dropout if self.training else 0.0
         if self.attention.decay is None:
-            out = dense_attention(query, key, value, row, rank, dropout=dropout)
-        else:
-            lag = layout.slot_time[slot].unsqueeze(1) - layout.slot_time.view(num_graphs, -1)[row]  # [T, C]
-            terms = self.attention.decay.terms(lag)
-            out = decayed_dense_attention(query, key, value, row, rank, dropout=dropout, **terms)
-        return out.flatten(1)
+            return dense_attention(query, key, value, batch, position, dropout=dropout).flatten(1)
+        slot_time = layout.slot_time.view(shape)
+        lag = slot_time[batch, position].unsqueeze(1) - slot_time[batch]  # [T, C]
+        terms = self.attention.decay.terms(lag)
+        return decayed_dense_attention(query, key, value, batch, position, dropout=dropout, **terms).flatten(1)
 
-    def _leave(self, state: NodeState, record: LayerRecord, y: Tensor, running: Tensor | None):
-        """Ask the gate who stays active."""
-        gate = self.gate(y, running)
-        statistic = self.gate.statistic(gate) if self.training else None
-        record = record._replace(confidence=gate.confidence, gate_loss=gate.loss.sum(), gate_statistic=statistic)
-        state.leave(gate)
-        return state, record
+    def _apply_gate(self, state: NodeState, y: Tensor, parts: dict, output: TMTLayerOutput, running: Tensor | None):
+        """The state behind the layer and its gate, and the output of both."""
+        gate = None if self.gate is None else partial(self.gate, running=running)
+        state, judged = state.update(y, gate, **parts)
+        output = output._replace(confidence=state.confidence)
+        if judged is None:
+            return state, output
+        statistic = self.gate.statistic(judged) if self.training else None
+        return state, output._replace(gate_loss=judged.loss.sum(), gate_statistic=statistic)
+
+    def _skip(
+        self, state: NodeState, layout: DenseLayout, cache: LayerCache | None, trace: bool
+    ) -> tuple[NodeState, TMTLayerOutput]:
+        """No active nodes: only the cache is updated."""
+        if cache is not None:
+            key, value = self._project_kv(state, layout)
+            state = replace(state, key=key, value=value, changed=state.active)
+            cache.write(layout.slot, key, value, self.features(state.x))
+        mesh = None
+        if self.search is not None:
+            table = state.active.new_zeros(0, 1)
+            mesh = Mesh(table, table.bool(), layout.num_slots, state.active)
+        output = TMTLayerOutput(state.active, mesh, state.active.new_zeros(()), state.confidence)
+        if trace:
+            alpha = state.x.new_zeros(0, 2, self.attention.heads)
+            output = output._replace(attention=alpha, decay=None if self.attention.decay is None else alpha)
+        if self.memory is not None and self.training:  # other ranks may have states for it: add nothing to theirs
+            nothing_read = state.x.new_zeros(0, self.memory.num_anchors)
+            output = output._replace(memory_statistic=self.memory.statistic(state.x[:0], nothing_read))
+        return state, output
 
     def _drop(self, x: Tensor) -> Tensor:
         return F.dropout(x, self.dropout, self.training)

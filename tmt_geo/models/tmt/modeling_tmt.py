@@ -228,7 +228,7 @@ class TMTModel(PreTrainedModel, TMTGenerationMixin):
             hidden = hidden[:, keep]
             votes = None if votes is None else Votes(*(part[:, keep] for part in votes))
         num_items = kwargs.get("num_items_in_batch")
-        gate_loss = self._mean_over_items(out.gate_loss(), out, num_items, len(out.records) - 1)
+        gate_loss = self._mean_over_items(out.gate_loss(), out, num_items, len(out.layer_outputs) - 1)
         loss, logits = self._loss_and_logits(hidden, labels, skip_logits, votes, **kwargs)
         if loss is not None and self.training and gate_loss is not None:
             loss = loss + self.config.exit_loss_coef * gate_loss
@@ -374,7 +374,7 @@ class TMTModel(PreTrainedModel, TMTGenerationMixin):
     def _edges(self, out: EncoderOutput, tokens: Tokens, every: bool):
         if not self.config.mesh:
             return None
-        layers = range(len(out.records)) if every else [len(out.records) - 1]
+        layers = range(len(out.layer_outputs)) if every else [len(out.layer_outputs) - 1]
         edges = tuple(out.edges(layer) for layer in layers)
         if tokens.place is not None:
             edges = tuple((tokens.place[edge_index], weight) for edge_index, weight in edges)
