@@ -19,7 +19,7 @@ from tmt_geo import (
 )
 from tmt_geo.nn.copy_head import CopyHead
 from tmt_geo.ops.dense_attention import decayed_dense_attention, dense_attention
-from tmt_geo.ops.edges import Edges, edge_dot, edge_softmax, edge_sum
+from tmt_geo.ops.edges import Edges, edge_softmax, sddmm, spmm
 from tmt_geo.ops.mesh_attention import mesh_attention, table_attention
 from tmt_geo.ops.order import NodeOrder
 from tmt_geo.ops.rotary import rotary
@@ -174,12 +174,12 @@ def test_operators():
             out, alpha = mesh_attention(targets, sources, sources, NO_EDGES)
             assert out.shape == targets.shape and (out == 0).all() and alpha.shape == (0, 2)
             out.sum().backward()
-        out, alpha = table_attention(rows, sources, sources, heard, heard.bool(), own=(rows, rows))
+        out, alpha = table_attention(rows, sources, sources, heard, heard.bool(), self_kv=(rows, rows))
         assert out.shape == (0, 2, 4) and alpha.shape == (0, 3, 2)
         out.sum().backward()
         edges = Edges.from_table(heard, sources.size(0))
-        score = edge_softmax(edge_dot(rows, sources, edges), edges)
-        edge_sum(score, sources, edges).sum().backward()
+        score = edge_softmax(sddmm(rows, sources, edges), edges)
+        spmm(score, sources, edges).sum().backward()
     grid = torch.zeros(0, 3, 2, 4)
     assert dense_attention(rows, grid, grid, NOBODY, NOBODY).shape == (0, 2, 4)
     assert decayed_dense_attention(rows, grid, grid, NOBODY, NOBODY, bias=torch.zeros(0, 3, 2)).shape == (0, 2, 4)

@@ -84,7 +84,7 @@ def test_of_a_table(rows):
 
     def run(query, key, value, own, share, bias):
         pair = (own[:, :1], own[:, 1:])
-        return table_attention(query, key, value, table, mask, own=pair, mix=(share, share), bias=bias)
+        return table_attention(query, key, value, table, mask, self_kv=pair, shift_weight=(share, share), bias=bias)
 
     assert torch.autograd.gradgradcheck(run, (query, key, value, own, share, bias))
 

@@ -21,9 +21,9 @@ from tmt_geo.nn.conv.watched import observed, own_steps
 from tmt_geo.nn.joint_linear import joint_linear
 from tmt_geo.nn.temporal_decay import TemporalDecay
 from tmt_geo.ops.mesh import Mesh
-from tmt_geo.ops.mesh_attention import mesh_attention, table_attention, weigh
+from tmt_geo.ops.mesh_attention import attention_weights, mesh_attention, table_attention
 from tmt_geo.ops.order import NodeOrder
-from tmt_geo.ops.rotary import rotation, turn
+from tmt_geo.ops.rotary import apply_rotation, rotation
 from tmt_geo.ops.temporal import edge_lags, past_edges, wide_times
 
 
@@ -291,7 +291,7 @@ class MeshAttention(MessagePassing):
     def _heads(self, x: Tensor, angles: PairTensor | None = None) -> Tensor:
         """Cut into heads and, with `angles`, turned."""
         x = x.unflatten(-1, (-1, self.out_channels))
-        return x if angles is None else turn(x, *angles)
+        return x if angles is None else apply_rotation(x, *angles)
 
     def attend(
         self,
@@ -322,7 +322,7 @@ class MeshAttention(MessagePassing):
             terms = self.decay.terms(lag if own is None else F.pad(lag, (0, 1)))
         mix = None if self.shift is None else tuple(self.shift.sigmoid().to(key.dtype))
         dropout = self.dropout if self.training else 0.0
-        return table_attention(query, key, value, table, mask, own=own, mix=mix, dropout=dropout, **terms)
+        return table_attention(query, key, value, table, mask, self_kv=own, shift_weight=mix, dropout=dropout, **terms)
 
     def _reads_table(self, mesh: Mesh, time) -> bool:
         """Whether the table gives what the edges of the mesh would."""
@@ -468,10 +468,10 @@ class MeshAttention(MessagePassing):
         score = (query_i * key).sum(-1)
         shares = partial(softmax, index=edge_index_i, num_nodes=size_i)
         if heard is None:
-            return weigh(score, self.out_channels, shares, **terms)
+            return attention_weights(score, self.out_channels, shares, **terms)
         heard = heard.unsqueeze(-1)
         score = score.masked_fill(~heard, torch.finfo(score.dtype).min)
-        return weigh(score, self.out_channels, shares, **terms) * heard
+        return attention_weights(score, self.out_channels, shares, **terms) * heard
 
     def message(
         self,
