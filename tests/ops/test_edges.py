@@ -106,7 +106,7 @@ def test_nothing_of_the_size_of_all_messages_is_held():
     assert largest_tensor(both) < T * K * H * C / 2
 
 
-def test_without_a_compiler_plain_code_runs_and_the_log_says_so_once(monkeypatch, caplog):
+def test_without_a_compiler_plain_code_runs_and_is_logged_once(monkeypatch, caplog):
     edges = random_edges("table", 5, 5, 3)
     a, b = (part.detach() for part in leaves((5, 2, 4), (5, 2, 4), dtype=torch.float32))
     expected = sddmm(a, b, edges)

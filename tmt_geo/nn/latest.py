@@ -54,7 +54,7 @@ def _listen(layer, x, spoken, grids, rank, slot_time, projected) -> tuple[Tensor
     if layer.attention.decay is not None:
         lag = slot_time[first + rank].unsqueeze(1) - slot_time[table]
     own = (spoken.key, spoken.value)
-    out, _ = layer.attention.attend(spoken.query, key, value, table, mask, own, lag)
+    out, _ = layer.attention(spoken.query, key, value, table, mask, own, lag)
     return layer.feed(x, spoken.state, out.flatten(1), projected)[0], table, mask
 
 

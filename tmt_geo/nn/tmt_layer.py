@@ -7,14 +7,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tmt_geo.nn import latest
-from tmt_geo.nn.conv.mesh_attention import MeshAttention
 from tmt_geo.nn.dual_stream import FFN, DualStreamFFN
 from tmt_geo.nn.exit_gate import ExitGate
 from tmt_geo.nn.frame import Frame
 from tmt_geo.nn.memory_anchors import MemoryAnchors
 from tmt_geo.nn.mesh_index import MeshIndex
+from tmt_geo.nn.neighbor_attention import NeighborAttention
 from tmt_geo.nn.neighbours import find_neighbours
 from tmt_geo.nn.node_state import LayerCache, LayerRecord, NodeState, Observed
+from tmt_geo.nn.temporal_decay import TemporalDecay
 from tmt_geo.ops.checks import check_features
 from tmt_geo.ops.dense_attention import decayed_dense_attention, dense_attention
 from tmt_geo.ops.knn import check_options, unit_rows
@@ -115,10 +116,10 @@ class TMTLayer(nn.Module):
         searches = mesh and rebuild and index_dim is not None
         self.index = MeshIndex(channels, index_dim, index_learned) if searches else None
         self.norm_attention = nn.LayerNorm(channels, eps=eps)
-        self.attention = MeshAttention(
-            channels, channels // heads, heads, dropout=dropout, decay=decay, decay_rate=decay_rate,
-            kv_heads=kv_heads, shift=shift and mesh, rotary=rotary,
-        )  # fmt: skip
+        decay = None if decay is None else TemporalDecay(heads, decay, decay_rate)
+        self.attention = NeighborAttention(
+            channels, heads, kv_heads, dropout=dropout, decay=decay, shift=shift and mesh, rotary=rotary
+        )
         self.lin_gate = nn.Linear(channels, heads) if gated_heads else None
         self.lin_out = nn.Linear(channels, channels)
         self.norm_ffn = nn.LayerNorm(channels, eps=eps)
@@ -286,7 +287,7 @@ class TMTLayer(nn.Module):
         """The rotations of these nodes, or of all."""
         if not self.attention.rotary:
             return None
-        angles = frame.rotation(self.attention.out_channels, dtype)
+        angles = frame.rotation(self.attention.head_dim, dtype)
         return angles if nodes is None else (angles[0][nodes], angles[1][nodes])
 
     def _speak(self, state: NodeState, frame: Frame, h: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -322,7 +323,7 @@ class TMTLayer(nn.Module):
         lag = None
         if self.attention.decay is not None:
             lag = frame.slot_time[slot].unsqueeze(1) - frame.slot_time[table]
-        out, alpha = self.attention.attend(query, key, value, table, mask, own, lag)
+        out, alpha = self.attention(query, key, value, table, mask, own, lag)
         record = LayerRecord(targets, Mesh(table, mask, order.num_slots, slot), mask.sum() + rank.numel())
         if self.training and self.index is not None and self.index.learned:
             asking = features if targets is None else features[targets]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -77,19 +77,18 @@ class Bags(NamedTuple):
         row: The row of each entry among the sources' rows (N H').
         begin: Where each bag begins (T H); None if `row` is two-dimensional, a bag a row.
         position: Where the weight of each edge and head goes (E H); None in a table, where a transposition does it.
-        width: The number of edges of every target, if it is the same.
     """
 
     row: Tensor
     begin: Tensor | None
     position: Tensor | None
-    width: int | None
 
     @classmethod
     def even(cls, edges: Edges, heads: int, groups: int) -> Bags:
         """Bags of a table, all of one width."""
-        row = edges.source.view(-1, 1, edges.width) * groups + _group(heads, groups, edges).unsqueeze(1)  # [T, H, K]
-        return cls(row.flatten(0, 1), None, None, edges.width)
+        source = edges.source.view(edges.num_targets, 1, -1)
+        row = source * groups + _group(heads, groups, edges).unsqueeze(1)  # [T, H, K]
+        return cls(row.flatten(0, 1), None, None)
 
     @classmethod
     def ragged(cls, edges: Edges, heads: int, groups: int) -> Bags:
@@ -102,12 +101,12 @@ class Bags(NamedTuple):
         position = (first.unsqueeze(1) + its_degree.unsqueeze(1) * head).view(-1)
         row = (edges.source.unsqueeze(1) * groups + _group(heads, groups, edges)).view(-1)
         row = torch.empty_like(row).scatter_(0, position, row)
-        return cls(row, (begin.unsqueeze(1) * heads + degree.unsqueeze(1) * head).view(-1), position, None)
+        return cls(row, (begin.unsqueeze(1) * heads + degree.unsqueeze(1) * head).view(-1), position)
 
     def arrange(self, weight: Tensor) -> Tensor:
         """Weights (E, H) in the shape of `row`."""
         if self.position is None:
-            return weight.view(-1, self.width, weight.size(1)).transpose(1, 2).flatten(0, 1)
+            return weight.view(-1, self.row.size(1), weight.size(1)).transpose(1, 2).flatten(0, 1)
         weight = weight.reshape(-1)
         return torch.empty_like(weight).scatter_(0, self.position, weight)
 
@@ -168,14 +167,14 @@ def _spmm_transposed(weight: Tensor, a: Tensor, edges: Edges, groups: int) -> Te
 
 class _SDDMM(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, a, b, edges):
+    def forward(ctx: Any, a: Tensor, b: Tensor, edges: Edges) -> Tensor:
         ctx.save_for_backward(a, b)
         ctx.edges = edges
         work = edges.source.numel() * a.size(1) * a.size(2)
         return _dot(work, a.detach(), b.detach(), edges.target, edges.source)
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         a, b = ctx.saved_tensors
         grad_a = spmm(grad, b, ctx.edges) if ctx.needs_input_grad[0] else None
         grad_b = _spmm_transposed(grad, a, ctx.edges, b.size(1)) if ctx.needs_input_grad[1] else None
@@ -184,13 +183,13 @@ class _SDDMM(torch.autograd.Function):
 
 class _SpMM(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, weight, b, edges):
+    def forward(ctx: Any, weight: Tensor, b: Tensor, edges: Edges) -> Tensor:
         ctx.save_for_backward(weight, b)
         ctx.edges = edges
         return _sum(weight.detach(), b.detach(), edges)
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         weight, b = ctx.saved_tensors
         grad_weight = sddmm(grad, b, ctx.edges) if ctx.needs_input_grad[0] else None
         grad_b = _spmm_transposed(weight, grad, ctx.edges, b.size(1)) if ctx.needs_input_grad[1] else None
@@ -201,14 +200,14 @@ class _EdgeSoftmax(torch.autograd.Function):
     """PyG's softmax over sorted edges, which is quick, with a gradient that can be differentiated again."""
 
     @staticmethod
-    def forward(ctx, score, edges):
+    def forward(ctx: Any, score: Tensor, edges: Edges) -> Tensor:
         share = softmax(score, edges.target, edges.ptr)
         ctx.save_for_backward(share)
         ctx.edges = edges
         return share
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         (share,), target = ctx.saved_tensors, ctx.edges.target
         part = share * grad
         total = part.new_zeros(ctx.edges.num_targets, part.size(1)).index_add(0, target, part)

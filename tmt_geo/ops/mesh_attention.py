@@ -49,7 +49,8 @@ def mesh_attention(
         src, dst = src[order], dst[order]
         bias, gain = (None if term is None else term[order] for term in (bias, gain))
     edges = Edges.from_sorted(src, dst, key.size(0), query.size(0))
-    alpha = attention_weights(sddmm(query, key, edges), query.size(-1), partial(edge_softmax, edges=edges), bias, gain)
+    score = sddmm(query, key, edges)
+    alpha = attention_weights(score, query.size(-1), partial(edge_softmax, edges=edges), bias, gain)
     weight = F.dropout(alpha, dropout) if dropout else alpha
     out = spmm(weight.to(value.dtype), value, edges)
     return out, alpha if order is None else torch.empty_like(alpha).index_copy(0, order, alpha)
@@ -108,7 +109,11 @@ def table_attention(
         mask = F.pad(mask, (0, 1), value=True)
     # A few targets among many sources gather their neighbours alone; a surrounding compiler fuses plain code.
     gather = table.numel() < key.size(0) or torch.compiler.is_compiling()
-    neighbors = (_Gathered if gather else _Rows)(key, value, table, self_kv, shift_weight)
+    neighbors: _Gathered | _Rows
+    if gather:
+        neighbors = _Gathered(key, value, table, self_kv, shift_weight)
+    else:
+        neighbors = _Rows(key, value, table, self_kv, shift_weight)
     score = neighbors.dot(query).mul_(1 / math.sqrt(query.size(-1)))  # [T, K + 1, H]
     if bias is not None:
         score = score + bias

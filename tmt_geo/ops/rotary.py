@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -44,7 +46,7 @@ class _Rotation(torch.autograd.Function):
     """One step whose gradient rotates back and keeps the angles alone."""
 
     @staticmethod
-    def forward(ctx, x, cos, sin):
+    def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         ctx.save_for_backward(cos, sin)
         out = torch.empty_like(x)
         for part, a, b, sign in zip(out.chunk(2, -1), x.chunk(2, -1), x.chunk(2, -1)[::-1], (-1, 1), strict=True):
@@ -52,6 +54,6 @@ class _Rotation(torch.autograd.Function):
         return out
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         cos, sin = ctx.saved_tensors
         return apply_rotation(grad, cos, -sin), None, None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -33,7 +35,7 @@ class _ShiftedRows(torch.autograd.Function):
     """One step: a chain of operators would pass over the rows ten times."""
 
     @staticmethod
-    def forward(ctx, source, appended, weight):
+    def forward(ctx: Any, source: Tensor, appended: Tensor, weight: Tensor) -> Tensor:
         ctx.save_for_backward(source, weight)
         size = source.size(0)
         out = source.new_empty(size + appended.size(0), *source.shape[1:])
@@ -43,7 +45,7 @@ class _ShiftedRows(torch.autograd.Function):
         return out
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         source, weight = ctx.saved_tensors
         size = source.size(0)
         ahead = grad[: max(size - 1, 0)]
