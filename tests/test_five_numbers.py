@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tmt_geo import TMT, MeshAttention, TMTConfig, TMTEncoder, TMTModel, knn_graph
+from tmt_geo import TMT, MeshAttention, TemporalDecay, TMTConfig, TMTEncoder, TMTModel, knn_graph
 
 LOSS = 3.7556748034980276
 GRADIENT = 1.57263903732641
@@ -53,6 +53,6 @@ def test_graph_model_with_a_mesh_beside_its_edges():
 
 def test_attention_with_decay_over_a_causal_mesh():
     x, time = torch.randn(30, 6), torch.arange(30.0)
-    conv = MeshAttention(6, 4, heads=2, causal=True, decay="log", decay_rate=0.1)
+    conv = MeshAttention(6, 4, heads=2, causal=True, decay=TemporalDecay(2, "log", rate=0.1))
     mesh = knn_graph(x, 3, time=time, causal=True)
     assert conv(x, mesh, time=time).square().sum().item() == fixed(ATTENTION)

@@ -40,7 +40,7 @@ def mesh(length: int, searched: bool, device: torch.device):
 
     def run():
         table, mask = table_of(x, order) if searched else ready
-        out, _ = table_attention(query, key, value, table, mask, own=(key, value))
+        out, _ = table_attention(query, key, value, table, mask, self_kv=(key, value))
         return torch.autograd.grad(out, (query, key, value), grad)
 
     return run

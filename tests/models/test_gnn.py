@@ -91,7 +91,7 @@ def test_given_edges_alone_it_is_the_model_of_pyg(norm, jk, act_first, num_layer
 
 @pytest.mark.parametrize("options", [{"edge_dim": 4}, {"edge_dim": 4, "latent": True, "residual": True}], ids=str)
 def test_given_edges_with_features_it_is_the_model_of_pyg(options):
-    model, (x, edge_index, _) = model_of(kv_heads=1, **options), graph()
+    model, (x, edge_index, _) = model_of(**options), graph()
     edge_attr = torch.randn(edge_index.size(1), 4).double()
     out = model(x, edge_index, edge_attr=edge_attr)
     close(out, BasicGNN.forward(model, x, edge_index, edge_attr=edge_attr))
@@ -106,6 +106,14 @@ def test_dropout_is_where_pyg_has_it_and_that_of_the_attention_apart():
     torch.manual_seed(1)
     assert torch.equal(model(x, edge_index), expected)
     assert not torch.equal(model(x, edge_index), expected)
+
+
+def test_a_decay_given_as_a_module_is_copied_for_each_layer():
+    decay = TemporalDecay(2, "published", rate=3.0)
+    model = model_of(decay=decay)
+    decays = [conv.decay for conv in model.convs]
+    assert len({id(part) for part in (decay, *decays)}) == 4
+    assert all(part.form == "published" and part.rate == 3 for part in decays)
 
 
 def test_layers_one_by_one_as_inference_runs_them():
@@ -128,7 +136,7 @@ def union(given, found):
 
 @pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize("metric", ["cosine", "euclidean"])
-@pytest.mark.parametrize("options", [{}, {"decay": "log"}, {"latent": True, "residual": True, "kv_heads": 1}], ids=str)
+@pytest.mark.parametrize("options", [{}, {"decay": "log"}, {"latent": True, "residual": True}], ids=str)
 def test_the_mesh_alone_is_that_of_the_states_that_enter_each_layer(causal, metric, options):
     model, (x, _, time) = model_of(k=3, causal=causal, metric=metric, jk="cat", norm="layer_norm", **options), graph()
     h, states = x, []
@@ -152,7 +160,8 @@ def test_the_mesh_alone_is_that_of_the_states_that_enter_each_layer(causal, metr
 @pytest.mark.parametrize("edge_dim", [None, 4])
 def test_both_are_each_edge_once(edge_timed, causal, edge_dim):
     """Edges of the mesh have no features, and happen when their source does."""
-    model, (x, given, time) = model_of(k=3, causal=causal, decay="log", decay_rate=4.0, edge_dim=edge_dim), graph()
+    options = {"causal": causal, "decay": TemporalDecay(2, rate=4.0), "edge_dim": edge_dim}
+    model, (x, given, time) = model_of(k=3, **options), graph()
     edge_time = time[given[0]] + torch.rand(given.size(1)).double() / 4 if edge_timed else None
     edge_attr = None if edge_dim is None else torch.randn(given.size(1), 4).double()
     h, twice = x, 0
@@ -345,7 +354,7 @@ def test_gates_hold_their_budget_while_training_and_after():
 CAUSAL = {
     "plain": {},
     "log": {"decay": "log", **NODE_NORM},
-    "published": {"decay": "published", "kv_heads": 1, "jk": "lstm"},
+    "published": {"decay": "published", "jk": "lstm"},
     "latent": {"latent": True, "residual": True, "jk": "cat"},
     "gates": {"decay": "log", **GATED},
     "budget": {"exit_rule": "budget", "exit_budget": 0.75, "jk": "max"},
@@ -713,8 +722,6 @@ def test_no_inference_by_layers_for_what_needs_all_nodes(options):
         ("heads", {"heads": 0}),
         ("heads", {"heads": 0, "num_layers": 1}),
         ("heads", {"heads": -2}),
-        ("shift", {"shift": True}),
-        ("rotary", {"rotary": True}),
         ("flow", {"flow": "target_to_source"}),
         ("concat", {"concat": False}),
         ("exit_rule", {"exit_rule": "sometimes"}),

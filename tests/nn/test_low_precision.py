@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from tmt_geo import ExitGate, MemoryAnchors, MeshAttention, TemporalDecay
+from tmt_geo import ExitGate, MemoryAnchors, TemporalDecay
+from tmt_geo.nn.neighbor_attention import NeighborAttention
 from tmt_geo.ops.rotary import rotary, rotation
 
 LOW = [torch.bfloat16, torch.float16]
@@ -170,10 +171,15 @@ def test_rotary_positions_over_256(dtype, position):
 @pytest.mark.parametrize("dtype", LOW)
 def test_attention_far_from_the_start_is_attention_at_the_start(dtype, decay):
     """Rotary positions and lags are relative: a path of 400 nodes hears alike wherever a node stands on it."""
-    conv = MeshAttention(8, 8, heads=2, rotary=True, decay=decay, decay_rate=0.2).to(dtype)
-    x = torch.randn(1, 8).to(dtype).expand(400, 8) + torch.eye(8)[torch.arange(400) % 4].to(dtype)
-    source = torch.arange(397)
-    edges = torch.cat([torch.stack([source, source + lag]) for lag in (1, 2, 3)], dim=1)
-    out = conv(x, edges, time=torch.arange(400)).detach().float()
+    decay = None if decay is None else TemporalDecay(2, decay, rate=0.2)
+    attention = NeighborAttention(16, 2, rotary=True, decay=decay).to(dtype)
+    x = torch.randn(1, 16).to(dtype).expand(400, 16) + torch.eye(16)[torch.arange(400) % 4].to(dtype)
+    position = torch.arange(400)
+    table = position.unsqueeze(1) - torch.tensor([1, 2, 3])
+    mask, lag = table >= 0, position.unsqueeze(1) - table
+    angles = rotation(position, attention.head_dim, dtype)
+    query, (key, value) = attention.query(x, angles), attention.key_value(x, angles)
+    out, _ = attention(query, key, value, table.clamp(min=0), mask, (key, value), lag)
+    out = out.flatten(1).detach().float()
     near, far = out[4:8], out[392:396]  # of equal states, with equal ones before them
     torch.testing.assert_close(far, near, rtol=0.03, atol=0.03 * out.abs().max().item())

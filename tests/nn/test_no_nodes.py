@@ -19,7 +19,7 @@ from tmt_geo import (
 )
 from tmt_geo.nn.copy_head import CopyHead
 from tmt_geo.ops.dense_attention import decayed_dense_attention, dense_attention
-from tmt_geo.ops.edges import Edges, edge_dot, edge_softmax, edge_sum
+from tmt_geo.ops.edges import Edges, edge_softmax, sddmm, spmm
 from tmt_geo.ops.layout import DenseLayout
 from tmt_geo.ops.mesh_attention import mesh_attention, table_attention
 from tmt_geo.ops.rotary import rotary
@@ -87,10 +87,9 @@ def test_an_encoder_and_what_it_tells(options, rule):
 CONVS = {
     "plain": {},
     "decay": {"decay": "log", "causal": True},
-    "shift": {"shift": True, "rotary": True},
     "no loops": {"add_self_loops": False},
     "max": {"aggr": "max", "add_self_loops": False},
-    "latent": {"latent": True, "residual": True, "kv_heads": 1},
+    "latent": {"latent": True, "residual": True},
     "mean of heads": {"concat": False},
 }
 
@@ -101,9 +100,9 @@ CONVS = {
 def test_a_convolution_without_nodes_or_without_edges(name, nodes, kind):
     conv, x = MeshAttention(5, 4, heads=2, **CONVS[name]), torch.randn(nodes, 5, requires_grad=True)
     graph = NO_EDGES if kind == "edges" else Mesh.from_edge_index(NO_EDGES, nodes)
-    batch, time = torch.zeros(nodes, dtype=torch.long), torch.zeros(nodes)
-    assert_runs(conv, x, graph, rows=nodes, batch=batch, time=time)
-    alone = conv(x, graph, batch=batch, time=time)
+    time = torch.zeros(nodes)
+    assert_runs(conv, x, graph, rows=nodes, time=time)
+    alone = conv(x, graph, time=time)
     if not conv.add_self_loops:
         assert (alone == 0).all()
     elif "latent" not in CONVS[name] and conv.concat:
@@ -117,7 +116,7 @@ def test_a_convolution_with_features_of_no_edges_and_two_sets_one_of_them_empty(
     assert conv((torch.zeros(2, 5), torch.randn(0, 3)), NO_EDGES).shape == (0, 4)
 
 
-@pytest.mark.parametrize("options", [{}, {"causal": True, "shift": True, "rotary": True}, {"aggr": "max"}], ids=str)
+@pytest.mark.parametrize("options", [{}, {"causal": True}, {"aggr": "max"}], ids=str)
 def test_a_convolution_that_finds_its_mesh(options):
     assert_runs(DynamicMeshAttention(5, 4, k=3, **options), nothing(5), NOBODY, time=torch.empty(0))
 
@@ -174,12 +173,12 @@ def test_operators():
             out, alpha = mesh_attention(targets, sources, sources, NO_EDGES)
             assert out.shape == targets.shape and (out == 0).all() and alpha.shape == (0, 2)
             out.sum().backward()
-        out, alpha = table_attention(rows, sources, sources, heard, heard.bool(), own=(rows, rows))
+        out, alpha = table_attention(rows, sources, sources, heard, heard.bool(), self_kv=(rows, rows))
         assert out.shape == (0, 2, 4) and alpha.shape == (0, 3, 2)
         out.sum().backward()
         edges = Edges.from_table(heard, sources.size(0))
-        score = edge_softmax(edge_dot(rows, sources, edges), edges)
-        edge_sum(score, sources, edges).sum().backward()
+        score = edge_softmax(sddmm(rows, sources, edges), edges)
+        spmm(score, sources, edges).sum().backward()
     grid = torch.zeros(0, 3, 2, 4)
     assert dense_attention(rows, grid, grid, NOBODY, NOBODY).shape == (0, 2, 4)
     assert decayed_dense_attention(rows, grid, grid, NOBODY, NOBODY, bias=torch.zeros(0, 3, 2)).shape == (0, 2, 4)

@@ -3,14 +3,14 @@
 import pytest
 import torch
 
-from tmt_geo import DualStreamFFN, ExitGate, MemoryAnchors, TemporalDecay
+from tmt_geo import DualStreamFFN, ExitGate, MemoryAnchors, MeshAttention, TemporalDecay
+from tmt_geo.nn.neighbor_attention import NeighborAttention
 
 
 def test_decay_rates_are_spread_over_the_heads():
     decay = TemporalDecay(5, "log", rate=16.0)
     torch.testing.assert_close(decay.scalars, 16 * 2.0 ** (-2.0 * torch.arange(5)))
-    assert (decay(torch.zeros(3)) == decay.at_zero).all()
-    torch.testing.assert_close(decay(decay.half_life())[torch.arange(5), torch.arange(5)].exp(), torch.full((5,), 0.5))
+    assert (decay(torch.zeros(3)) == 0).all()
     assert str(decay) == "TemporalDecay(5, form='log', rate=16.0)"
 
 
@@ -24,8 +24,23 @@ def test_decay_is_learned_and_reset():
         decay.reset_parameters()
         assert torch.equal(decay.weight, start)
     assert (TemporalDecay(2, "published")(torch.zeros(1)) == 0.5).all()
-    with pytest.raises(ValueError, match="half-life"):
-        TemporalDecay(2, "published").half_life()
+
+
+@pytest.mark.parametrize(("argument", "options"), [("'form'", {"form": "quick"}), ("'rate'", {"rate": 0.0})])
+def test_a_wrong_decay_is_named(argument, options):
+    with pytest.raises(ValueError, match=rf"{argument} .*\(got "):
+        TemporalDecay(2, **options)
+
+
+@pytest.mark.parametrize("attention", [MeshAttention, NeighborAttention])
+def test_an_attention_takes_a_decay_or_its_name(attention):
+    decay = TemporalDecay(2, "published", rate=3.0)
+    assert attention(4, 2, 2, decay=decay).decay is decay and attention(4, 2, 2).decay is None
+    named = attention(4, 2, 2, decay="log").decay
+    assert named.form == "log" and named.rate == 1
+    for wrong in (TemporalDecay(3), "quick"):
+        with pytest.raises(ValueError, match=r"'(decay|form)' must .*\(got "):
+            attention(4, 2, 2, decay=wrong)
 
 
 def test_a_fixed_threshold_is_obeyed():

@@ -25,9 +25,9 @@ from tmt_geo import (
 from tmt_geo.testing import assert_graph_independent, assert_node_equivariant
 
 N, F = 15, 8
-CONV = {"plain": {}, "log": {"decay": "log"}, "published": {"decay": "published", "kv_heads": 1},
+CONV = {"plain": {}, "log": {"decay": "log"}, "published": {"decay": "published"},
         "causal": {"causal": True, "decay": "log"}, "bare": {"add_self_loops": False},
-        "latent": {"latent": True, "kv_heads": 1}, "residual": {"residual": True, "decay": "log"}}  # fmt: skip
+        "latent": {"latent": True}, "residual": {"residual": True, "decay": "log"}}  # fmt: skip
 LAYER = {
     "plain": {"causal": False},
     "rotary": {"causal": False, "rotary": True, "decay": "published"},
@@ -112,14 +112,15 @@ def test_mesh_attention_is_equivariant_and_keeps_graphs_apart(name, how):
 
     def run(x, time, edge_index, batch=None):
         heard = Mesh.from_edge_index(edge_index, x.size(0)) if how == "mesh" else edge_index
-        return conv(x, heard, time=time, batch=batch)
+        return conv(x, heard, time=time)
 
     assert_node_equivariant(run, given, edge_index)
     assert_graph_independent(run, given, batch, edge_index)
 
 
-@pytest.mark.parametrize("options", [{}, {"causal": True, "decay": "log", "shift": True, "rotary": True},
-                                     {"metric": "euclidean", "decay": "published"}], ids=str)  # fmt: skip
+@pytest.mark.parametrize(
+    "options", [{}, {"causal": True, "decay": "log"}, {"metric": "euclidean", "decay": "published"}], ids=str
+)
 def test_dynamic_mesh_attention_is_equivariant_and_keeps_graphs_apart(options):
     conv, given, (batch, _) = DynamicMeshAttention(F, 4, k=3, heads=2, **options).double(), nodes(), two_graphs()
     assert_node_equivariant(lambda x, time: conv(x, time=time), given)
@@ -245,9 +246,7 @@ def test_gradients_of_edge_times_and_features(how):
     )  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    "options", [{"causal": True, "decay": "log", "shift": True}, {"metric": "euclidean"}], ids=str
-)
+@pytest.mark.parametrize("options", [{"causal": True, "decay": "log"}, {"metric": "euclidean"}], ids=str)
 def test_gradients_of_dynamic_mesh_attention(options):
     given = nodes(5)
     x, time = given["x"][:, :4], given["time"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -15,12 +16,12 @@ from torch_geometric.nn.resolver import aggregation_resolver
 from torch_geometric.typing import Adj
 
 from tmt_geo.nn.conv.checks import check_input, check_mesh
-from tmt_geo.nn.conv.edge_list import EdgeList, as_matrix, checked_edges
+from tmt_geo.nn.conv.edge_list import EdgeList, as_matrix
 from tmt_geo.nn.conv.mesh_attention import MeshAttention
 from tmt_geo.nn.evaluation_mode import evaluation_mode
 from tmt_geo.nn.exit_gate import exit_gates
 from tmt_geo.nn.node_state import NodeState
-from tmt_geo.ops.checks import check_batch, check_features
+from tmt_geo.ops.checks import check_batch, check_devices, check_features
 from tmt_geo.ops.knn import check_options, knn_graph
 from tmt_geo.ops.mesh import Mesh
 from tmt_geo.ops.temporal import past_edges, wide_times
@@ -112,7 +113,7 @@ class TMT(BasicGNN):
         if k < 0:
             raise ValueError(f"'k' must not be negative (got {k})")
         check_options(max(k, 1), metric, "auto", 0)
-        for option in ("shift", "rotary", "flow", "concat"):
+        for option in ("flow", "concat"):
             if option in kwargs:
                 raise ValueError(f"{option!r} is no option of TMT (got {kwargs[option]!r})")
         gates = exit_gates(hidden_channels, num_layers, exit_rule, exit_budget, exit_threshold)
@@ -138,6 +139,7 @@ class TMT(BasicGNN):
         """A layer; the one that maps to the output averages its heads, as in PyG's GAT."""
         heads = kwargs.pop("heads", 1)
         kwargs["dropout"] = kwargs.pop("attention_dropout")
+        kwargs["decay"] = copy.deepcopy(kwargs.get("decay"))  # a module for each layer
         if getattr(self, "_is_conv_to_out", False):
             return MeshAttention(in_channels, out_channels, heads, concat=False, **kwargs)
         if heads < 1 or out_channels % heads:
@@ -228,6 +230,7 @@ class TMT(BasicGNN):
         conv = self.convs[0]
         check_features("x", x, conv.lin_value)
         nodes = x.size(0)
+        check_devices(x.device, batch=batch)
         check_batch(batch, nodes)
         if isinstance(edge_index, Mesh):
             check_mesh(edge_index, nodes, "source_to_target")
@@ -243,13 +246,12 @@ class TMT(BasicGNN):
                 if isinstance(conv.lin_edge.weight, UninitializedParameter):
                     raise ValueError("'edge_attr' is needed to infer the 'edge_dim' of -1 (got None)")
                 edge_attr = x.new_zeros(0, conv.lin_edge.weight.size(1))
-        check_input(conv, x, edges, edge_attr, time, batch, edge_time)
-        if self.k:  # before the edges of the mesh join them
-            edges = checked_edges(edges, "source_to_target", (nodes, nodes), x.device, edge_attr, edge_time)
+        edges = EdgeList.from_adjacency(edges, "source_to_target", edge_attr, edge_time)
+        check_input(conv, x, edges, time)
         if batch is not None:
             batch = batch.long()
             batch_size = 0 if batch_size is None and not nodes else batch_size
-        return _Given(None if edge_index is None else edges, edge_attr, edge_time, time, batch, batch_size)
+        return _Given(None if edge_index is None else edges.edge_index, edge_attr, edge_time, time, batch, batch_size)
 
     def _run(self, x: Tensor, graph: _Given, trace: bool = False):
         """All layers.
@@ -277,7 +279,7 @@ class TMT(BasicGNN):
         """
         conv, x, targets = self.convs[i], state.x, state.active
         if targets is not None and targets.numel() == 0:
-            nothing = EdgeList(targets.new_empty(2, 0), None if conv.decay is None else x.new_empty(0))
+            nothing = EdgeList(targets.new_empty(2, 0), lag=None if conv.decay is None else x.new_empty(0))
             return state, None, nothing, x.new_empty(0, conv.heads)
         if targets is None:
             query, key, value = conv.projections(x, x)
@@ -285,9 +287,8 @@ class TMT(BasicGNN):
             key, value = state.project_kv(lambda nodes: conv.key_value(x if nodes is None else x[nodes]))
             query = conv.query(x[targets])
         edge_index, edge_attr, edge_time, found = self._edges(x, targets, graph, trace)
-        h, edges, alpha = conv.listen(
-            query, key, value, edge_index, edge_attr, graph.time, edge_time, targets=targets, found=found
-        )
+        edges = edge_index if isinstance(edge_index, Mesh) else EdgeList(edge_index, edge_attr, edge_time)
+        h, edges, alpha = conv.attend(query, key, value, edges, graph.time, targets=targets, num_added=found)
         if conv.lin_skip is not None:
             h = h + conv.lin_skip(state.of_active(x))
         if i < self.num_layers - 1 or self.jk_mode is not None:
@@ -358,10 +359,10 @@ class _Given(NamedTuple):
 
 def _fields(conv: MeshAttention, edges: EdgeList, alpha: Tensor, targets: Tensor | None, num_nodes: int) -> dict:
     """A layer in the fields of a `Data`."""
-    if edges.heard is not None:
-        alpha, edges = alpha[edges.heard], edges.only_heard()
+    if edges.mask is not None:
+        alpha, edges = alpha[edges.mask], edges.compact()
     active = torch.ones(num_nodes, dtype=torch.bool, device=alpha.device)
     if targets is not None:
         active = (~active).index_fill(0, targets, True)
-    fields = {"edge_index": edges.index, "attention": alpha, "active": active}
+    fields = {"edge_index": edges.edge_index, "attention": alpha, "active": active}
     return fields if edges.lag is None else fields | {"decay": conv.decay.factor(edges.lag)}

@@ -45,7 +45,7 @@ def _attend(layer, x, projected, slots, position, slot_time, anchors) -> tuple[T
         slot = torch.arange(x.size(0), device=x.device) * index.size(1) + position
         lag = slot_time[slot].unsqueeze(1) - slot_time[table]
     own = (projected.key, projected.value)
-    out, _ = layer.attention.attend(projected.query, key, value, table, mask, own, lag)
+    out, _ = layer.attention(projected.query, key, value, table, mask, own, lag)
     return layer.post_attention(x, projected.state, out.flatten(1), anchors)[0], table, mask
 
 

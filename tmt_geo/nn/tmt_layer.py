@@ -9,13 +9,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tmt_geo.nn.conv.mesh_attention import MeshAttention
 from tmt_geo.nn.decode import can_decode, decode
 from tmt_geo.nn.dual_stream import FFN, DualStreamFFN
 from tmt_geo.nn.exit_gate import ExitGate
 from tmt_geo.nn.memory_anchors import MemoryAnchors
 from tmt_geo.nn.mesh_search import MeshSearch
+from tmt_geo.nn.neighbor_attention import NeighborAttention
 from tmt_geo.nn.node_state import BufferSnapshot, LayerCache, NodeState, TMTLayerOutput
+from tmt_geo.nn.temporal_decay import TemporalDecay
 from tmt_geo.ops.checks import check_features, check_finite
 from tmt_geo.ops.dense_attention import decayed_dense_attention, dense_attention
 from tmt_geo.ops.layout import DenseLayout
@@ -106,10 +107,10 @@ class TMTLayer(nn.Module):
             options = {"backend": backend, "index_dim": index_dim, "rebuild": rebuild}
             self.search = MeshSearch(channels, k, window, causal=causal, **options)
         self.norm_attention = nn.LayerNorm(channels, eps=eps)
-        self.attention = MeshAttention(
-            channels, channels // heads, heads, dropout=dropout, decay=decay, decay_rate=decay_rate,
-            kv_heads=kv_heads, shift=shift and mesh, rotary=rotary,
-        )  # fmt: skip
+        decay = None if decay is None else TemporalDecay(heads, decay, decay_rate)
+        self.attention = NeighborAttention(
+            channels, heads, kv_heads, dropout=dropout, decay=decay, shift=shift and mesh, rotary=rotary
+        )
         self.lin_gate = nn.Linear(channels, heads) if gated_heads else None
         self.lin_out = nn.Linear(channels, channels)
         self.norm_ffn = nn.LayerNorm(channels, eps=eps)
@@ -229,7 +230,7 @@ class TMTLayer(nn.Module):
         """The rotations of these nodes, or of all; None without rotary positions."""
         if not self.attention.rotary:
             return None
-        angles = layout.rotation(self.attention.out_channels, dtype)
+        angles = layout.rotation(self.attention.head_dim, dtype)
         return angles if nodes is None else (angles[0][nodes], angles[1][nodes])
 
     def _project_anchors(
@@ -272,7 +273,7 @@ class TMTLayer(nn.Module):
         lag = None
         if self.attention.decay is not None:
             lag = layout.slot_time[mesh.targets].unsqueeze(1) - layout.slot_time[mesh.table]
-        out, alpha = self.attention.attend(query, key, value, mesh.table, mesh.mask, own, lag)
+        out, alpha = self.attention(query, key, value, mesh.table, mesh.mask, own, lag)
         output = TMTLayerOutput(state.active, mesh, mesh.mask.sum() + mesh.targets.numel())
         if trace:
             factor = None if lag is None else self.attention.decay.factor(F.pad(lag, (0, 1)))

@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tmt_geo.ops.edges import Edges, edge_dot
+from tmt_geo.ops.edges import Edges, sddmm
 from tmt_geo.ops.knn import search
 from tmt_geo.ops.knn.scores import state_tolerance
 
@@ -99,7 +99,7 @@ def copy_votes(query: Tensor, sources: Sources, scale: Tensor, gate: Tensor, k: 
     index, token, row, rank, sizes = sources
     table, mask = search(query.detach(), index.detach(), row, rank, sizes, k, tolerance=state_tolerance(query))
     edges = Edges.from_table(table, token.numel())
-    likeness = edge_dot(query.unsqueeze(1), index.flatten(0, 1).unsqueeze(1), edges).view_as(mask)
+    likeness = sddmm(query.unsqueeze(1), index.flatten(0, 1).unsqueeze(1), edges).view_as(mask)
     score = (scale * likeness).masked_fill(~mask, torch.finfo(likeness.dtype).min)
     weight = score.softmax(-1) * mask  # where nobody votes the softmax is even, and means nothing
     follows = token.flatten().roll(-1)[table]  # every source stands before a node of its own row

@@ -25,11 +25,11 @@ from tmt_geo.models.tmt.generation_tmt import TMTGenerationMixin
 from tmt_geo.models.tmt.loss import next_token_loss
 from tmt_geo.models.tmt.output_tmt import CACHE, TMTOutput
 from tmt_geo.models.tmt.tokens import Tokens, check_mask
-from tmt_geo.nn.conv.mesh_attention import MeshAttention
 from tmt_geo.nn.copy_head import CopyHead, CopyMemory
 from tmt_geo.nn.exit_gate import ExitGate
 from tmt_geo.nn.memory_anchors import MemoryAnchors
 from tmt_geo.nn.mesh_index import MeshIndex
+from tmt_geo.nn.neighbor_attention import NeighborAttention
 from tmt_geo.nn.temporal_decay import TemporalDecay
 from tmt_geo.ops.copying import Sources, Votes
 
@@ -115,7 +115,7 @@ class TMTModel(PreTrainedModel, TMTGenerationMixin):
             init.normal_(module.anchors)
         elif isinstance(module, TemporalDecay):
             init.copy_(module.weight, module.initial_weight())
-        elif isinstance(module, MeshAttention) and module.shift is not None:
+        elif isinstance(module, NeighborAttention) and module.shift is not None:
             init.zeros_(module.shift)
         elif isinstance(module, CopyHead):
             init.constant_(module.lin_gate.bias, -2.0)
