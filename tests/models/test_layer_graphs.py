@@ -6,11 +6,11 @@ from torch import nn
 from torch_geometric.data import Batch, Data
 from torch_geometric.utils import subgraph, to_networkx
 
-from tmt_geo import TMTConfig, TMTEncoder, TMTModel
+from tmt_geo import TemporalDecay, TMTConfig, TMTEncoder, TMTModel
 from tmt_geo.models.layer_graph import layer_graph
 from tmt_geo.ops.layout import DenseLayout
 from tmt_geo.ops.naive.mesh_attention import mesh_attention as naive_mesh_attention
-from tmt_geo.testing.tiny import VOCAB, lively, tiny_config
+from tmt_geo.testing.tiny import VOCAB, lively, parts, tiny_config
 
 BATCH = torch.tensor([0] * 6 + [2] * 9)  # graph 1 is empty
 FULL = {"window": 2, "shift": True, "rotary": True, "memory_anchors": 3}
@@ -18,7 +18,7 @@ FULL = {"window": 2, "shift": True, "rotary": True, "memory_anchors": 3}
 
 def encoder_and_inputs(num_layers=3, shuffled=True, **options):
     """An encoder in float64 whose gates, where it has any, let half the nodes leave; features, graphs and times."""
-    options = {"heads": 2, "k": 3, **options}
+    options = parts(16, stack=True, **{"heads": 2, "k": 3, **options})
     encoder = TMTEncoder(5, 16, num_layers, **options).double().eval()
     perm = torch.randperm(15) if shuffled else torch.arange(15)
     x, batch, time = torch.randn(15, 5).double(), BATCH[perm], torch.rand(15).double()
@@ -105,7 +105,7 @@ def test_weights_and_decays_reproduce_the_attention(decay, causal):
 
 @pytest.mark.parametrize("decay", ["log", "published"])
 def test_decay_is_the_formula_of_the_time_difference(decay):
-    encoder, x, batch, time = encoder_and_inputs(decay=decay, decay_rate=3.0)
+    encoder, x, batch, time = encoder_and_inputs(decay=TemporalDecay(2, decay, rate=3.0))
     for layer, graph in zip(encoder.layers, encoder.layer_graphs(x, batch, time), strict=True):
         rates = layer.attention.decay.scalars.tolist()
         for edge, (source, target) in enumerate(graph.edge_index.t().tolist()):
@@ -174,7 +174,9 @@ def test_a_shared_mesh_has_weights_of_each_layer():
 
 @pytest.mark.parametrize("training", [True, False])
 def test_the_module_stays_as_it_is(training):
-    encoder = TMTEncoder(5, 16, 3, heads=2, k=3, exit_rule="budget", memory_anchors=3, index_dim=4)
+    encoder = TMTEncoder(
+        5, 16, 3, heads=2, exit_rule="budget", **parts(16, stack=True, k=3, memory_anchors=3, index_dim=4)
+    )
     encoder.train(training)
     x = torch.randn(30, 5)
     before = {name: value.clone() for name, value in encoder.state_dict().items()}
@@ -217,7 +219,7 @@ def test_networkx_takes_one():
 
 def test_without_a_mesh_there_is_no_graph():
     with pytest.raises(ValueError, match="'mesh'"):
-        TMTEncoder(5, 16, 2, heads=2, mesh=False).layer_graphs(torch.randn(4, 5))
+        TMTEncoder(5, 16, 2, heads=2, k=None, causal=True).layer_graphs(torch.randn(4, 5))
     with pytest.raises(ValueError, match="'mesh'"):
         TMTModel(tiny_config(mesh=False)).layer_graphs(torch.zeros(1, 4, dtype=torch.long))
 

@@ -13,6 +13,7 @@ import torch
 from tmt_geo import ExitGate, TMTConfig, TMTEncoder, TMTLayer, TMTModel
 from tmt_geo.nn.node_state import NodeState
 from tmt_geo.ops.layout import DenseLayout
+from tmt_geo.testing.tiny import parts
 
 CHANNELS, HEADS = 16, 4
 SIZES = (9, 1, 7)  # nodes of three graphs
@@ -275,7 +276,7 @@ def assert_equal_gradients(module, weights, x, given, loss):
 @pytest.mark.parametrize("name", LAYERS)
 def test_a_layer_is_its_formula(name, ragged, training):
     o = DEFAULTS | LAYERS[name]
-    module = lively(TMTLayer(CHANNELS, HEADS, **LAYERS[name])).train(training)
+    module = lively(TMTLayer(CHANNELS, HEADS, **parts(CHANNELS, **LAYERS[name]))).train(training)
     x, batch, time = graphs_of_several_lengths(ragged)
     w, given = weights_of(module), x.detach().clone().requires_grad_()
     want, left = layer(w, o, given, batch, time)
@@ -293,7 +294,7 @@ def test_a_layer_is_its_formula(name, ragged, training):
 def test_frozen_nodes_are_heard_with_what_they_said_last(name):
     """Only some nodes are computed, and of the others some speak with keys of long ago."""
     o = DEFAULTS | LAYERS[name]
-    module = lively(TMTLayer(CHANNELS, HEADS, **LAYERS[name])).eval()
+    module = lively(TMTLayer(CHANNELS, HEADS, **parts(CHANNELS, **LAYERS[name]))).eval()
     x, batch, time = graphs_of_several_lengths()
     key, value = torch.randn(2, len(x), o["kv_heads"], CHANNELS // HEADS, dtype=torch.double)
     active, changed = [0, 3, 4, 9, 15], [0, 3, 4, 9, 11, 12, 15]
@@ -336,7 +337,11 @@ def stacked(depth, o, w, x, batch, time, rule, rebuild_every, balance=False):
 )  # fmt: skip
 def test_a_stack_of_layers_is_their_formulas(name, depth, rule, rebuild_every):
     o = DEFAULTS | LAYERS[name]
-    options = LAYERS[name] | {"exit_rule": rule, "exit_budget": 0.5, "exit_threshold": RULES["fixed"]}
+    options = parts(CHANNELS, stack=True, **LAYERS[name]) | {
+        "exit_rule": rule,
+        "exit_budget": 0.5,
+        "exit_threshold": RULES["fixed"],
+    }
     encoder = TMTEncoder(None, CHANNELS, depth, heads=HEADS, rebuild_every=rebuild_every, **options)
     lively(encoder).train()
     for module in encoder.modules():

@@ -90,7 +90,7 @@ def test_positions_over_256_in_bfloat16(decay):
 
 
 def test_an_encoder_holds_its_budget_under_autocast():
-    encoder = TMTEncoder(8, 16, 4, heads=2, k=3, exit_rule="budget", exit_budget=0.5).train()
+    encoder = TMTEncoder(8, 16, 4, heads=2, k=3, causal=True, exit_rule="budget", exit_budget=0.5).train()
     for module in encoder.modules():
         if hasattr(module, "running"):
             torch.nn.init.normal_(module.lin.weight, std=1e-4)  # a narrow crowd of scores

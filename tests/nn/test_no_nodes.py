@@ -25,6 +25,7 @@ from tmt_geo.ops.mesh_attention import mesh_attention, table_attention
 from tmt_geo.ops.rotary import rotary
 from tmt_geo.ops.shift import shifted_rows
 from tmt_geo.ops.temporal import past_edges
+from tmt_geo.testing.tiny import parts
 
 NOBODY, NO_EDGES = torch.empty(0, dtype=torch.long), torch.empty(2, 0, dtype=torch.long)
 GAPS = torch.tensor([1, 1, 3, 3, 3, 6])  # graphs 0, 2, 4 and 5 are empty
@@ -60,7 +61,7 @@ LAYERS = {
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("name", LAYERS)
 def test_a_layer(name, training, given):
-    layer = TMTLayer(8, heads=2, k=3, gate=ExitGate(8), **LAYERS[name]).train(training)
+    layer = TMTLayer(8, heads=2, gate=ExitGate(8), **parts(8, k=3, **LAYERS[name])).train(training)
     before = {name: value.clone() for name, value in layer.named_buffers()}
     assert_runs(layer, nothing(), **given)
     assert all(torch.equal(before[name], value) for name, value in layer.named_buffers())
@@ -68,7 +69,7 @@ def test_a_layer(name, training, given):
 
 @pytest.mark.parametrize("name", LAYERS)
 def test_a_layer_among_graphs_without_nodes(name):
-    layer, x = TMTLayer(8, heads=2, k=3, **LAYERS[name]).double().eval(), torch.randn(6, 8).double()
+    layer, x = TMTLayer(8, heads=2, **parts(8, k=3, **LAYERS[name])).double().eval(), torch.randn(6, 8).double()
     out = layer(x, GAPS)
     for number in (1, 3, 6):
         torch.testing.assert_close(out[number == GAPS], layer(x[number == GAPS]))
@@ -77,7 +78,7 @@ def test_a_layer_among_graphs_without_nodes(name):
 @pytest.mark.parametrize("rule", [None, "budget", "fixed", "learned"])
 @pytest.mark.parametrize("options", [{}, {"causal": False}, {"rebuild_every": 2, "memory_anchors": 2}], ids=str)
 def test_an_encoder_and_what_it_tells(options, rule):
-    encoder = TMTEncoder(5, 8, 3, 4, heads=2, k=3, decay="log", exit_rule=rule, **options)
+    encoder = TMTEncoder(5, 8, 3, 4, heads=2, decay="log", exit_rule=rule, **parts(8, stack=True, k=3, **options))
     assert_runs(encoder, nothing(5), NOBODY)
     for graph in encoder.layer_graphs(nothing(5), NOBODY):
         assert graph.validate() and graph.num_nodes == 0 and graph.num_edges == 0 and graph.x.shape == (0, 8)

@@ -23,6 +23,7 @@ from tmt_geo import (
     knn_graph,
 )
 from tmt_geo.testing import assert_graph_independent, assert_node_equivariant
+from tmt_geo.testing.tiny import parts
 
 N, F = 15, 8
 CONV = {"plain": {}, "log": {"decay": "log"}, "published": {"decay": "published"},
@@ -61,12 +62,13 @@ def conv_of(options):
 
 
 def layer_of(options, **more):
-    return TMTLayer(F, heads=2, k=3, **{**options, **more}).double().eval()
+    return TMTLayer(F, heads=2, **parts(F, k=3, **{**options, **more})).double().eval()
 
 
 def encoder_of(options):
     """Two layers with a gate between them that has seen something, and lets some leave."""
-    encoder = TMTEncoder(F, F, 2, heads=2, k=3, out_channels=4, exit_rule="budget", exit_budget=0.75, **options)
+    options = parts(F, stack=True, k=3, **options)
+    encoder = TMTEncoder(F, F, 2, heads=2, out_channels=4, exit_rule="budget", exit_budget=0.75, **options)
     encoder = encoder.double().train()
     torch.nn.init.normal_(encoder.layers[0].gate.lin.weight)
     for _ in range(3):
@@ -257,7 +259,7 @@ def test_gradients_of_dynamic_mesh_attention(options):
 
 @pytest.mark.parametrize("name", ["plain", "rotary", "causal", "memory", "dense"])
 def test_gradients_of_a_layer(name):
-    layer, x = TMTLayer(4, heads=2, k=2, ffn_dim=3, **LAYER[name]).double().eval(), nodes(5)["x"][:, :4]
+    layer, x = TMTLayer(4, heads=2, **parts(4, k=2, ffn_dim=3, **LAYER[name])).double().eval(), nodes(5)["x"][:, :4]
     if layer.search is not None:
         steady(x, 2, layer.search.causal, skip=layer.search.window)
     assert_gradients(layer, lambda layer, x: layer(x), x)
@@ -265,7 +267,8 @@ def test_gradients_of_a_layer(name):
 
 def test_gradients_of_an_encoder():
     """Its first layer searches, for both; the states that it searches are the input."""
-    encoder = TMTEncoder(None, 4, 2, heads=2, k=2, ffn_dim=3, rebuild_every=2, decay="log", memory_anchors=2)
+    options = parts(4, stack=True, k=2, ffn_dim=3, memory_anchors=2)
+    encoder = TMTEncoder(None, 4, 2, heads=2, rebuild_every=2, decay="log", **options)
     x = nodes(5)["x"][:, :4]
     steady(x, 2, causal=True)
     assert_gradients(encoder.double().eval(), lambda encoder, x: encoder(x), x)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +14,7 @@ from torch_geometric.nn.dense.linear import Linear
 from tmt_geo.models.checkpointing import checkpointed
 from tmt_geo.models.layer_graph import edge_cosine, layer_graph, node_edges
 from tmt_geo.nn.exit_gate import exit_gates
+from tmt_geo.nn.memory_anchors import MemoryAnchors
 from tmt_geo.nn.node_state import LayerCache, NodeState, TMTLayerOutput
 from tmt_geo.nn.tmt_layer import TMTLayer
 from tmt_geo.ops.checks import check_features, check_finite
@@ -81,8 +84,8 @@ class EncoderOutput:
 class TMTEncoder(nn.Module):
     r"""Layers of the TemporalMesh Transformer over the nodes of one graph or many.
 
-    The mesh is found anew by every layer (or every so many), from the states it is given. Where gates are wanted, they
-    stand behind every layer from number `exit_after` on but the last, and each keeps the same share of the nodes that
+    Every layer (or every so many) searches the mesh anew in the states that enter it. With an `exit_rule` a gate
+    stands behind every layer from number `exit_after` on but the last, and each keeps the same share of the nodes that
     reach it.
 
     Args:
@@ -91,6 +94,7 @@ class TMTEncoder(nn.Module):
         hidden_channels (int): Channels of the layers :math:`F`.
         num_layers (int): The number of layers :math:`L`.
         out_channels (int, optional): If given, a linear layer maps the result to this size.
+        causal (bool): Only earlier nodes are sources.
         exit_rule (str, optional): ``"budget"``, ``"fixed"`` or ``"learned"``, see :class:`~tmt_geo.ExitGate`.
             (default: :obj:`None`, no gates)
         exit_budget (float, optional): Mean active share of the layers under the budget and learned rules.
@@ -101,8 +105,12 @@ class TMTEncoder(nn.Module):
         exit_after (int, optional): Layers that every node passes before it may leave. (default: :obj:`1`)
         rebuild_every (int, optional): Find the mesh in every so many layers; those between hear what the last one
             has found. (default: :obj:`1`)
+        ffn (callable, optional): Makes the feed-forward network of each layer, say ``partial(FFN, 32)``.
+            (default: as of :class:`~tmt_geo.TMTLayer`)
+        memory (callable, optional): Makes the memory of each layer, say ``partial(MemoryAnchors, 32, 16)``.
+            (default: :obj:`None`, no memory)
         eps (float, optional): Of the layer norms. (default: :obj:`1e-5`)
-        **kwargs (optional): Of :class:`~tmt_geo.TMTLayer`.
+        **kwargs (optional): Of :class:`~tmt_geo.TMTLayer`; a `decay` given as a module is copied for each layer.
 
     Shapes:
         - **input:** nodes :math:`(N, F_{in})`, batch :math:`(N)`, time :math:`(N)`
@@ -123,12 +131,15 @@ class TMTEncoder(nn.Module):
         num_layers: int,
         out_channels: int | None = None,
         *,
+        causal: bool,
         exit_rule: str | None = None,
         exit_budget: float = 0.5,
         exit_momentum: float = 0.2,
         exit_threshold: float = 0.85,
         exit_after: int = 1,
         rebuild_every: int = 1,
+        ffn: Callable[[], nn.Module] | None = None,
+        memory: Callable[[], MemoryAnchors] | None = None,
         eps: float = 1e-5,
         **kwargs,
     ):
@@ -146,9 +157,14 @@ class TMTEncoder(nn.Module):
             self.lin_in = (nn.Linear if in_channels > 0 else Linear)(in_channels, hidden_channels)
         self.layers = nn.ModuleList()
         for layer in range(num_layers):
-            gate = gates[layer] if layer < len(gates) else None
+            parts = {
+                "gate": gates[layer] if layer < len(gates) else None,
+                "ffn": None if ffn is None else ffn(),
+                "memory": None if memory is None else memory(),
+                "decay": copy.deepcopy(kwargs.get("decay")),
+            }
             rebuild = layer % rebuild_every == 0
-            self.layers.append(TMTLayer(hidden_channels, gate=gate, eps=eps, rebuild=rebuild, **kwargs))
+            self.layers.append(TMTLayer(hidden_channels, causal=causal, rebuild=rebuild, eps=eps, **kwargs | parts))
         self.norm = nn.LayerNorm(hidden_channels, eps=eps)
         self.lin_out = None if out_channels is None else nn.Linear(hidden_channels, out_channels)
         self.gradient_checkpointing = False

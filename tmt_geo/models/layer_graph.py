@@ -38,7 +38,7 @@ def layer_graph(x: Tensor, output: TMTLayerOutput, layout: DenseLayout, **fields
     """
     mesh = output.mesh
     if mesh is None:
-        raise ValueError("the graph of a layer needs its 'mesh' (got mesh=False)")
+        raise ValueError("the graph of a layer needs its 'mesh' (got dense attention)")
     nodes = torch.arange(x.size(0), device=x.device)
     targets = nodes if output.targets is None else output.targets
     edges = {

@@ -10,15 +10,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tmt_geo.nn.decode import can_decode, decode
-from tmt_geo.nn.dual_stream import FFN, DualStreamFFN
+from tmt_geo.nn.dual_stream import DualStreamFFN
 from tmt_geo.nn.exit_gate import ExitGate
 from tmt_geo.nn.memory_anchors import MemoryAnchors
 from tmt_geo.nn.mesh_search import MeshSearch
 from tmt_geo.nn.neighbor_attention import NeighborAttention
 from tmt_geo.nn.node_state import BufferSnapshot, LayerCache, NodeState, TMTLayerOutput
-from tmt_geo.nn.temporal_decay import TemporalDecay
+from tmt_geo.nn.past_attention import attend_past
 from tmt_geo.ops.checks import check_features, check_finite
-from tmt_geo.ops.dense_attention import decayed_dense_attention, dense_attention
 from tmt_geo.ops.layout import DenseLayout
 from tmt_geo.ops.mesh import Mesh
 
@@ -27,99 +26,78 @@ class TMTLayer(nn.Module):
     r"""A pre-norm layer over the nodes of any number of graphs (TemporalMesh Transformer, 2026).
 
     For the nodes still active: a mesh of the `k` nearest nodes (by the cosine of the states that enter) and the
-    `window` nodes before each, mesh attention, a dual-stream feed-forward network, memory anchors, and an exit gate.
-    Nodes that have left are heard, and cost nothing.
+    `window` nodes before each, attention over the mesh, a feed-forward network, a memory, and an exit gate. Nodes that
+    have left are sources only, and cost nothing.
 
     Args:
         channels (int): Channels :math:`F`.
         heads (int, optional): Attention heads, a divisor of `channels`. (default: :obj:`4`)
-        k (int, optional): Nearest neighbours a node. (default: :obj:`8`)
-        window (int, optional): Also hear this many nodes before oneself; needs `causal`. (default: :obj:`0`)
-        causal (bool, optional): Hear only earlier nodes. (default: :obj:`True`)
-        mesh (bool, optional): Off: attend densely to the whole past; `k`, `window` and `shift` then have no part.
-        decay (str, optional): ``"log"``, ``"published"`` or :obj:`None`. (default: :obj:`None`)
-        decay_rate (float, optional): See :class:`~tmt_geo.TemporalDecay`. (default: :obj:`1.`)
-        shift (bool, optional): A neighbour also tells what followed it. (default: :obj:`False`)
-        rotary (bool, optional): Rotary positions. (default: :obj:`False`)
-        kv_heads (int, optional): Key and value heads. (default: as many as `heads`)
-        gated_heads (bool, optional): Each head's output is let through by a share in :math:`[0, 1]` that the listening
-            node decides on, so that a head with nothing to tell it can be silent ("Gated Attention for Large Language
-            Models", arXiv:2505.06708, gates by head). (default: :obj:`False`)
-        dual_stream (bool, optional): Two feed-forward streams, or a plain one. (default: :obj:`True`)
-        ffn_dim (int, optional): Width of each stream, or of the plain network. (default: as of
-            :class:`~tmt_geo.DualStreamFFN`, or ``4 * channels``)
-        gated_streams (bool, optional): Gated hidden units in the two streams. (default: :obj:`False`)
-        memory_anchors (int, optional): The number of anchors; none at 0. (default: :obj:`0`)
-        memory_momentum (float, optional): See :class:`~tmt_geo.MemoryAnchors`. (default: :obj:`0.99`)
+        k (int, optional): Nearest neighbors a node; :obj:`None` attends densely to the whole past.
+            (default: :obj:`8`)
+        window (int, optional): Also this many nodes before each; needs `causal`. (default: :obj:`0`)
+        causal (bool): Only earlier nodes are sources.
+        backend (str, optional): Of the search, as `index_dim` and `rebuild`, see
+            :class:`~tmt_geo.nn.mesh_search.MeshSearch`. (default: :obj:`"auto"`)
+        index_dim (int, optional): Search among so many channels, a projection of the states. (default: :obj:`None`)
+        rebuild (bool, optional): Search anew; off, keep the nearest of the layer before. (default: :obj:`True`)
+        ffn (torch.nn.Module, optional): The feed-forward network. (default: a :class:`~tmt_geo.DualStreamFFN`)
+        memory (MemoryAnchors, optional): Anchors that every node reads. (default: :obj:`None`)
         gate (ExitGate, optional): The gate behind the layer. (default: :obj:`None`)
-        dropout (float, optional): After each part, and on attention weights and hidden units. (default: :obj:`0.`)
+        gated_heads (bool, optional): Scale each head's output by a share in :math:`[0, 1]` that the target decides on
+            ("Gated Attention for Large Language Models", arXiv:2505.06708, gates by head). (default: :obj:`False`)
+        dropout (float, optional): After each part, on attention weights, and on hidden units of the default `ffn`.
+            (default: :obj:`0.`)
         eps (float, optional): Of the layer norms. (default: :obj:`1e-5`)
-        backend (str, optional): Of the search, see :func:`~tmt_geo.knn_graph`. (default: :obj:`"auto"`)
-        index_dim (int, optional): Search among so many channels, a projection of the states, see
-            :class:`~tmt_geo.nn.mesh_index.MeshIndex`. (default: :obj:`None`, the states themselves)
-        rebuild (bool, optional): Find the mesh anew; off, hear the nearest that the layer before has heard.
-            (default: :obj:`True`)
+        **kwargs (optional): Of :class:`~tmt_geo.nn.neighbor_attention.NeighborAttention`: `kv_heads`, `decay`,
+            `shift` and `rotary`.
 
     Shapes:
         - **input:** nodes :math:`(N, F)`, batch :math:`(N)`, time :math:`(N)`
         - **output:** nodes :math:`(N, F)`
 
     Raises:
-        ValueError: If `heads` does not divide `channels`, or an option that looks back is used without `causal`.
+        ValueError: If `heads` does not divide `channels`, or an option needs `causal` or a mesh that is not there.
     """
 
     def __init__(
         self,
         channels: int,
         heads: int = 4,
-        k: int = 8,
+        k: int | None = 8,
         window: int = 0,
         *,
-        causal: bool = True,
-        mesh: bool = True,
-        decay: str | None = None,
-        decay_rate: float = 1.0,
-        shift: bool = False,
-        rotary: bool = False,
-        kv_heads: int | None = None,
-        gated_heads: bool = False,
-        dual_stream: bool = True,
-        ffn_dim: int | None = None,
-        gated_streams: bool = False,
-        memory_anchors: int = 0,
-        memory_momentum: float = 0.99,
-        gate: ExitGate | None = None,
-        dropout: float = 0.0,
-        eps: float = 1e-5,
+        causal: bool,
         backend: str = "auto",
         index_dim: int | None = None,
         rebuild: bool = True,
+        ffn: nn.Module | None = None,
+        memory: MemoryAnchors | None = None,
+        gate: ExitGate | None = None,
+        gated_heads: bool = False,
+        dropout: float = 0.0,
+        eps: float = 1e-5,
+        **kwargs,
     ):
         super().__init__()
-        if heads < 1 or channels % heads:
-            raise ValueError(f"'heads' must divide 'channels' (got {heads} heads for {channels} channels)")
-        if not causal and (shift or not mesh):
-            raise ValueError(f"'shift' and mesh=False need causal=True (got {shift}, mesh={mesh})")
+        shift = kwargs.get("shift", False)
+        if not causal and (shift or k is None):
+            raise ValueError(f"'shift' and dense attention need causal=True (got shift={shift}, k={k})")
+        if k is None and (shift or window):
+            raise ValueError(f"'shift' and 'window' need a mesh, not k=None (got shift={shift}, window={window})")
         self.channels = channels
         self.dropout = dropout
         self.search = None
-        if mesh:
+        if k is not None:
             options = {"backend": backend, "index_dim": index_dim, "rebuild": rebuild}
             self.search = MeshSearch(channels, k, window, causal=causal, **options)
         self.norm_attention = nn.LayerNorm(channels, eps=eps)
-        decay = None if decay is None else TemporalDecay(heads, decay, decay_rate)
-        self.attention = NeighborAttention(
-            channels, heads, kv_heads, dropout=dropout, decay=decay, shift=shift and mesh, rotary=rotary
-        )
+        self.attention = NeighborAttention(channels, heads, dropout=dropout, **kwargs)
         self.lin_gate = nn.Linear(channels, heads) if gated_heads else None
         self.lin_out = nn.Linear(channels, channels)
         self.norm_ffn = nn.LayerNorm(channels, eps=eps)
-        if dual_stream:
-            self.ffn = DualStreamFFN(channels, ffn_dim, dropout, gated_streams)
-        else:
-            self.ffn = FFN(channels, ffn_dim, dropout)
-        self.norm_memory = nn.LayerNorm(channels, eps=eps) if memory_anchors else None
-        self.memory = MemoryAnchors(channels, memory_anchors, memory_momentum) if memory_anchors else None
+        self.ffn = DualStreamFFN(channels, dropout=dropout) if ffn is None else ffn
+        self.norm_memory = None if memory is None else nn.LayerNorm(channels, eps=eps)
+        self.memory = memory
         self.gate = gate
 
     def reset_parameters(self):
@@ -267,7 +245,7 @@ class TMTLayer(nn.Module):
             key, value = layout.to_slots(key), layout.to_slots(value)
         if self.search is None:
             output = TMTLayerOutput(state.active, None, (state.of_active(layout.position) + 1).sum())
-            return self._attend_densely(query, key, value, state, layout), None, output
+            return attend_past(self.attention, query, key, value, state, layout), None, output
 
         mesh, neighbors = self.search(layout, features, state.active, state.neighbors, cached)
         lag = None
@@ -279,19 +257,6 @@ class TMTLayer(nn.Module):
             factor = None if lag is None else self.attention.decay.factor(F.pad(lag, (0, 1)))
             output = output._replace(attention=alpha, decay=factor)
         return out.flatten(1), neighbors, output
-
-    def _attend_densely(self, query, key, value, state, layout) -> Tensor:
-        """Attention of the active nodes to the whole past (T, F)."""
-        shape = (layout.num_graphs, layout.capacity)
-        key, value = (part.view(*shape, *part.shape[1:]) for part in (key, value))
-        batch, position = state.of_active(layout.batch), state.of_active(layout.position)
-        dropout = self.dropout if self.training else 0.0
-        if self.attention.decay is None:
-            return dense_attention(query, key, value, batch, position, dropout=dropout).flatten(1)
-        slot_time = layout.slot_time.view(shape)
-        lag = slot_time[batch, position].unsqueeze(1) - slot_time[batch]  # [T, C]
-        terms = self.attention.decay.terms(lag)
-        return decayed_dense_attention(query, key, value, batch, position, dropout=dropout, **terms).flatten(1)
 
     def _apply_gate(self, state: NodeState, y: Tensor, parts: dict, output: TMTLayerOutput, running: Tensor | None):
         """The state behind the layer and its gate, and the output of both."""
@@ -329,5 +294,5 @@ class TMTLayer(nn.Module):
 
     def __repr__(self) -> str:
         search = self.search
-        mesh = "mesh=False" if search is None else f"k={search.k}, window={search.window}, causal={search.causal}"
+        mesh = "k=None" if search is None else f"k={search.k}, window={search.window}, causal={search.causal}"
         return f"{self.__class__.__name__}({self.channels}, heads={self.attention.heads}, {mesh})"

@@ -9,6 +9,7 @@ from torch_geometric.nn import TransformerConv
 
 from tmt_geo import Mesh, MeshAttention, TMTLayer
 from tmt_geo.ops.mesh_attention import table_attention
+from tmt_geo.testing.tiny import parts
 
 N = 5
 # Two edges twice, node 0 is no target, and the targets are in no order.
@@ -90,7 +91,7 @@ def test_of_a_table(rows):
 )  # fmt: skip
 def test_of_a_layer(options):
     """Torch has no second derivative of its fused attention on a CPU and raises; it has one of the plain attention."""
-    layer = TMTLayer(4, heads=2, k=2, **options).double().eval()
+    layer = TMTLayer(4, heads=2, **parts(4, k=2, **options)).double().eval()
     with sdpa_kernel(SDPBackend.MATH):
         assert_second_derivatives(layer, features(4))
 

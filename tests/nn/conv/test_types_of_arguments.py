@@ -75,9 +75,9 @@ MODELS = {
     "dynamic": (lambda: DynamicMeshAttention(5, 4, k=2), False),
     "model": (lambda: TMT(5, 6, 2), True),
     "model, mesh": (lambda: TMT(5, 6, 2, k=2), False),
-    "layer": (lambda: TMTLayer(5, heads=1, k=2), False),
-    "encoder": (lambda: TMTEncoder(5, 6, 2, heads=1, k=2), False),
-    "encoder, as it is": (lambda: TMTEncoder(None, 5, 2, heads=1, k=2), False),
+    "layer": (lambda: TMTLayer(5, heads=1, k=2, causal=True), False),
+    "encoder": (lambda: TMTEncoder(5, 6, 2, heads=1, k=2, causal=True), False),
+    "encoder, as it is": (lambda: TMTEncoder(None, 5, 2, heads=1, k=2, causal=True), False),
 }
 
 
@@ -127,9 +127,9 @@ BATCH = torch.tensor([0] * 4 + [2] * 5)
 PAST = torch.tensor([[0, 1, 4, 5], [1, 2, 6, 8]])
 BATCHED = {
     "dynamic": (lambda: DynamicMeshAttention(5, 4, k=2), None),
-    "layer": (lambda: TMTLayer(5, heads=1, k=2), None),
-    "dense layer": (lambda: TMTLayer(5, heads=1, mesh=False), None),
-    "encoder": (lambda: TMTEncoder(5, 6, 2, heads=1, k=2), None),
+    "layer": (lambda: TMTLayer(5, heads=1, k=2, causal=True), None),
+    "dense layer": (lambda: TMTLayer(5, heads=1, k=None, causal=True), None),
+    "encoder": (lambda: TMTEncoder(5, 6, 2, heads=1, k=2, causal=True), None),
     **{
         f"model, {name}, k={k}": (lambda k=k, options=options: TMT(5, 6, 2, 3, k=k, **options), PAST)
         for k in (0, 2)
@@ -172,7 +172,6 @@ def test_wrong_numbers_of_graphs_are_named(name, message, batch):
 
 TIME = torch.tensor([0, 100, 127, 5, 90, 17, 64, 33, 120])
 FLOATS = [torch.float16, torch.bfloat16, torch.float32, torch.float64]  # they hold all of TIME
-DECAY = {"decay": "log", "decay_rate": 0.02}
 
 
 def slowly(heads=1):
@@ -185,9 +184,9 @@ TIMED = {
     "messages": (lambda: MeshAttention(5, 4, heads=2, causal=True, aggr="mean", **slowly(2)), True),
     "published": (lambda: MeshAttention(5, 4, heads=2, decay=TemporalDecay(2, "published", 0.02)), True),
     "dynamic": (lambda: DynamicMeshAttention(5, 4, k=2, causal=True, **slowly()), False),
-    "layer": (lambda: TMTLayer(5, heads=1, k=2, **DECAY), False),
-    "dense layer": (lambda: TMTLayer(5, heads=1, mesh=False, **DECAY), False),
-    "encoder": (lambda: TMTEncoder(5, 6, 2, heads=1, k=2, **DECAY), False),
+    "layer": (lambda: TMTLayer(5, heads=1, k=2, causal=True, **slowly()), False),
+    "dense layer": (lambda: TMTLayer(5, heads=1, k=None, causal=True, **slowly()), False),
+    "encoder": (lambda: TMTEncoder(5, 6, 2, heads=1, k=2, causal=True, **slowly()), False),
     "model": (lambda: TMT(5, 6, 2, **slowly()), True),
     "model, mesh": (lambda: TMT(5, 6, 2, k=2, causal=True, **slowly()), True),
 }

@@ -17,10 +17,11 @@ from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.loss.loss_utils import ForCausalLMLoss
 
-from tmt_geo.models.encoder import EncoderOutput, TMTEncoder
+from tmt_geo.models.encoder import EncoderOutput
 from tmt_geo.models.tmt.backbone_tmt import TMTBackbone
 from tmt_geo.models.tmt.cache_tmt import TMTCache, check_cache
 from tmt_geo.models.tmt.configuration_tmt import TMTConfig
+from tmt_geo.models.tmt.encoder_tmt import build_encoder
 from tmt_geo.models.tmt.generation_tmt import TMTGenerationMixin
 from tmt_geo.models.tmt.loss import next_token_loss
 from tmt_geo.models.tmt.output_tmt import CACHE, TMTOutput
@@ -60,36 +61,7 @@ class TMTModel(PreTrainedModel, TMTGenerationMixin):
         self.loss_type = "ForCausalLM"
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
         self.dropout = nn.Dropout(config.dropout)
-        self.encoder = TMTEncoder(
-            None,
-            config.hidden_size,
-            config.num_hidden_layers,
-            exit_rule=config.gate_rule,
-            exit_budget=config.exit_budget,
-            exit_after=config.exit_after,
-            exit_momentum=config.exit_momentum,
-            exit_threshold=0.85 if config.exit_threshold is None else config.exit_threshold,
-            eps=config.layer_norm_eps,
-            heads=config.num_attention_heads,
-            kv_heads=config.num_key_value_heads,
-            k=config.graph_k,
-            window=config.window,
-            backend=config.search,
-            index_dim=config.index_dim,
-            rebuild_every=config.rebuild_every,
-            mesh=config.mesh,
-            decay=config.decay,
-            decay_rate=config.decay_rate,
-            shift=config.shift,
-            rotary=config.rotary,
-            dual_stream=config.dual_stream,
-            gated_heads=config.gated_heads,
-            gated_streams=config.gated_streams,
-            ffn_dim=config.ffn_stream_dim if config.dual_stream else config.intermediate_size,
-            memory_anchors=config.memory_anchors,
-            memory_momentum=config.memory_momentum,
-            dropout=config.dropout,
-        )
+        self.encoder = build_encoder(config)
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         self.copy_head = CopyHead(config.hidden_size, config.copy_k, config.copy_dim) if config.copy_k else None
         self.post_init()
