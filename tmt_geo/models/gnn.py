@@ -66,7 +66,8 @@ class TMT(BasicGNN):
         exit_threshold (float, optional): Of the fixed rule. (default: :obj:`0.85`)
         attention_dropout (float, optional): Probability with which a weight of the attention is dropped.
             (default: :obj:`0.`)
-        **kwargs (optional): Of :class:`~tmt_geo.MeshAttention`: `heads`, `edge_dim`, `decay`, `latent`, ...
+        **kwargs (optional): Of :class:`~tmt_geo.MeshAttention`: `heads`, `edge_dim`, `decay` (a module is
+            copied for each layer), `latent`, ...
 
     Shapes:
         - **input:** nodes :math:`(|\mathcal{V}|, F_{in})`, edges :math:`(2, |\mathcal{E}|)`

@@ -34,7 +34,7 @@ class Edges:
     ptr: Tensor
     num_sources: int
     width: int | None = None
-    _bags: dict = field(default_factory=dict, repr=False, compare=False)
+    _bags: dict[tuple[int, int], Bags] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def from_table(cls, table: Tensor, num_sources: int) -> Edges:

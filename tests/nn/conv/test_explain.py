@@ -48,7 +48,7 @@ def test_gnn_explainer_finds_the_node_that_matters(options):
     assert (edge[5:] == 0).all()  # the last two do not reach node 0
     assert node[3] > 0 and node[3] >= node.max()
     torch.testing.assert_close(model(X, EDGES, **times), before)  # and it leaves nothing behind
-    assert not model.convs[0].needs_messages()
+    assert not model.convs[0]._needs_messages()
 
 
 @pytest.mark.parametrize("place", [0, 3, 6])

@@ -35,7 +35,7 @@ def test_without_messages_and_with_them(decay, options, ordered):
     x, time = torch.randn(11, 5, dtype=torch.float64, requires_grad=True), torch.rand(11, dtype=torch.float64)
     edge_index = torch.cat([torch.randint(10, (2, 40)), torch.tensor([[3, 3], [4, 4]])], dim=1)
     edge_index = edge_index[:, edge_index[1].argsort()] if ordered else edge_index
-    assert not conv.needs_messages()
+    assert not conv._needs_messages()
     fused, (edges, alpha) = conv(x, edge_index, time=time, return_attention_weights=True)
     seen = []
     handle = conv.register_message_forward_hook(lambda module, inputs, out: seen.append(out.shape))
@@ -56,7 +56,7 @@ def test_a_subclass_with_messages_of_its_own_is_asked_for_them():
     x, edge_index = torch.randn(4, 3), torch.tensor([[0, 1, 2], [1, 2, 3]])
     conv, plain = Doubled(3, 2, heads=2), MeshAttention(3, 2, heads=2)
     plain.load_state_dict(conv.state_dict())
-    assert conv.needs_messages()
+    assert conv._needs_messages()
     torch.testing.assert_close(conv(x, edge_index), 2 * plain(x, edge_index))
 
 

@@ -42,7 +42,7 @@ class AttentionMessages(MessagePassing):
     lin_edge: nn.Linear | Linear | None
     decay: TemporalDecay | None
 
-    def needs_messages(self) -> bool:
+    def _needs_messages(self) -> bool:
         """Whether something deals with single messages: a hook, an explainer, a step of a subclass, another `aggr`."""
         return not self._sums() or self._is_observed() or bool(self._overridden_steps())
 
@@ -65,7 +65,7 @@ class AttentionMessages(MessagePassing):
             return False
         return torch.compiler.is_compiling() or self._is_observed()
 
-    def relevant_edges(self, edges: EdgeList) -> EdgeList:
+    def _relevant_edges(self, edges: EdgeList) -> EdgeList:
         """The edges without the masked ones, or with them where they have to stay.
 
         Raises:
@@ -80,7 +80,7 @@ class AttentionMessages(MessagePassing):
             )
         return edges.compact()
 
-    def pass_messages(
+    def _pass_messages(
         self, query: Tensor, key: Tensor, value: Tensor, edges: EdgeList, num_added: int = 0
     ) -> tuple[Tensor, Tensor]:
         """Attend over edges, of which an explainer does not number the last `num_added`.
@@ -109,7 +109,7 @@ class AttentionMessages(MessagePassing):
             return MessagePassing.propagate(self, edge_index, num_added=num_added, **parts), alpha
         return self.propagate(edge_index, **parts), alpha
 
-    def decay_terms(self, lag: OptTensor) -> dict[str, Tensor]:
+    def _decay_terms(self, lag: OptTensor) -> dict[str, Tensor]:
         """What the decay adds to scores or multiplies with weights, by name."""
         return {} if lag is None or self.decay is None else self.decay.terms(lag)
 
@@ -125,7 +125,7 @@ class AttentionMessages(MessagePassing):
     ) -> Tensor:
         """Weights of the edges, shape :math:`(E, H)`; zero for masked ones."""
         score = (query_i * (key_j if edge is None else key_j + edge)).sum(-1)
-        terms = self.decay_terms(lag)
+        terms = self._decay_terms(lag)
         target_softmax = partial(softmax, index=index, num_nodes=dim_size)
         if mask is None:
             return attention_weights(score, self.out_channels, target_softmax, **terms)

@@ -224,7 +224,7 @@ class MeshAttention(AttentionMessages):
             tuple[Tensor, EdgeList or Mesh, Tensor]: Output of each target, the edges that count, and their weights.
         """
         if isinstance(edges, Mesh):
-            if not self.needs_messages() and not isinstance(time, tuple):  # a loop between two sets may have a lag
+            if not self._needs_messages() and not isinstance(time, tuple):  # a loop between two sets may have a lag
                 return self._attend_table(query, key, value, edges, time)
             targets, edges = edges.targets, EdgeList.from_adjacency(edges.edge_index, self.flow)
         size = (key.size(0), query.size(0) if targets is None else key.size(0))
@@ -233,12 +233,12 @@ class MeshAttention(AttentionMessages):
             is_target = torch.zeros(size[1], dtype=torch.bool, device=key.device).index_fill(0, targets, True)
             edges = edges.restrict(is_target[edges.edge_index[1]])
             query = query.new_zeros(size[1], *query.shape[1:]).index_copy(0, targets, query)
-        edges = self.relevant_edges(edges)
-        if edges.attr is not None or self.needs_messages() or torch.compiler.is_compiling():
+        edges = self._relevant_edges(edges)
+        if edges.attr is not None or self._needs_messages() or torch.compiler.is_compiling():
             num_added = num_added + min(size) * self.add_self_loops
-            out, alpha = self.pass_messages(query, key, value, edges, num_added)
+            out, alpha = self._pass_messages(query, key, value, edges, num_added)
         else:
-            dropout, terms = self.dropout if self.training else 0.0, self.decay_terms(edges.lag)
+            dropout, terms = self.dropout if self.training else 0.0, self._decay_terms(edges.lag)
             out, alpha = mesh_attention(query, key, value, edges.edge_index, dropout=dropout, **terms)
         return self._join(out if targets is None else out[targets]), edges, alpha
 
