@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tmt_geo import TMT, MeshAttention, TemporalDecay, TMTConfig, TMTEncoder, TMTModel, knn_graph
+from tmt_geo import MeshAttention, MeshGNN, TemporalDecay, TMTConfig, TMTEncoder, TMTModel, knn_graph
 
 LOSS = 3.7556748034980276
 GRADIENT = 1.57263903732641
@@ -47,7 +47,9 @@ def test_encoder_with_a_window():
 
 def test_graph_model_with_a_mesh_beside_its_edges():
     x, edge_index, batch = torch.randn(30, 6), torch.randint(30, (2, 70)), torch.arange(30) // 15
-    model = TMT(6, 16, num_layers=3, out_channels=4, k=3, heads=2, norm="layer_norm", pool="mean", exit_rule="budget")
+    model = MeshGNN(
+        6, 16, num_layers=3, out_channels=4, k=3, heads=2, norm="layer_norm", pool="mean", exit_rule="budget"
+    )
     assert model.eval()(x, edge_index, batch=batch).square().sum().item() == fixed(GRAPH)
 
 

@@ -14,7 +14,7 @@ BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), 
 def test_the_public_names():
     assert set(tmt_geo.__all__) == {
         "AddMesh", "DualStreamFFN", "DynamicMeshAttention", "EventGraph", "ExitGate", "MemoryAnchors", "Mesh",
-        "MeshAttention", "MeshIndex", "TMT", "TMTConfig", "TMTEncoder", "TMTLayer", "TMTModel", "TMTOutput",
+        "MeshAttention", "MeshGNN", "MeshIndex", "TMTConfig", "TMTEncoder", "TMTLayer", "TMTModel", "TMTOutput",
         "TemporalDecay", "knn_graph", "set_compile", "temporal_graph",
     }  # fmt: skip
     for name in tmt_geo.__all__:

@@ -22,7 +22,7 @@ _HOME = {
     "MemoryAnchors": "tmt_geo.nn.memory_anchors",
     "MeshIndex": "tmt_geo.nn.mesh_index",
     "TMTLayer": "tmt_geo.nn.tmt_layer",
-    "TMT": "tmt_geo.models.gnn",
+    "MeshGNN": "tmt_geo.models.gnn",
     "TMTEncoder": "tmt_geo.models.encoder",
     "TMTConfig": "tmt_geo.models.tmt.configuration_tmt",
     "TMTModel": "tmt_geo.models.tmt.modeling_tmt",

@@ -8,22 +8,22 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 
 from benchmarks.graphs.suite import Sizes
-from tmt_geo import TMT, MeshAttention, TemporalDecay
+from tmt_geo import MeshAttention, MeshGNN, TemporalDecay
 
 
 def tmt(in_channels: int, width: int, out_channels: int | None, config: dict) -> nn.Module:
-    """The model `TMT`; `edges` says whether it hears those that are given."""
+    """The model `MeshGNN`; `edges` says whether it hears those that are given."""
     names = ("act", "norm", "jk", "k", "metric", "heads", "attention_dropout", "latent", "residual")
     options = {name: config[name] for name in names if name in config}
     dropout = config.get("inner_dropout", config["dropout"])
-    model = TMT(in_channels, width, config["layers"], out_channels or width, dropout, **options)
+    model = MeshGNN(in_channels, width, config["layers"], out_channels or width, dropout, **options)
     return OverGraph(model, config.get("edges", True))
 
 
 class OverGraph(nn.Module):
     """A model with the arguments of this benchmark's encoders."""
 
-    def __init__(self, model: TMT, edges: bool):
+    def __init__(self, model: MeshGNN, edges: bool):
         super().__init__()
         self.model, self.edges = model, edges
 

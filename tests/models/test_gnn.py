@@ -15,7 +15,7 @@ from torch_geometric.nn.models.basic_gnn import BasicGNN
 from torch_geometric.typing import WITH_TORCH_SPARSE, SparseTensor
 from torch_geometric.utils import coalesce, to_torch_csr_tensor
 
-from tmt_geo import TMT, TemporalDecay, knn_graph
+from tmt_geo import MeshGNN, TemporalDecay, knn_graph
 from tmt_geo.ops.naive.knn import knn_graph as naive_knn_graph
 from tmt_geo.ops.naive.mesh_attention import mesh_attention as naive_mesh_attention
 from tmt_geo.testing import assert_grads_close
@@ -37,7 +37,7 @@ def graph(seed=0):
 
 def model_of(num_layers=3, out_channels=3, **options):
     """In float64, and with gates, where it has any, that tell nodes apart."""
-    model = TMT(5, 8, num_layers, out_channels, **{"heads": 2, "act": "elu", **options}).double()
+    model = MeshGNN(5, 8, num_layers, out_channels, **{"heads": 2, "act": "elu", **options}).double()
     for gate in model.gates:
         nn.init.normal_(gate.lin.weight)
     return model
@@ -336,7 +336,7 @@ def test_gates_observe_in_training_alone(rule):
 
 def test_gates_hold_their_budget_while_training_and_after():
     torch.manual_seed(0)
-    model = TMT(8, 16, 4, 8, heads=2, act="elu", residual=True, exit_rule="budget", exit_budget=0.6).train()
+    model = MeshGNN(8, 16, 4, 8, heads=2, act="elu", residual=True, exit_rule="budget", exit_budget=0.6).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     for _ in range(120):
         x = torch.randn(200, 8)
@@ -604,13 +604,13 @@ def test_the_factor_of_a_decay_is_what_time_leaves(form):
 
 
 def test_its_name_and_sizes():
-    assert str(TMT(5, 8, 2)) == "TMT(5, 8, num_layers=2)"
-    assert str(TMT(5, 8, 2, 3, k=4, pool="mean")) == "TMT(5, 3, num_layers=2)"
-    assert TMT(5, 8, 2).out_channels == 8 and isinstance(TMT(5, 8, 2), BasicGNN)
+    assert str(MeshGNN(5, 8, 2)) == "MeshGNN(5, 8, num_layers=2)"
+    assert str(MeshGNN(5, 8, 2, 3, k=4, pool="mean")) == "MeshGNN(5, 3, num_layers=2)"
+    assert MeshGNN(5, 8, 2).out_channels == 8 and isinstance(MeshGNN(5, 8, 2), BasicGNN)
     x, edge_index, _ = graph()
-    assert TMT(5, 8, 2, heads=4).double()(x, edge_index).shape == (N, 8)
-    assert TMT(5, 8, 2, 3, heads=4).convs[1].concat is False  # heads of the output are averaged
-    assert TMT(5, 8, 2, 3, exit_rule="budget").jk_mode == TMT(5, 8, 2, 3, pool="max").jk_mode == "last"
+    assert MeshGNN(5, 8, 2, heads=4).double()(x, edge_index).shape == (N, 8)
+    assert MeshGNN(5, 8, 2, 3, heads=4).convs[1].concat is False  # heads of the output are averaged
+    assert MeshGNN(5, 8, 2, 3, exit_rule="budget").jk_mode == MeshGNN(5, 8, 2, 3, pool="max").jk_mode == "last"
 
 
 def test_reset_parameters_reaches_every_parameter():
@@ -640,7 +640,7 @@ class SumOf(SumAggregation):
 def test_the_size_of_the_input_is_inferred(hear):
     x, edge_index, _ = graph()
     edge_index = edge_index if hear == "edges" else None
-    model = TMT(-1, 8, 2, 3, k=0 if hear == "edges" else 3, latent=True, exit_rule="budget").double()
+    model = MeshGNN(-1, 8, 2, 3, k=0 if hear == "edges" else 3, latent=True, exit_rule="budget").double()
     assert model(x, edge_index).shape == (N, 3) and model.convs[0].lin_value.in_channels == 5
 
 
@@ -649,13 +649,13 @@ def test_a_saved_state_is_read_bit_by_bit(in_channels):
     options = {"heads": 2, "k": 3, "norm": "batch_norm", "exit_rule": "budget", "pool": ["mean", "max"]}
     x, edge_index, _ = graph()
     x = x.float()
-    model = TMT(in_channels, 8, 3, 4, **options).train()
+    model = MeshGNN(in_channels, 8, 3, 4, **options).train()
     model(x, edge_index, batch=BATCH)
     expected = model.eval()(x, edge_index, batch=BATCH)
     file = io.BytesIO()
     torch.save(model.state_dict(), file)
     file.seek(0)
-    other = TMT(in_channels, 8, 3, 4, **options).eval()
+    other = MeshGNN(in_channels, 8, 3, 4, **options).eval()
     other.load_state_dict(torch.load(file))
     assert torch.equal(other(x, edge_index, batch=BATCH), expected)
 
@@ -682,7 +682,7 @@ def test_gnn_explainer_finds_the_node_that_speaks():
     """Everybody speaks to node 0; node 3 alone has something to say."""
     edge_index, x = torch.tensor([[1, 2, 3, 4, 5], [0, 0, 0, 0, 0]]), torch.zeros(6, 5)
     x[3] = torch.tensor([1.0, -2.0, 1.5, 0.5, 1.0])
-    model = TMT(5, 4, 1, 3, heads=2, bias=False).eval()
+    model = MeshGNN(5, 4, 1, 3, heads=2, bias=False).eval()
     before = model(x, edge_index)
     explainer = Explainer(
         model, GNNExplainer(epochs=60, lr=0.1), explanation_type="model", node_mask_type="object",
@@ -695,7 +695,7 @@ def test_gnn_explainer_finds_the_node_that_speaks():
 
 def test_as_the_encoder_of_an_autoencoder():
     x, edge_index, _ = graph()
-    encoder = GAE(TMT(5, 8, 2, 4, k=3, heads=2).double())
+    encoder = GAE(MeshGNN(5, 8, 2, 4, k=3, heads=2).double())
     encoder.reset_parameters()
     loss = encoder.recon_loss(encoder.encode(x, edge_index, batch=BATCH), edge_index)
     loss.backward()
@@ -732,7 +732,7 @@ def test_no_inference_by_layers_for_what_needs_all_nodes(options):
 )
 def test_a_bad_option_is_named(argument, options):
     with pytest.raises(ValueError, match=rf"'{argument}' .*\(got "):
-        TMT(**{"in_channels": 5, "hidden_channels": 8, "num_layers": 2, "out_channels": 3, **options})
+        MeshGNN(**{"in_channels": 5, "hidden_channels": 8, "num_layers": 2, "out_channels": 3, **options})
 
 
 SHORT = torch.zeros(N - 1, dtype=torch.long)
@@ -765,7 +765,7 @@ SHORT = torch.zeros(N - 1, dtype=torch.long)
     ],
 )  # fmt: skip
 def test_bad_input_is_named(argument, options, call, k):
-    model = TMT(5, 8, 2, 3, k=k, **options)
+    model = MeshGNN(5, 8, 2, 3, k=k, **options)
     call = {"x": torch.randn(N, 5), "edge_index": torch.randint(N, (2, 9)), **call}
     for run in (model, model.layer_graphs):
         with pytest.raises(ValueError, match=rf"'{argument}' .*\(got "):
@@ -782,7 +782,7 @@ def test_bad_input_is_named(argument, options, call, k):
     ],
 )
 def test_bad_input_without_edges_is_named(argument, options, call):
-    model = TMT(5, 8, 2, 3, **{"k": 3, **options})
+    model = MeshGNN(5, 8, 2, 3, **{"k": 3, **options})
     for run in (model, model.layer_graphs):
         with pytest.raises(ValueError, match=rf"'{argument}' .*\(got "):
             run(**{"x": torch.randn(N, 5), **call})
@@ -790,7 +790,7 @@ def test_bad_input_without_edges_is_named(argument, options, call):
 
 @pytest.mark.parametrize("options", [{}, {"k": 2}, {"k": 2, "pool": "mean"}], ids=str)
 def test_no_nodes(options):
-    model = TMT(5, 8, 2, out_channels=3, heads=2, **options)
+    model = MeshGNN(5, 8, 2, out_channels=3, heads=2, **options)
     empty = torch.empty(2, 0, dtype=torch.long)
     out = model(torch.empty(0, 5), empty, batch=torch.empty(0, dtype=torch.long), batch_size=2)
     assert out.shape == ((2, 3) if "pool" in options else (0, 3))

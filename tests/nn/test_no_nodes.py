@@ -4,13 +4,13 @@ import pytest
 import torch
 
 from tmt_geo import (
-    TMT,
     DualStreamFFN,
     DynamicMeshAttention,
     ExitGate,
     MemoryAnchors,
     Mesh,
     MeshAttention,
+    MeshGNN,
     MeshIndex,
     TemporalDecay,
     TMTEncoder,
@@ -134,7 +134,7 @@ MODELS = [
 @pytest.mark.parametrize("pool", [None, "max", ["mean", "softmax"]], ids=str)
 @pytest.mark.parametrize("options", MODELS, ids=str)
 def test_a_model(options, pool, k):
-    model, time = TMT(5, 8, 3, 4, heads=2, k=k, pool=pool, **options), torch.empty(0)
+    model, time = MeshGNN(5, 8, 3, 4, heads=2, k=k, pool=pool, **options), torch.empty(0)
     assert_runs(model, nothing(5), NO_EDGES, batch=NOBODY, time=time)
     assert_runs(model, nothing(5), NO_EDGES, batch=NOBODY, time=time, batch_size=2, rows=0 if pool is None else 2)
     if k:

@@ -9,13 +9,13 @@ import torch
 from torch.autograd import gradcheck
 
 from tmt_geo import (
-    TMT,
     DualStreamFFN,
     DynamicMeshAttention,
     ExitGate,
     MemoryAnchors,
     Mesh,
     MeshAttention,
+    MeshGNN,
     MeshIndex,
     TemporalDecay,
     TMTEncoder,
@@ -78,7 +78,7 @@ def encoder_of(options):
 
 def model_of(options, k=3):
     """Two layers, with a gate between them, where there is one, that has seen something."""
-    model = TMT(F, F, 2, 4, heads=2, act="elu", k=k, **options).double().train()
+    model = MeshGNN(F, F, 2, 4, heads=2, act="elu", k=k, **options).double().train()
     for gate in model.gates:
         torch.nn.init.normal_(gate.lin.weight)
         for _ in range(3):
@@ -286,7 +286,10 @@ def test_gradients_of_an_encoder():
 )
 def test_gradients_of_a_model(hear, options):
     """With neighbours for all, whom no move changes; of a gate's straight-through step there is no such derivative."""
-    model, given = TMT(3, 4, 2, 2, heads=2, act="tanh", k=0 if hear == "edges" else 4, **options).double(), nodes(5)
+    model, given = (
+        MeshGNN(3, 4, 2, 2, heads=2, act="tanh", k=0 if hear == "edges" else 4, **options).double(),
+        nodes(5),
+    )
     edge_index = torch.tensor([[0, 1, 2, 3, 1, 4, 2], [1, 2, 0, 1, 3, 3, 2]]) if hear != "mesh" else None
     assert_gradients(model, lambda model, x: model(x, edge_index, time=given["time"]), given["x"][:, :3])
 

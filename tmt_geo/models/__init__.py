@@ -3,7 +3,7 @@
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
 
 from tmt_geo.models.encoder import TMTEncoder
-from tmt_geo.models.gnn import TMT
+from tmt_geo.models.gnn import MeshGNN
 from tmt_geo.models.tmt.configuration_tmt import TMTConfig
 from tmt_geo.models.tmt.modeling_tmt import TMTModel, TMTOutput
 
@@ -11,4 +11,4 @@ AutoConfig.register(TMTConfig.model_type, TMTConfig, exist_ok=True)
 AutoModel.register(TMTConfig, TMTModel, exist_ok=True)
 AutoModelForCausalLM.register(TMTConfig, TMTModel, exist_ok=True)
 
-__all__ = ["TMT", "TMTConfig", "TMTEncoder", "TMTModel", "TMTOutput"]
+__all__ = ["MeshGNN", "TMTConfig", "TMTEncoder", "TMTModel", "TMTOutput"]

@@ -4,31 +4,27 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parameter import UninitializedParameter
 from torch_geometric.data import Data
 from torch_geometric.nn import Aggregation, MultiAggregation
 from torch_geometric.nn.models.basic_gnn import BasicGNN
 from torch_geometric.nn.resolver import aggregation_resolver
 from torch_geometric.typing import Adj
 
-from tmt_geo.nn.conv.checks import check_input, check_mesh
-from tmt_geo.nn.conv.edge_list import EdgeList, as_matrix
+from tmt_geo.models.graph_input import GraphInput, graph_input, layer_fields
+from tmt_geo.nn.conv.edge_list import EdgeList
 from tmt_geo.nn.conv.mesh_attention import MeshAttention
 from tmt_geo.nn.evaluation_mode import evaluation_mode
 from tmt_geo.nn.exit_gate import exit_gates
 from tmt_geo.nn.node_state import NodeState
-from tmt_geo.ops.checks import check_batch, check_devices, check_features
 from tmt_geo.ops.knn import check_options, knn_graph
 from tmt_geo.ops.mesh import Mesh
-from tmt_geo.ops.temporal import past_edges, wide_times
-from tmt_geo.transforms.edges import contains
 
 
-class TMT(BasicGNN):
+class MeshGNN(BasicGNN):
     r"""A graph neural network of :class:`~tmt_geo.MeshAttention` layers: the TemporalMesh Transformer as a PyG model.
 
     Its layers hear the edges they are given, or the `k` nearest of the states that enter them (the mesh, found anew
@@ -77,7 +73,7 @@ class TMT(BasicGNN):
         ValueError: If an option is out of range.
 
     Example:
-        >>> model = TMT(16, 64, num_layers=3, out_channels=7, k=8, heads=4, pool="mean")
+        >>> model = MeshGNN(16, 64, num_layers=3, out_channels=7, k=8, heads=4, pool="mean")
         >>> model(data.x, batch=data.batch)  # by the mesh alone
         >>> model(data.x, data.edge_index, batch=data.batch)  # by the mesh and the edges
     """
@@ -116,7 +112,7 @@ class TMT(BasicGNN):
         check_options(max(k, 1), metric, "auto", 0)
         for option in ("flow", "concat"):
             if option in kwargs:
-                raise ValueError(f"{option!r} is no option of TMT (got {kwargs[option]!r})")
+                raise ValueError(f"{option!r} is no option of MeshGNN (got {kwargs[option]!r})")
         gates = exit_gates(hidden_channels, num_layers, exit_rule, exit_budget, exit_threshold)
         if jk is None and (pool is not None or exit_rule is not None):
             jk = "last"
@@ -181,7 +177,7 @@ class TMT(BasicGNN):
         Raises:
             ValueError: If nobody says who hears whom, or an argument does not fit; it is named.
         """
-        graph = self._given(x, edge_index, edge_attr, edge_time, time, batch, batch_size)
+        graph = self._input(x, edge_index, edge_attr, edge_time, time, batch, batch_size)
         states, _, statistics = self._run(x, graph)
         if self.training:
             for gate, statistic in zip(self.gates, statistics, strict=False):
@@ -221,40 +217,18 @@ class TMT(BasicGNN):
             ValueError: As :meth:`forward`.
         """
         with evaluation_mode(self):
-            graph = self._given(x, edge_index, edge_attr, edge_time, time, batch)
+            graph = self._input(x, edge_index, edge_attr, edge_time, time, batch, None)
             states, traces, _ = self._run(x, graph, trace=True)
         fields = {name: part for name, part in (("time", time), ("batch", batch)) if part is not None}
         return [Data(x=left, **fields, **layer) for left, layer in zip(states[1:], traces, strict=True)]
 
-    def _given(self, x, edge_index, edge_attr, edge_time, time, batch, batch_size=None) -> _Given:
-        """The arguments of :meth:`forward`, checked and as the layers take them."""
-        conv = self.convs[0]
-        check_features("x", x, conv.lin_value)
-        nodes = x.size(0)
-        check_devices(x.device, batch=batch)
-        check_batch(batch, nodes)
-        if isinstance(edge_index, Mesh):
-            check_mesh(edge_index, nodes, "source_to_target")
-            edge_index = edge_index.edge_index
-        edge_attr, edges = as_matrix(edge_attr, conv.edge_dim), edge_index
-        if edges is None:
-            if not self.k:
-                raise ValueError("'edge_index' is needed where there is no mesh, k=0 (got None)")
-            if any(conv.explain for conv in self.convs):
-                raise ValueError("'edge_index' is needed by an explainer of edges (got None)")
-            edges = torch.empty(2, 0, dtype=torch.long, device=x.device)
-            if edge_attr is None and conv.edge_dim is not None:
-                if isinstance(conv.lin_edge.weight, UninitializedParameter):
-                    raise ValueError("'edge_attr' is needed to infer the 'edge_dim' of -1 (got None)")
-                edge_attr = x.new_zeros(0, conv.lin_edge.weight.size(1))
-        edges = EdgeList.from_adjacency(edges, "source_to_target", edge_attr, edge_time)
-        check_input(conv, x, edges, time)
-        if batch is not None:
-            batch = batch.long()
-            batch_size = 0 if batch_size is None and not nodes else batch_size
-        return _Given(None if edge_index is None else edges.edge_index, edge_attr, edge_time, time, batch, batch_size)
+    def _input(self, x: Tensor, edge_index: Adj | Mesh | None, *parts) -> GraphInput:
+        """The arguments of :meth:`forward`, checked."""
+        if edge_index is None and not self.k:
+            raise ValueError("'edge_index' is needed where there is no mesh, k=0 (got None)")
+        return graph_input(self.convs, x, edge_index, *parts)
 
-    def _run(self, x: Tensor, graph: _Given, trace: bool = False):
+    def _run(self, x: Tensor, graph: GraphInput, trace: bool = False):
         """All layers.
 
         Returns:
@@ -268,11 +242,11 @@ class TMT(BasicGNN):
             if judged is not None:
                 statistics.append(self.gates[i].statistic(judged))
             if trace:
-                fields = _fields(self.convs[i], edges, alpha, targets, x.size(0))
+                fields = layer_fields(self.convs[i], edges, alpha, targets, x.size(0))
                 traces.append(fields | ({} if state.confidence is None else {"confidence": state.confidence}))
         return states, traces, statistics
 
-    def _layer(self, i: int, state: NodeState, graph: _Given, trace: bool):
+    def _layer(self, i: int, state: NodeState, graph: GraphInput, trace: bool):
         """One layer, for the nodes still active, and the gate behind it.
 
         Returns:
@@ -287,9 +261,12 @@ class TMT(BasicGNN):
         else:
             key, value = state.project_kv(lambda nodes: conv.key_value(x if nodes is None else x[nodes]))
             query = conv.query(x[targets])
-        edge_index, edge_attr, edge_time, found = self._edges(x, targets, graph, trace)
-        edges = edge_index if isinstance(edge_index, Mesh) else EdgeList(edge_index, edge_attr, edge_time)
-        h, edges, alpha = conv.attend(query, key, value, edges, graph.time, targets=targets, num_added=found)
+        edges, added = EdgeList(graph.edge_index, graph.edge_attr, graph.edge_time), 0
+        if self.k:
+            options = {"time": graph.time, "causal": self.causal, "metric": self.metric, "targets": targets}
+            mesh = knn_graph(x.detach(), self.k, graph.batch, **options)
+            edges, added = graph.joined(mesh, self.causal, trace)
+        h, edges, alpha = conv.attend(query, key, value, edges, graph.time, targets=targets, num_added=added)
         if conv.lin_skip is not None:
             h = h + conv.lin_skip(state.of_active(x))
         if i < self.num_layers - 1 or self.jk_mode is not None:
@@ -306,32 +283,6 @@ class TMT(BasicGNN):
             h = self.act(h)
         return self.dropout(h)
 
-    def _edges(self, x: Tensor, targets: Tensor | None, graph: _Given, trace: bool):
-        """Whom the nodes hear, as a mesh or as a list of edges, with its features and times, those found last.
-
-        Returns:
-            What `listen` takes of them, and how many were found.
-        """
-        given, edge_attr, edge_time = graph.edge_index, graph.edge_attr, graph.edge_time
-        if not self.k:
-            return given, edge_attr, edge_time, 0
-        mesh = knn_graph(
-            x.detach(), self.k, graph.batch, time=graph.time, causal=self.causal, metric=self.metric, targets=targets
-        )
-        if given is None and edge_attr is None and not trace:
-            return mesh, None, None, 0
-        found = mesh.edge_index
-        if given is not None:
-            known = given
-            if self.causal:  # what happens later keeps no edge of the mesh away
-                known = given[:, past_edges(given, graph.time, edge_time)]
-            found = found[:, ~contains(known, found, x.size(0))]
-        if edge_attr is not None:
-            edge_attr = torch.cat([edge_attr, edge_attr.new_zeros(found.size(1), edge_attr.size(1))])
-        if edge_time is not None:
-            edge_time = torch.cat(wide_times(edge_time, graph.time[found[0]]))
-        return found if given is None else torch.cat([given, found], dim=1), edge_attr, edge_time, found.size(1)
-
     def inference(self, *args, **kwargs):
         """Layer-wise inference with a loader, as PyG's models have it; for given edges alone.
 
@@ -341,29 +292,3 @@ class TMT(BasicGNN):
         if self.k or len(self.gates) or self.pool is not None:
             raise ValueError("'inference' by layers needs k=0 and neither gates nor pooling (got one of them)")
         return super().inference(*args, **kwargs)
-
-
-class _Given(NamedTuple):
-    """What the user says of edges and nodes."""
-
-    edge_index: Adj | None
-    edge_attr: Tensor | None
-    edge_time: Tensor | None
-    time: Tensor | None
-    batch: Tensor | None
-    batch_size: int | None = None
-
-    def of(self, targets: Tensor) -> Tensor | None:
-        """The graphs of these nodes."""
-        return None if self.batch is None else self.batch[targets]
-
-
-def _fields(conv: MeshAttention, edges: EdgeList, alpha: Tensor, targets: Tensor | None, num_nodes: int) -> dict:
-    """A layer in the fields of a `Data`."""
-    if edges.mask is not None:
-        alpha, edges = alpha[edges.mask], edges.compact()
-    active = torch.ones(num_nodes, dtype=torch.bool, device=alpha.device)
-    if targets is not None:
-        active = (~active).index_fill(0, targets, True)
-    fields = {"edge_index": edges.edge_index, "attention": alpha, "active": active}
-    return fields if edges.lag is None else fields | {"decay": conv.decay.factor(edges.lag)}

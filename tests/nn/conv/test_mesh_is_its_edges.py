@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch_geometric.explain import AttentionExplainer, Explainer, GNNExplainer
 
-from tmt_geo import TMT, DynamicMeshAttention, Mesh, MeshAttention, knn_graph
+from tmt_geo import DynamicMeshAttention, Mesh, MeshAttention, MeshGNN, knn_graph
 
 N = 8
 EDGES = torch.tensor([[1, 2, 3, 5, 0, 6, 6, 7, 2, 4, 4], [0, 0, 0, 0, 1, 5, 5, 6, 4, 4, 2]])  # one twice, one a loop
@@ -182,7 +182,7 @@ def test_what_finds_its_mesh_itself():
 
 @pytest.mark.parametrize("given_too", [False, True])
 def test_a_model_that_finds_its_mesh_itself(given_too):
-    model, x = TMT(5, 6, 1, k=3, metric="euclidean", heads=2, aggr="max", jk="last", act=None).double(), features()
+    model, x = MeshGNN(5, 6, 1, k=3, metric="euclidean", heads=2, aggr="max", jk="last", act=None).double(), features()
     found = torch.cdist(x, x).fill_diagonal_(torch.inf).topk(3, largest=False).indices
     edges = torch.stack([found.flatten(), torch.arange(N).repeat_interleave(3)])
     both = torch.cat([edges, EDGES], dim=1).unique(dim=1)
@@ -194,7 +194,7 @@ def test_a_model_that_finds_its_mesh_itself(given_too):
 @pytest.mark.parametrize("options", [{}, {"exit_rule": "fixed"}], ids=str)
 def test_a_model_given_a_mesh(options):
     """Also where nodes have left, and behind them a mesh over all."""
-    model, x = TMT(5, 6, 3, 2, heads=2, **options).double(), features()
+    model, x = MeshGNN(5, 6, 3, 2, heads=2, **options).double(), features()
     for gate in model.gates:
         torch.nn.init.normal_(gate.lin.weight)
         gate.initial_threshold = float(model.layer_graphs(x, EDGES)[0].confidence.median())
@@ -230,7 +230,7 @@ def test_a_mask_weighs_each_edge_by_its_own_entry(kind, factor, loops):
 
 @pytest.mark.parametrize("options", [{}, {"exit_rule": "fixed", "exit_threshold": 0.5}], ids=str)
 def test_edges_that_a_model_finds_have_no_entry_in_a_mask(options):
-    model, x = TMT(5, 6, 2, k=3, heads=2, act=None, jk="last", **options).double().eval(), features()
+    model, x = MeshGNN(5, 6, 2, k=3, heads=2, act=None, jk="last", **options).double().eval(), features()
     for gate in model.gates:
         torch.nn.init.normal_(gate.lin.weight)
         torch.nn.init.zeros_(gate.lin.bias)
@@ -259,7 +259,7 @@ def test_explainers_of_a_model_that_finds_edges_too(options, algorithm):
     edges, x = torch.tensor([[1, 2, 3, 4, 5, 6, 2], [0, 0, 0, 0, 1, 1, 2]]), torch.zeros(N, 4)
     x[:, 0] = torch.arange(N) + 0.0
     x[3] = torch.tensor([1.0, -2.0, 1.5, 0.5])
-    model = TMT(4, 4, 1, 3, k=2, metric="euclidean", heads=2, bias=False, **options).eval()
+    model = MeshGNN(4, 4, 1, 3, k=2, metric="euclidean", heads=2, bias=False, **options).eval()
     before = model(x, edges)
     found = Explainer(
         model, algorithm, explanation_type="model", edge_mask_type="object",
@@ -280,8 +280,8 @@ def test_explainers_of_a_model_that_finds_edges_too(options, algorithm):
          lambda x, mesh, mask: MeshAttention(5, 3)(x, replace(mesh, flow="target_to_source"))),
         ("'edge_index' .*over 7 nodes.*got 8", lambda x, mesh, mask: MeshAttention(5, 3)(x[:7], mesh)),
         ("'edge_index' .*over 7 nodes.*got 8", lambda x, mesh, mask: MeshAttention(5, 3)((x, x[:7]), mesh)),
-        ("'edge_index' .*over 7 nodes.*got 8", lambda x, mesh, mask: TMT(5, 6, 2)(x[:7], mesh)),
-        ("'edge_index' .*explainer.*None", lambda x, mesh, mask: masked(TMT(5, 6, 2, k=3), mask)(x)),
+        ("'edge_index' .*over 7 nodes.*got 8", lambda x, mesh, mask: MeshGNN(5, 6, 2)(x[:7], mesh)),
+        ("'edge_index' .*explainer.*None", lambda x, mesh, mask: masked(MeshGNN(5, 6, 2, k=3), mask)(x)),
         ("'edge_mask' .*11.*got 5", lambda x, mesh, mask: masked(MeshAttention(5, 3, add_self_loops=False), mask[:5])(
             x, EDGES)),
         ("'edge_mask' .*got None", lambda x, mesh, mask: masked(MeshAttention(5, 3), None)(x, EDGES)),

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch_geometric.nn import GATv2Conv, TransformerConv
 
-from tmt_geo import TMT, DynamicMeshAttention, Mesh, MeshAttention, TemporalDecay, TMTEncoder, TMTLayer
+from tmt_geo import DynamicMeshAttention, Mesh, MeshAttention, MeshGNN, TemporalDecay, TMTEncoder, TMTLayer
 
 N, E = 9, 20
 INTEGERS = [torch.uint8, torch.int8, torch.int16, torch.int32]
@@ -40,7 +40,7 @@ def test_one_feature_an_edge_may_be_a_vector(k, edge_dim):
         model = MeshAttention(5, 4, edge_dim=edge_dim)
         GATv2Conv(5, 4, edge_dim=1)(x, edge_index, edge_attr)  # which takes it as well
     else:
-        model = TMT(5, 6, 2, k=k, edge_dim=edge_dim)
+        model = MeshGNN(5, 6, 2, k=k, edge_dim=edge_dim)
     expected = model(x, edge_index, edge_attr=edge_attr.unsqueeze(1))
     torch.testing.assert_close(model(x, edge_index, edge_attr=edge_attr), expected)
     assert not torch.allclose(model(x, edge_index, edge_attr=edge_attr + 1), expected)
@@ -62,7 +62,7 @@ def test_one_feature_an_edge_may_be_a_vector(k, edge_dim):
 )
 def test_wrong_edge_features_are_named(k, message, edge_attr):
     (x, edge_index) = graph()
-    model = MeshAttention(5, 4, edge_dim=3) if k is None else TMT(5, 6, 2, k=k, edge_dim=3)
+    model = MeshAttention(5, 4, edge_dim=3) if k is None else MeshGNN(5, 6, 2, k=k, edge_dim=3)
     with pytest.raises(ValueError, match=f"^'edge_attr' .*{message}.*$"):
         model(x, edge_index, edge_attr=edge_attr)
 
@@ -73,8 +73,8 @@ MODELS = {
     "conv": (lambda: MeshAttention(5, 4), True),
     "latent": (lambda: MeshAttention(5, 4, latent=True), True),
     "dynamic": (lambda: DynamicMeshAttention(5, 4, k=2), False),
-    "model": (lambda: TMT(5, 6, 2), True),
-    "model, mesh": (lambda: TMT(5, 6, 2, k=2), False),
+    "model": (lambda: MeshGNN(5, 6, 2), True),
+    "model, mesh": (lambda: MeshGNN(5, 6, 2, k=2), False),
     "layer": (lambda: TMTLayer(5, heads=1, k=2, causal=True), False),
     "encoder": (lambda: TMTEncoder(5, 6, 2, heads=1, k=2, causal=True), False),
     "encoder, as it is": (lambda: TMTEncoder(None, 5, 2, heads=1, k=2, causal=True), False),
@@ -131,7 +131,7 @@ BATCHED = {
     "dense layer": (lambda: TMTLayer(5, heads=1, k=None, causal=True), None),
     "encoder": (lambda: TMTEncoder(5, 6, 2, heads=1, k=2, causal=True), None),
     **{
-        f"model, {name}, k={k}": (lambda k=k, options=options: TMT(5, 6, 2, 3, k=k, **options), PAST)
+        f"model, {name}, k={k}": (lambda k=k, options=options: MeshGNN(5, 6, 2, 3, k=k, **options), PAST)
         for k in (0, 2)
         for name, options in {
             "graph_norm": {"norm": "graph_norm"},
@@ -187,8 +187,8 @@ TIMED = {
     "layer": (lambda: TMTLayer(5, heads=1, k=2, causal=True, **slowly()), False),
     "dense layer": (lambda: TMTLayer(5, heads=1, k=None, causal=True, **slowly()), False),
     "encoder": (lambda: TMTEncoder(5, 6, 2, heads=1, k=2, causal=True, **slowly()), False),
-    "model": (lambda: TMT(5, 6, 2, **slowly()), True),
-    "model, mesh": (lambda: TMT(5, 6, 2, k=2, causal=True, **slowly()), True),
+    "model": (lambda: MeshGNN(5, 6, 2, **slowly()), True),
+    "model, mesh": (lambda: MeshGNN(5, 6, 2, k=2, causal=True, **slowly()), True),
 }
 
 
@@ -208,7 +208,7 @@ def test_times_of_any_type_are_the_same_times(name, dtype):
 @pytest.mark.parametrize("other", [*INTEGERS, *FLOATS, torch.int64], ids=str)
 def test_nodes_and_edges_may_have_times_of_two_types(dtype, other):
     (x, edge_index), edge_time = graph(), torch.randint(127, (E,))
-    for model in (MeshAttention(5, 4, causal=True, **slowly()), TMT(5, 6, 2, k=2, causal=True, **slowly())):
+    for model in (MeshAttention(5, 4, causal=True, **slowly()), MeshGNN(5, 6, 2, k=2, causal=True, **slowly())):
         expected = model(x, edge_index, time=TIME, edge_time=edge_time)
         out = model(x, edge_index, time=TIME.to(dtype), edge_time=edge_time.to(other))
         torch.testing.assert_close(out, expected)
