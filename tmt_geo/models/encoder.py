@@ -103,8 +103,8 @@ class TMTEncoder(nn.Module):
             (default: :obj:`0.2`)
         exit_threshold (float, optional): Of the fixed rule. (default: :obj:`0.85`)
         exit_after (int, optional): Layers that every node passes before it may leave. (default: :obj:`1`)
-        rebuild_every (int, optional): Find the mesh in every so many layers; those between hear what the last one
-            has found. (default: :obj:`1`)
+        rebuild_every (int, optional): Search the mesh in every so many layers; those between keep the last one.
+            (default: :obj:`1`)
         ffn (callable, optional): Makes the feed-forward network of each layer, say ``partial(FFN, 32)``.
             (default: as of :class:`~tmt_geo.TMTLayer`)
         memory (callable, optional): Makes the memory of each layer, say ``partial(MemoryAnchors, 32, 16)``.
@@ -190,7 +190,7 @@ class TMTEncoder(nn.Module):
         return out if self.lin_out is None else self.lin_out(out)
 
     def layer_graphs(self, x: Tensor, batch: Tensor | None = None, time: Tensor | None = None) -> list[Data]:
-        r"""Run the stack and tell of each layer as a graph: who heard whom, and how much.
+        r"""Run the stack and return each layer as a graph: its edges and their weights.
 
         See :func:`~tmt_geo.models.layer_graph.layer_graph` for what is in them; ``confidence`` is the last that any
         gate up to this layer's had in a node, and ``batch`` is there where it is given. No gradient flows, and anchors

@@ -27,11 +27,11 @@ from tmt_geo.ops.mesh import Mesh
 class MeshGNN(BasicGNN):
     r"""A graph neural network of :class:`~tmt_geo.MeshAttention` layers: the TemporalMesh Transformer as a PyG model.
 
-    Its layers hear the edges they are given, or the `k` nearest of the states that enter them (the mesh, found anew
-    by each layer), or both together, each edge once. With an `exit_rule` gates stand behind all layers but the last,
-    as in :class:`~tmt_geo.TMTEncoder`: nodes that have left keep their state, are still heard, and cost no later layer
-    a matrix product. All else is as in PyG's :class:`~torch_geometric.nn.models.GAT`. Explainers weigh the edges that
-    are given; those of the mesh have no number for them and stay.
+    Its layers attend over the edges they are given, over the `k` nearest of the states that enter them (the mesh,
+    searched anew by each layer), or over both together, each edge once. With an `exit_rule` gates stand behind all
+    layers but the last, as in :class:`~tmt_geo.TMTEncoder`: nodes that have left keep their state, stay sources, and
+    cost no later layer a matrix product. All else is as in PyG's :class:`~torch_geometric.nn.models.GAT`. Explainers
+    weigh the edges that are given; those of the mesh have no number for them and stay.
 
     Args:
         in_channels (int): Size of each input sample, ``-1`` to infer it.
@@ -175,7 +175,7 @@ class MeshGNN(BasicGNN):
             batch_size (int, optional): The number of graphs, where the last may be empty.
 
         Raises:
-            ValueError: If nobody says who hears whom, or an argument does not fit; it is named.
+            ValueError: If there are neither edges nor a mesh, or an argument does not fit; it is named.
         """
         graph = self._input(x, edge_index, edge_attr, edge_time, time, batch, batch_size)
         states, _, statistics = self._run(x, graph)
@@ -197,10 +197,10 @@ class MeshGNN(BasicGNN):
         time: Tensor | None = None,
         batch: Tensor | None = None,
     ) -> list[Data]:
-        r"""Run the model and tell of each layer as a graph: who heard whom, and how much.
+        r"""Run the model and return each layer as a graph: its edges and their weights.
 
         Each is a :class:`~torch_geometric.data.Data` with the states that left the layer ``x``
-        :math:`(|\mathcal{V}|, F)`, the edges heard ``edge_index`` :math:`(2, E)`, self-loops included, their
+        :math:`(|\mathcal{V}|, F)`, its edges ``edge_index`` :math:`(2, E)`, self-loops included, their
         ``attention`` and, where there is one, ``decay`` :math:`(E, H)`, which nodes were ``active``, with gates their
         ``confidence``, and ``time`` and ``batch`` where they are given. The model runs as in evaluation: no gradient
         flows, no gate moves, nothing is dropped.

@@ -136,7 +136,7 @@ class ExitGate(PreciseBuffers):
         if self.rule == "fixed":
             entropy = F.softplus(score) - confidence * score
             leaves = confidence >= self.initial_threshold
-            if self.initial_threshold >= 1:  # a sigmoid rounds to one: still nobody leaves
+            if self.initial_threshold >= 1:  # a sigmoid rounds to one: still no node leaves
                 leaves = torch.zeros_like(leaves)
             return GateOutput(score, confidence, leaves, (1 - confidence).to(x.dtype), entropy)
         if self.rule == "budget":
@@ -159,7 +159,7 @@ class ExitGate(PreciseBuffers):
         if statistic.numel() == 0 or self.rule == "fixed":
             return
         if self.rule == "budget" and self.rate == 1:
-            return  # nobody is to leave, not even the most confident of all
+            return  # no node is to leave, not even the most confident
         if self.rule == "budget":
             self.running = running_quantile(self.running, self.count, statistic, self.rate, self.momentum)
         else:
@@ -190,7 +190,7 @@ def exit_gates(
         budget (float): Mean active share of the layers under the budget and learned rules.
         threshold (float): Of the fixed rule.
         momentum (float): Of the running threshold.
-        first (int): Layers that nobody leaves before.
+        first (int): The first layer behind which nodes may leave.
 
     Raises:
         ValueError: As of :func:`gate_rate`.

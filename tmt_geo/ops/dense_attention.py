@@ -67,7 +67,7 @@ def decayed_dense_attention(
 
 
 def _asked(query: Tensor, capacity: int, row: Tensor, rank: Tensor, num_graphs: int):
-    """Lay the targets out as a grid of their own (B, H, Q, C), with the slots each may hear (B, 1, Q, S)."""
+    """The targets as a dense batch of their own (B, H, Q, C), and a mask of the slots up to each (B, 1, Q, S)."""
     asked = DenseLayout.from_batch(row.numel(), row, num_graphs=num_graphs)
     grid = asked.to_dense(query).transpose(1, 2)
     place = asked.to_dense(rank).unsqueeze(1).unsqueeze(3)

@@ -16,7 +16,7 @@ def past_edges(edge_index: PairTensor, time: Tensor | PairTensor, edge_time: Ten
         edge_index (Tensor or (Tensor, Tensor)): Sources and targets, shape :math:`(2, *)`.
         time (Tensor or (Tensor, Tensor)): The time of each node, shape :math:`(N)`: a source is past if it is
             earlier, and of two nodes at one time the one with the lower index is. As a pair, the times of sources
-            :math:`(N)` and targets :math:`(T)`, two sets of nodes: at one time, neither hears the other.
+            :math:`(N)` and targets :math:`(T)`, two sets of nodes: at one time, neither is the other's past.
         edge_time (Tensor, optional): When each edge happened, shape :math:`(*)`; it then decides in place of the
             source's time, and what happens at the time of the target is not past.
 

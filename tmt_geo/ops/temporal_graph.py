@@ -13,7 +13,7 @@ def temporal_graph(num_nodes: int, window: int, batch: Tensor | None = None, *, 
 
     Args:
         num_nodes (int): The number of nodes :math:`N`.
-        window (int): How many earlier nodes each one hears, not negative.
+        window (int): Earlier nodes a node, not negative.
         batch (Tensor, optional): The graph of each node, shape :math:`(N)`.
         time (Tensor, optional): The time of each node, shape :math:`(N)`; node order breaks ties.
 
