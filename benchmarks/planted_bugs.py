@@ -66,13 +66,6 @@ BUGS = (
         ("tests/benchmarks/test_data_flow.py",),
     ),
     Bug(
-        "the loss of a learned index is on shifted columns",
-        "tmt_geo/nn/tmt_layer.py",
-        "alpha[:, : self.k])",
-        "alpha[:, 1 : self.k + 1])",
-        (ORACLE,),
-    ),
-    Bug(
         "the copy head of a peer is beyond its budget",
         "tmt_geo/compare/models.py",
         "        params -= sum(parameter.numel() for parameter in head.parameters())\n",
@@ -128,8 +121,8 @@ BUGS = (
     Bug(
         "heads are laid out channel by channel",
         "tmt_geo/nn/tmt_layer.py",
-        "return out.flatten(1), near, record",
-        "return out.transpose(1, 2).flatten(1), near, record",
+        "return out.flatten(1), neighbors, output",
+        "return out.transpose(1, 2).flatten(1), neighbors, output",
         (ORACLE,),
     ),
     Bug(
@@ -184,7 +177,7 @@ BUGS = (
     Bug(
         "the loss of the gates is summed over layers",
         "tmt_geo/models/tmt/backbone_tmt.py",
-        "gate_loss / (items * max(len(out.records) - 1, 1))",
+        "gate_loss / (items * max(len(out.layer_outputs) - 1, 1))",
         "gate_loss / items",
         ("tests/models/test_training_loss.py",),
     ),

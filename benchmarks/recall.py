@@ -15,6 +15,7 @@ import platform
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
@@ -24,10 +25,9 @@ from torch import Tensor
 from tmt_geo.compare.markdown import markdown_table
 from tmt_geo.data import load_text, token_stream, tokenize_blocks, train_tokenizer
 from tmt_geo.models import TMTConfig, TMTModel
-from tmt_geo.nn.frame import Frame
 from tmt_geo.nn.mesh_index import MeshIndex
 from tmt_geo.ops.knn import search, unit_rows
-from tmt_geo.ops.order import NodeOrder
+from tmt_geo.ops.layout import DenseLayout
 from tmt_geo.train import TrainConfig, train_model
 
 SIZE = {"d_model": 128, "n_layers": 4, "n_heads": 4, "max_seq_len": 256, "dropout": 0.0}
@@ -57,12 +57,11 @@ def states(data: str, out: Path, steps: int) -> Tensor:
     with tempfile.TemporaryDirectory() as run:
         train_model(model, None, blocks, None, TrainConfig(out=run, steps=steps, threads=1))
     stream = token_stream([*splits.valid, *splits.train], tokenizer)[: max(LENGTHS)]
-    time = torch.arange(stream.numel(), dtype=torch.double) / SIZE["max_seq_len"]
+    layout = DenseLayout.uniform(1, stream.numel())
+    layout = replace(layout, slot_time=layout.slot_time.double() / SIZE["max_seq_len"])
     with torch.no_grad():
         x = model.eval().get_input_embeddings()(stream)
-        seen = model.backbone.encoder.run(
-            x, Frame(NodeOrder.uniform(1, stream.numel()), time), hidden_states=True
-        ).hidden_states
+        seen = model.backbone.encoder.run(x, layout, hidden_states=True).hidden_states
     torch.save(torch.stack(seen[:-1]), path)
     return torch.load(path)
 

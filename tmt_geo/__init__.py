@@ -9,7 +9,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "knn_graph": "tmt_geo.ops.knn",
-    "temporal_graph": "tmt_geo.ops.temporal",
+    "temporal_graph": "tmt_geo.ops.temporal_graph",
     "set_compile": "tmt_geo.ops.compiled",
     "Mesh": "tmt_geo.ops.mesh",
     "AddMesh": "tmt_geo.transforms.add_mesh",
@@ -22,7 +22,7 @@ _HOME = {
     "MemoryAnchors": "tmt_geo.nn.memory_anchors",
     "MeshIndex": "tmt_geo.nn.mesh_index",
     "TMTLayer": "tmt_geo.nn.tmt_layer",
-    "TMT": "tmt_geo.models.gnn",
+    "MeshGNN": "tmt_geo.models.gnn",
     "TMTEncoder": "tmt_geo.models.encoder",
     "TMTBackbone": "tmt_geo.models.tmt.backbone_tmt",
     "TMTConfig": "tmt_geo.models.tmt.configuration_tmt",

@@ -10,7 +10,7 @@ from torch import Tensor
 from benchmarks import recall
 from benchmarks.speed.row import SpeedRow, below, growth, share
 from tmt_geo.ops.knn import knn_graph, search, unit_rows
-from tmt_geo.ops.order import NodeOrder
+from tmt_geo.ops.layout import DenseLayout
 
 WIDTH = 64
 K = 8
@@ -84,8 +84,10 @@ def inverted_file(nodes: int, device: torch.device):
 
 def long_search(nodes: int, backend: str, device: torch.device):
     """A causal search of a trained model's states."""
-    x, order = trained(nodes, device), NodeOrder.uniform(1, nodes, device)
-    return lambda: search(x, x.unsqueeze(0), order.row, order.rank, order.sizes, K, backend=backend, skip=WINDOW)
+    x, order = trained(nodes, device), DenseLayout.uniform(1, nodes, device)
+    return lambda: search(
+        x, x.unsqueeze(0), order.batch, order.position, order.lengths, K, backend=backend, skip=WINDOW
+    )
 
 
 def hnsw(nodes: int, device: torch.device):

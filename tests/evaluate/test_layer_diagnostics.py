@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from tmt_geo import TMT, TMTEncoder, TMTModel
+from tmt_geo import MeshGNN, TMTEncoder, TMTModel
 from tmt_geo.evaluate.layer_diagnostics import layer_diagnostics
 from tmt_geo.testing.tiny import VOCAB, lively, tiny_config
 
@@ -70,5 +70,5 @@ def test_encoders_and_graph_networks():
     x = torch.randn(9, 5)
     graphs = layer_diagnostics(TMTEncoder(5, 16, 2, heads=2, k=3, causal=False), x)
     assert all(graph.stream_gate.shape == (9, 16) for graph in graphs)
-    graphs = layer_diagnostics(TMT(5, 8, 2, k=3), x)
+    graphs = layer_diagnostics(MeshGNN(5, 8, 2, k=3), x)
     assert len(graphs) == 2 and not any("stream_gate" in graph for graph in graphs)

@@ -79,7 +79,7 @@ def test_the_prefix_does_not_move(seed, padding, training):
 def test_the_test_would_notice_a_look_ahead():
     model = lively(TMTModel(tiny_config()))
     for layer in model.backbone.encoder.layers:
-        layer.causal = False
+        layer.search.causal = False
     ids = torch.randint(6, (2, 18))
     with pytest.raises(AssertionError, match="moved"):
         assert_causal(model, lambda model, ids: {"logits": model(ids).logits[:, :9]}, ids, 9, VOCAB)

@@ -21,8 +21,8 @@ def ids():
 def test_logits_are_the_mixture_of_head_and_votes(model, ids):
     out = model(ids, use_cache=False)
     embeds, tokens = model.backbone.read(ids, use_cache=False)
-    x = model.backbone.encoder.run(embeds, tokens.frame).x
-    votes, _ = model.copy_head(x, ids.flatten(), tokens.frame.order)
+    x = model.backbone.encoder.run(embeds, tokens.layout).x
+    votes, _ = model.copy_head(x, ids.flatten(), tokens.layout)
     torch.testing.assert_close(out.logits.flatten(0, 1), votes.mix(model.lm_head(x)))
     torch.testing.assert_close(out.logits.exp().sum(-1), torch.ones(2, 20))
     assert out.num_votes == int(sum(min(3, place) for place in range(20))) * 2

@@ -15,7 +15,7 @@ from torch_geometric.nn.models.basic_gnn import BasicGNN
 from torch_geometric.typing import WITH_TORCH_SPARSE, SparseTensor
 from torch_geometric.utils import coalesce, to_torch_csr_tensor
 
-from tmt_geo import TMT, TemporalDecay, knn_graph
+from tmt_geo import MeshGNN, TemporalDecay, knn_graph
 from tmt_geo.ops.naive.knn import knn_graph as naive_knn_graph
 from tmt_geo.ops.naive.mesh_attention import mesh_attention as naive_mesh_attention
 from tmt_geo.testing import assert_grads_close
@@ -37,7 +37,7 @@ def graph(seed=0):
 
 def model_of(num_layers=3, out_channels=3, **options):
     """In float64, and with gates, where it has any, that tell nodes apart."""
-    model = TMT(5, 8, num_layers, out_channels, **{"heads": 2, "act": "elu", **options}).double()
+    model = MeshGNN(5, 8, num_layers, out_channels, **{"heads": 2, "act": "elu", **options}).double()
     for gate in model.gates:
         nn.init.normal_(gate.lin.weight)
     return model
@@ -91,7 +91,7 @@ def test_given_edges_alone_it_is_the_model_of_pyg(norm, jk, act_first, num_layer
 
 @pytest.mark.parametrize("options", [{"edge_dim": 4}, {"edge_dim": 4, "latent": True, "residual": True}], ids=str)
 def test_given_edges_with_features_it_is_the_model_of_pyg(options):
-    model, (x, edge_index, _) = model_of(kv_heads=1, **options), graph()
+    model, (x, edge_index, _) = model_of(**options), graph()
     edge_attr = torch.randn(edge_index.size(1), 4).double()
     out = model(x, edge_index, edge_attr=edge_attr)
     close(out, BasicGNN.forward(model, x, edge_index, edge_attr=edge_attr))
@@ -106,6 +106,14 @@ def test_dropout_is_where_pyg_has_it_and_that_of_the_attention_apart():
     torch.manual_seed(1)
     assert torch.equal(model(x, edge_index), expected)
     assert not torch.equal(model(x, edge_index), expected)
+
+
+def test_a_decay_given_as_a_module_is_copied_for_each_layer():
+    decay = TemporalDecay(2, "published", rate=3.0)
+    model = model_of(decay=decay)
+    decays = [conv.decay for conv in model.convs]
+    assert len({id(part) for part in (decay, *decays)}) == 4
+    assert all(part.form == "published" and part.rate == 3 for part in decays)
 
 
 def test_layers_one_by_one_as_inference_runs_them():
@@ -128,7 +136,7 @@ def union(given, found):
 
 @pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize("metric", ["cosine", "euclidean"])
-@pytest.mark.parametrize("options", [{}, {"decay": "log"}, {"latent": True, "residual": True, "kv_heads": 1}], ids=str)
+@pytest.mark.parametrize("options", [{}, {"decay": "log"}, {"latent": True, "residual": True}], ids=str)
 def test_the_mesh_alone_is_that_of_the_states_that_enter_each_layer(causal, metric, options):
     model, (x, _, time) = model_of(k=3, causal=causal, metric=metric, jk="cat", norm="layer_norm", **options), graph()
     h, states = x, []
@@ -152,7 +160,8 @@ def test_the_mesh_alone_is_that_of_the_states_that_enter_each_layer(causal, metr
 @pytest.mark.parametrize("edge_dim", [None, 4])
 def test_both_are_each_edge_once(edge_timed, causal, edge_dim):
     """Edges of the mesh have no features, and happen when their source does."""
-    model, (x, given, time) = model_of(k=3, causal=causal, decay="log", decay_rate=4.0, edge_dim=edge_dim), graph()
+    options = {"causal": causal, "decay": TemporalDecay(2, rate=4.0), "edge_dim": edge_dim}
+    model, (x, given, time) = model_of(k=3, **options), graph()
     edge_time = time[given[0]] + torch.rand(given.size(1)).double() / 4 if edge_timed else None
     edge_attr = None if edge_dim is None else torch.randn(given.size(1), 4).double()
     h, twice = x, 0
@@ -327,7 +336,7 @@ def test_gates_observe_in_training_alone(rule):
 
 def test_gates_hold_their_budget_while_training_and_after():
     torch.manual_seed(0)
-    model = TMT(8, 16, 4, 8, heads=2, act="elu", residual=True, exit_rule="budget", exit_budget=0.6).train()
+    model = MeshGNN(8, 16, 4, 8, heads=2, act="elu", residual=True, exit_rule="budget", exit_budget=0.6).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     for _ in range(120):
         x = torch.randn(200, 8)
@@ -345,7 +354,7 @@ def test_gates_hold_their_budget_while_training_and_after():
 CAUSAL = {
     "plain": {},
     "log": {"decay": "log", **NODE_NORM},
-    "published": {"decay": "published", "kv_heads": 1, "jk": "lstm"},
+    "published": {"decay": "published", "jk": "lstm"},
     "latent": {"latent": True, "residual": True, "jk": "cat"},
     "gates": {"decay": "log", **GATED},
     "budget": {"exit_rule": "budget", "exit_budget": 0.75, "jk": "max"},
@@ -595,13 +604,13 @@ def test_the_factor_of_a_decay_is_what_time_leaves(form):
 
 
 def test_its_name_and_sizes():
-    assert str(TMT(5, 8, 2)) == "TMT(5, 8, num_layers=2)"
-    assert str(TMT(5, 8, 2, 3, k=4, pool="mean")) == "TMT(5, 3, num_layers=2)"
-    assert TMT(5, 8, 2).out_channels == 8 and isinstance(TMT(5, 8, 2), BasicGNN)
+    assert str(MeshGNN(5, 8, 2)) == "MeshGNN(5, 8, num_layers=2)"
+    assert str(MeshGNN(5, 8, 2, 3, k=4, pool="mean")) == "MeshGNN(5, 3, num_layers=2)"
+    assert MeshGNN(5, 8, 2).out_channels == 8 and isinstance(MeshGNN(5, 8, 2), BasicGNN)
     x, edge_index, _ = graph()
-    assert TMT(5, 8, 2, heads=4).double()(x, edge_index).shape == (N, 8)
-    assert TMT(5, 8, 2, 3, heads=4).convs[1].concat is False  # heads of the output are averaged
-    assert TMT(5, 8, 2, 3, exit_rule="budget").jk_mode == TMT(5, 8, 2, 3, pool="max").jk_mode == "last"
+    assert MeshGNN(5, 8, 2, heads=4).double()(x, edge_index).shape == (N, 8)
+    assert MeshGNN(5, 8, 2, 3, heads=4).convs[1].concat is False  # heads of the output are averaged
+    assert MeshGNN(5, 8, 2, 3, exit_rule="budget").jk_mode == MeshGNN(5, 8, 2, 3, pool="max").jk_mode == "last"
 
 
 def test_reset_parameters_reaches_every_parameter():
@@ -631,7 +640,7 @@ class SumOf(SumAggregation):
 def test_the_size_of_the_input_is_inferred(hear):
     x, edge_index, _ = graph()
     edge_index = edge_index if hear == "edges" else None
-    model = TMT(-1, 8, 2, 3, k=0 if hear == "edges" else 3, latent=True, exit_rule="budget").double()
+    model = MeshGNN(-1, 8, 2, 3, k=0 if hear == "edges" else 3, latent=True, exit_rule="budget").double()
     assert model(x, edge_index).shape == (N, 3) and model.convs[0].lin_value.in_channels == 5
 
 
@@ -640,13 +649,13 @@ def test_a_saved_state_is_read_bit_by_bit(in_channels):
     options = {"heads": 2, "k": 3, "norm": "batch_norm", "exit_rule": "budget", "pool": ["mean", "max"]}
     x, edge_index, _ = graph()
     x = x.float()
-    model = TMT(in_channels, 8, 3, 4, **options).train()
+    model = MeshGNN(in_channels, 8, 3, 4, **options).train()
     model(x, edge_index, batch=BATCH)
     expected = model.eval()(x, edge_index, batch=BATCH)
     file = io.BytesIO()
     torch.save(model.state_dict(), file)
     file.seek(0)
-    other = TMT(in_channels, 8, 3, 4, **options).eval()
+    other = MeshGNN(in_channels, 8, 3, 4, **options).eval()
     other.load_state_dict(torch.load(file))
     assert torch.equal(other(x, edge_index, batch=BATCH), expected)
 
@@ -673,7 +682,7 @@ def test_gnn_explainer_finds_the_node_that_speaks():
     """Everybody speaks to node 0; node 3 alone has something to say."""
     edge_index, x = torch.tensor([[1, 2, 3, 4, 5], [0, 0, 0, 0, 0]]), torch.zeros(6, 5)
     x[3] = torch.tensor([1.0, -2.0, 1.5, 0.5, 1.0])
-    model = TMT(5, 4, 1, 3, heads=2, bias=False).eval()
+    model = MeshGNN(5, 4, 1, 3, heads=2, bias=False).eval()
     before = model(x, edge_index)
     explainer = Explainer(
         model, GNNExplainer(epochs=60, lr=0.1), explanation_type="model", node_mask_type="object",
@@ -686,7 +695,7 @@ def test_gnn_explainer_finds_the_node_that_speaks():
 
 def test_as_the_encoder_of_an_autoencoder():
     x, edge_index, _ = graph()
-    encoder = GAE(TMT(5, 8, 2, 4, k=3, heads=2).double())
+    encoder = GAE(MeshGNN(5, 8, 2, 4, k=3, heads=2).double())
     encoder.reset_parameters()
     loss = encoder.recon_loss(encoder.encode(x, edge_index, batch=BATCH), edge_index)
     loss.backward()
@@ -713,8 +722,6 @@ def test_no_inference_by_layers_for_what_needs_all_nodes(options):
         ("heads", {"heads": 0}),
         ("heads", {"heads": 0, "num_layers": 1}),
         ("heads", {"heads": -2}),
-        ("shift", {"shift": True}),
-        ("rotary", {"rotary": True}),
         ("flow", {"flow": "target_to_source"}),
         ("concat", {"concat": False}),
         ("exit_rule", {"exit_rule": "sometimes"}),
@@ -725,7 +732,7 @@ def test_no_inference_by_layers_for_what_needs_all_nodes(options):
 )
 def test_a_bad_option_is_named(argument, options):
     with pytest.raises(ValueError, match=rf"'{argument}' .*\(got "):
-        TMT(**{"in_channels": 5, "hidden_channels": 8, "num_layers": 2, "out_channels": 3, **options})
+        MeshGNN(**{"in_channels": 5, "hidden_channels": 8, "num_layers": 2, "out_channels": 3, **options})
 
 
 SHORT = torch.zeros(N - 1, dtype=torch.long)
@@ -758,7 +765,7 @@ SHORT = torch.zeros(N - 1, dtype=torch.long)
     ],
 )  # fmt: skip
 def test_bad_input_is_named(argument, options, call, k):
-    model = TMT(5, 8, 2, 3, k=k, **options)
+    model = MeshGNN(5, 8, 2, 3, k=k, **options)
     call = {"x": torch.randn(N, 5), "edge_index": torch.randint(N, (2, 9)), **call}
     for run in (model, model.layer_graphs):
         with pytest.raises(ValueError, match=rf"'{argument}' .*\(got "):
@@ -775,7 +782,7 @@ def test_bad_input_is_named(argument, options, call, k):
     ],
 )
 def test_bad_input_without_edges_is_named(argument, options, call):
-    model = TMT(5, 8, 2, 3, **{"k": 3, **options})
+    model = MeshGNN(5, 8, 2, 3, **{"k": 3, **options})
     for run in (model, model.layer_graphs):
         with pytest.raises(ValueError, match=rf"'{argument}' .*\(got "):
             run(**{"x": torch.randn(N, 5), **call})
@@ -783,7 +790,7 @@ def test_bad_input_without_edges_is_named(argument, options, call):
 
 @pytest.mark.parametrize("options", [{}, {"k": 2}, {"k": 2, "pool": "mean"}], ids=str)
 def test_no_nodes(options):
-    model = TMT(5, 8, 2, out_channels=3, heads=2, **options)
+    model = MeshGNN(5, 8, 2, out_channels=3, heads=2, **options)
     empty = torch.empty(2, 0, dtype=torch.long)
     out = model(torch.empty(0, 5), empty, batch=torch.empty(0, dtype=torch.long), batch_size=2)
     assert out.shape == ((2, 3) if "pool" in options else (0, 3))

@@ -11,20 +11,21 @@ import pytest
 import torch
 
 from tmt_geo import ExitGate, TMTConfig, TMTEncoder, TMTLayer, TMTModel
-from tmt_geo.nn.frame import Frame
 from tmt_geo.nn.node_state import NodeState
+from tmt_geo.ops.layout import DenseLayout
+from tmt_geo.testing.tiny import parts
 
 CHANNELS, HEADS = 16, 4
 SIZES = (9, 1, 7)  # nodes of three graphs
 DEFAULTS = {
     "k": 8, "window": 0, "causal": True, "mesh": True, "decay": None, "shift": False, "rotary": False,
     "kv_heads": HEADS, "gated_heads": False, "dual_stream": True, "gated_streams": False, "memory_anchors": 0,
-    "index_dim": None, "index_learned": False,
+    "index_dim": None,
 }  # fmt: skip
 LAYERS = {
     "everything": {
         "k": 3, "window": 2, "decay": "log", "shift": True, "rotary": True, "kv_heads": 2, "gated_heads": True,
-        "gated_streams": True, "memory_anchors": 3, "index_dim": 6, "index_learned": True,
+        "gated_streams": True, "memory_anchors": 3, "index_dim": 6,
     },
     "as published": {"k": 3, "decay": "published", "memory_anchors": 3},
     "published decay and all else": {
@@ -131,8 +132,8 @@ def layer(w, o, x, batch, time, left=None):
         changed = torch.tensor([i in left["changed"] for i in range(n)]).view(n, 1, 1)
         key, value = torch.where(changed, key, left["key"]), torch.where(changed, value, left["value"])
 
-    z = (x if o["index_dim"] is None else x.detach() @ w["index.weight"].T) if o["mesh"] else None
-    near, rows, index_loss = dict(left["near"]), [], x.new_zeros(())
+    z = (x if o["index_dim"] is None else x.detach() @ w["search.index.weight"].T) if o["mesh"] else None
+    near, rows = dict(left["near"]), []
     for graph in graphs:
         for at, i in enumerate(graph):
             if i not in left["active"]:
@@ -153,7 +154,7 @@ def layer(w, o, x, batch, time, left=None):
                 values = [(1 - mu[1]) * value[j] + mu[1] * value[a] for j, a in zip(heard, after, strict=True)]
             keys, values = torch.stack([*keys, key[i]]), torch.stack([*values, value[i]])  # [K, H', C]
             lag = torch.tensor([abs(float(time[i]) - float(time[j])) for j in [*heard, i]], dtype=torch.double)
-            told, weights = [], []
+            told = []
             for head in range(HEADS):
                 score = (keys[:, head // share] * query[i, head]).sum(1) / math.sqrt(width // HEADS)
                 if o["decay"] == "log":
@@ -161,18 +162,11 @@ def layer(w, o, x, batch, time, left=None):
                 alpha = softmax(score, 0)
                 if o["decay"] == "published":
                     alpha = alpha * sigmoid(w["attention.decay.weight"][head] * lag)
-                weights.append(alpha)
                 told.append((alpha.unsqueeze(1) * values[:, head // share]).sum(0))
             if o["gated_heads"]:
                 opening = sigmoid(linear(h[i], w, "lin_gate"))
                 told = [opening[head] * part for head, part in enumerate(told)]
             rows.append((i, torch.cat(told)))
-            if o["index_learned"] and found:
-                p = torch.stack(weights)[:, : len(found)].mean(0).detach()
-                p = p / p.sum()
-                likeness = torch.stack([(z[i] * z[j]).sum() / z[i].norm() / z[j].norm() for j in found])
-                q = softmax(likeness / 0.07, 0)
-                index_loss = index_loss + (p * (p / q).log()).sum()
 
     rows.sort(key=lambda row: row[0])
     active = [i for i, _ in rows]
@@ -190,7 +184,7 @@ def layer(w, o, x, batch, time, left=None):
     out = x.clone()
     out[active] = y
     left = {"active": active, "changed": active, "key": key, "value": value, "near": near, "stay": None}
-    return out, left | {"anchors": anchors, "index_loss": index_loss, "y": y}
+    return out, left | {"anchors": anchors, "y": y}
 
 
 def moved(anchors, asking, alpha, momentum=0.99):
@@ -282,7 +276,7 @@ def assert_equal_gradients(module, weights, x, given, loss):
 @pytest.mark.parametrize("name", LAYERS)
 def test_a_layer_is_its_formula(name, ragged, training):
     o = DEFAULTS | LAYERS[name]
-    module = lively(TMTLayer(CHANNELS, HEADS, **LAYERS[name])).train(training)
+    module = lively(TMTLayer(CHANNELS, HEADS, **parts(CHANNELS, **LAYERS[name]))).train(training)
     x, batch, time = graphs_of_several_lengths(ragged)
     w, given = weights_of(module), x.detach().clone().requires_grad_()
     want, left = layer(w, o, given, batch, time)
@@ -300,7 +294,7 @@ def test_a_layer_is_its_formula(name, ragged, training):
 def test_frozen_nodes_are_heard_with_what_they_said_last(name):
     """Only some nodes are computed, and of the others some speak with keys of long ago."""
     o = DEFAULTS | LAYERS[name]
-    module = lively(TMTLayer(CHANNELS, HEADS, **LAYERS[name])).eval()
+    module = lively(TMTLayer(CHANNELS, HEADS, **parts(CHANNELS, **LAYERS[name]))).eval()
     x, batch, time = graphs_of_several_lengths()
     key, value = torch.randn(2, len(x), o["kv_heads"], CHANNELS // HEADS, dtype=torch.double)
     active, changed = [0, 3, 4, 9, 15], [0, 3, 4, 9, 11, 12, 15]
@@ -308,7 +302,7 @@ def test_frozen_nodes_are_heard_with_what_they_said_last(name):
     w, given = weights_of(module), x.detach().clone().requires_grad_()
     want, _ = layer(w, o, given, batch, time, left)
     state = NodeState(x, torch.tensor(active), torch.tensor(changed), key, value)
-    got = module.step(state, Frame.from_batch(x, batch, time))[0].x
+    got = module.step(state, DenseLayout.from_batch(len(x), batch, time))[0].x
     torch.testing.assert_close(got, want, rtol=1e-9, atol=1e-10)
     weight = torch.randn_like(want)
     (got * weight).sum().backward()
@@ -322,9 +316,8 @@ def stacked(depth, o, w, x, batch, time, rule, rebuild_every, balance=False):
         start = f"layers.{number}."
         own = {name.removeprefix(start): value for name, value in w.items() if name.startswith(start)}
         here = o | {"rebuild": number % rebuild_every == 0}
-        here = here if here["rebuild"] else here | {"index_dim": None, "index_learned": False}
+        here = here if here["rebuild"] else here | {"index_dim": None}
         x, left = layer(own, here, x, batch, time, left)
-        losses.append(left["index_loss"])
         if rule is not None and number < depth - 1:
             # Of all nodes a half is to be computed: 1 + r + r * r = 3 / 2 for three layers, 1 + r = 1 for two.
             rate = (math.sqrt(3) - 1) / 2 if depth == 3 else 0.0
@@ -344,7 +337,11 @@ def stacked(depth, o, w, x, batch, time, rule, rebuild_every, balance=False):
 )  # fmt: skip
 def test_a_stack_of_layers_is_their_formulas(name, depth, rule, rebuild_every):
     o = DEFAULTS | LAYERS[name]
-    options = LAYERS[name] | {"exit_rule": rule, "exit_budget": 0.5, "exit_threshold": RULES["fixed"]}
+    options = parts(CHANNELS, stack=True, **LAYERS[name]) | {
+        "exit_rule": rule,
+        "exit_budget": 0.5,
+        "exit_threshold": RULES["fixed"],
+    }
     encoder = TMTEncoder(None, CHANNELS, depth, heads=HEADS, rebuild_every=rebuild_every, **options)
     lively(encoder).train()
     for module in encoder.modules():
@@ -359,14 +356,14 @@ def test_a_stack_of_layers_is_their_formulas(name, depth, rule, rebuild_every):
     encoder.load_state_dict(w)
 
     want, want_loss, scores = stacked(depth, o, w, given, batch, time, rule, rebuild_every)
-    out = encoder.run(x, Frame.from_batch(x, batch, time))
+    out = encoder.run(x, DenseLayout.from_batch(len(x), batch, time))
     torch.testing.assert_close(out.x, want, rtol=1e-9, atol=1e-10)
     computed = [len(x)] + [len(score) for score in scores[1:]]
     assert (~out.exit_masks()).sum(1).tolist()[: len(computed)] == computed
     if rule is not None:
         assert 0 < int((~out.exit_masks())[-1].sum()) < len(x)  # or the gates were not tried
 
-    loss = sum(part for part in (out.gate_loss(), out.index_loss()) if part is not None)
+    loss = x.new_zeros(()) if rule is None else out.gate_loss()
     torch.testing.assert_close(torch.as_tensor(loss).double(), torch.as_tensor(want_loss).double().detach())
     weight = torch.randn_like(want)
     ((out.x * weight).sum() + loss).backward()

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tmt_geo import TMTEncoder, TMTModel
-from tmt_geo.nn.frame import Frame
+from tmt_geo.ops.layout import DenseLayout
 from tmt_geo.testing.tiny import VOCAB, lively, tiny_config
 
 GATED = {"n_layers": 4, "exit_budget": 0.5, "exit_momentum": 0.2}
@@ -90,13 +90,13 @@ def test_positions_over_256_in_bfloat16(decay):
 
 
 def test_an_encoder_holds_its_budget_under_autocast():
-    encoder = TMTEncoder(8, 16, 4, heads=2, k=3, exit_rule="budget", exit_budget=0.5).train()
+    encoder = TMTEncoder(8, 16, 4, heads=2, k=3, causal=True, exit_rule="budget", exit_budget=0.5).train()
     for module in encoder.modules():
         if hasattr(module, "running"):
             torch.nn.init.normal_(module.lin.weight, std=1e-4)  # a narrow crowd of scores
     with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
         for _ in range(6):
             x, batch = torch.randn(400, 8), torch.arange(8).repeat_interleave(50)
-            out = encoder.run(encoder.lin_in(x), Frame.from_batch(x, batch))
+            out = encoder.run(encoder.lin_in(x), DenseLayout.from_batch(len(x), batch))
     shares = 1 - out.exit_masks().float().mean(1)
     torch.testing.assert_close(shares, torch.tensor(SHARES), rtol=0, atol=0.1)

@@ -163,7 +163,7 @@ def test_layers_share_a_mesh_until_it_is_rebuilt(ids):
 def test_an_index_is_what_is_searched(ids):
     model = lively(TMTModel(tiny_config(n_layers=1, index_dim=4, exit=False, window=0)))
     out = model(ids, output_hidden_states=True)
-    z = model.backbone.encoder.layers[0].index(out.hidden_states[0].flatten(0, 1))
+    z = model.backbone.encoder.layers[0].search.index(out.hidden_states[0].flatten(0, 1))
     z = torch.nn.functional.normalize(z, dim=-1).view(*ids.shape, -1)
     score = (z @ z.transpose(1, 2))[0, -1, :-1] + 1e-6 * torch.arange(19)
     (source, target), _ = out.graph_edges
@@ -260,7 +260,7 @@ def test_four_small_batches_are_one_large_batch(ids, options):
 
 
 def test_every_parameter_learns(ids):
-    model = lively(TMTModel(tiny_config(exit_rule="learned", exit_budget=0.8))).train()
+    model = lively(TMTModel(tiny_config(exit_rule="learned", exit_budget=0.8, index_dim=8))).train()
     model(ids, labels=ids).loss.backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name

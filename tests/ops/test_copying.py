@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from tmt_geo.ops.copying import Sources, Votes, copy_votes
+from tmt_geo.ops.layout import DenseLayout
 from tmt_geo.ops.naive.copying import copy_mixture
-from tmt_geo.ops.order import NodeOrder
 from tmt_geo.testing import assert_grads_close
 
 VOCAB = 7
@@ -25,8 +25,8 @@ def sample(length, dim=3, vocab=VOCAB, dtype=torch.float64):
 
 
 def votes_of(inputs, token, k):
-    order = NodeOrder.uniform(1, token.numel())
-    sources = Sources(inputs["index"].unsqueeze(0), token.unsqueeze(0), order.row, order.rank, order.sizes)
+    layout = DenseLayout.uniform(1, token.numel())
+    sources = Sources(inputs["index"].unsqueeze(0), token.unsqueeze(0), layout.batch, layout.position, layout.lengths)
     return copy_votes(inputs["index"], sources, inputs["scale"], inputs["gate"], k)
 
 
@@ -74,12 +74,12 @@ def test_nothing_overflows_where_copying_is_sure_or_impossible():
 
 def test_sequences_do_not_copy_from_each_other():
     (one, first), (two, second) = sample(6), sample(4)
-    order = NodeOrder.from_batch(10, torch.tensor([0] * 6 + [1] * 4), None)
+    layout = DenseLayout.from_batch(10, torch.tensor([0] * 6 + [1] * 4), None)
     index = torch.cat([one["index"], two["index"]])
-    grid = order.to_slots(index).view(2, 6, -1)
-    token = order.to_slots(torch.cat([first, second])).view(2, 6)
+    grid, token = layout.to_dense(index), layout.to_dense(torch.cat([first, second]))
     gate = torch.cat([one["gate"], two["gate"]])
-    together = copy_votes(index, Sources(grid, token, order.row, order.rank, order.sizes), one["scale"], gate, 3)
+    sources = Sources(grid, token, layout.batch, layout.position, layout.lengths)
+    together = copy_votes(index, sources, one["scale"], gate, 3)
     logits = torch.cat([one["logits"], two["logits"]])
     out = together.mix(logits)
     for part, inputs, tokens in ((slice(0, 6), one, first), (slice(6, 10), two, second)):

@@ -147,8 +147,8 @@ def test_it_needs_causality():
 
 
 def test_a_layer_takes_the_backend():
-    exact = TMTLayer(8, heads=2, k=3, window=2)
-    layer = TMTLayer(8, heads=2, k=3, window=2, backend="ivf")
+    exact = TMTLayer(8, heads=2, k=3, window=2, causal=True)
+    layer = TMTLayer(8, heads=2, k=3, window=2, causal=True, backend="ivf")
     layer.load_state_dict(exact.state_dict())
     x = torch.randn(300, 8)
     torch.testing.assert_close(layer.eval()(x), exact.eval()(x))  # so short that all nodes are searched exactly

@@ -67,8 +67,8 @@ def test_windows_need_causality():
 
 def test_a_layer_takes_the_backend():
     torch.manual_seed(0)
-    exact = TMTLayer(8, heads=2, k=3, window=2)
-    layer = TMTLayer(8, heads=2, k=3, window=2, backend="windows")
+    exact = TMTLayer(8, heads=2, k=3, window=2, causal=True)
+    layer = TMTLayer(8, heads=2, k=3, window=2, causal=True, backend="windows")
     layer.load_state_dict(exact.state_dict())
     x = torch.randn(100, 8)
     torch.testing.assert_close(layer.eval()(x), exact.eval()(x))  # so short that all windows are near

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from tmt_geo import TMT, TMTModel
+from tmt_geo import MeshGNN, TMTModel
 from tmt_geo.evaluate.layer_diagnostics import layer_diagnostics
 from tmt_geo.testing.tiny import VOCAB, lively, tiny_config
 from tmt_geo.viz import ModelResult
@@ -37,7 +37,7 @@ def text():
 def nodes():
     """The layers of a graph neural network over an ordinary graph, with a class a node and no text."""
     torch.manual_seed(5)
-    model = TMT(4, 8, num_layers=3, k=3, heads=2)
+    model = MeshGNN(4, 8, num_layers=3, k=3, heads=2)
     x, edge_index = torch.randn(14, 4), torch.stack([torch.arange(14), torch.arange(14).roll(1)])
     graphs = model.layer_graphs(x, edge_index)
     for graph in graphs:

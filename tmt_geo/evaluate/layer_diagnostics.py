@@ -27,7 +27,8 @@ def layer_diagnostics(model: nn.Module, *args: Any, **kwargs: Any) -> list[Data]
 
     Args:
         model: A model of :class:`~tmt_geo.TMTLayer`: a :class:`~tmt_geo.TMTModel` or :class:`~tmt_geo.TMTEncoder`. Any
-            other with ``layer_graphs``, as :class:`~tmt_geo.TMT`, has neither part and returns its graphs as they are.
+            other with ``layer_graphs``, as :class:`~tmt_geo.MeshGNN`, has neither part and returns its graphs as they
+            are.
         *args: Of ``layer_graphs``.
         **kwargs: Of ``layer_graphs``.
 

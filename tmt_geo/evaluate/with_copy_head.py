@@ -13,7 +13,7 @@ from transformers.utils import ModelOutput
 from tmt_geo.models.tmt.loss import fused_linear_cross_entropy
 from tmt_geo.nn.copy_head import CopyHead, CopyMemory
 from tmt_geo.ops.copying import Votes
-from tmt_geo.ops.order import NodeOrder
+from tmt_geo.ops.layout import DenseLayout
 
 
 @dataclass
@@ -77,9 +77,9 @@ class CopyLM(PreTrainedModel):
         With `labels` it gives the loss, and logits beside it only unless `skip_logits`.
         """
         hidden = self.model.base_model(input_ids=input_ids, use_cache=False).last_hidden_state
-        order = NodeOrder.uniform(*input_ids.shape, device=input_ids.device)
+        layout = DenseLayout.uniform(*input_ids.shape, device=input_ids.device)
         memory = None if copy_memory is None else copy_memory.last(self.config.copy_memory)
-        votes, memory = self.copy_head(hidden.flatten(0, 1), input_ids.flatten(), order, memory)
+        votes, memory = self.copy_head(hidden.flatten(0, 1), input_ids.flatten(), layout, memory)
         votes = Votes(*(part.view(*input_ids.shape, *part.shape[1:]) for part in votes))
         num_votes = (votes.weight > 0).sum()
         head = self.get_output_embeddings()

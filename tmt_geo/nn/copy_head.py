@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tmt_geo.ops.copying import Sources, Votes, copy_votes
-from tmt_geo.ops.order import NodeOrder
+from tmt_geo.ops.layout import DenseLayout
 
 
 class CopyMemory(NamedTuple):
@@ -88,14 +88,14 @@ class CopyHead(nn.Module):
         return F.normalize(z.to(torch.promote_types(z.dtype, torch.float32)), dim=-1, eps=1e-12)
 
     def forward(
-        self, x: Tensor, token: Tensor, order: NodeOrder, memory: CopyMemory | None = None
+        self, x: Tensor, token: Tensor, layout: DenseLayout, memory: CopyMemory | None = None
     ) -> tuple[Votes, CopyMemory | None]:
         """Let earlier nodes vote.
 
         Args:
             x (Tensor): Final states, (N, F).
             token (Tensor): Tokens, (N).
-            order (NodeOrder): Where the nodes stand.
+            layout (DenseLayout): Where the nodes stand.
             memory (CopyMemory, optional): Earlier tokens that also vote.
 
         Returns:
@@ -106,20 +106,19 @@ class CopyHead(nn.Module):
             ValueError: If there is a memory of another number of sequences, or one for sequences of different length.
         """
         z = self.features(x)
-        grid = (order.num_graphs, order.capacity)
-        index, tokens = (order.to_slots(part).view(*grid, *part.shape[1:]) for part in (z, token))
-        rank, sizes = order.rank, order.sizes
+        index, tokens = (layout.to_dense(part) for part in (z, token))
+        rank, sizes = layout.position, layout.lengths
         if memory is not None:
-            if not order.packed or memory.token.size(0) != order.num_graphs:
+            if not layout.packed or memory.token.size(0) != layout.num_graphs:
                 raise ValueError(
                     f"'memory' of {memory.token.size(0)} sequences needs as many of one length, without padding "
-                    f"(got {order.num_graphs} sequences{'' if order.packed else ' of different length'})"
+                    f"(got {layout.num_graphs} sequences{'' if layout.packed else ' of different length'})"
                 )
             index = torch.cat([memory.index.to(index.dtype), index], dim=1)
             tokens = torch.cat([memory.token, tokens], dim=1)
             rank, sizes = rank + memory.token.size(1), sizes + memory.token.size(1)
-        votes = self.vote(x, z, Sources(index, tokens, order.row, rank, sizes))
-        return votes, CopyMemory(index.detach(), tokens) if order.packed else None
+        votes = self.vote(x, z, Sources(index, tokens, layout.batch, rank, sizes))
+        return votes, CopyMemory(index.detach(), tokens) if layout.packed else None
 
     def vote(self, x: Tensor, z: Tensor, sources: Sources) -> Votes:
         """The votes of the sources for states (N, F) with features (N, index_dim)."""

@@ -19,13 +19,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tmt_geo.ops.edges import Edges, edge_dot
+from tmt_geo.ops.edges import Edges, sddmm
 from tmt_geo.ops.knn import search
 from tmt_geo.ops.knn.scores import state_tolerance
 
 
 class Sources(NamedTuple):
-    """Nodes that may be copied from: a grid with a row for each sequence, see :class:`tmt_geo.ops.order.NodeOrder`.
+    """Nodes that may be copied from: a grid with a row for each sequence, see :class:`tmt_geo.ops.layout.DenseLayout`.
 
     Attributes:
         index: Features of unit length, shape (B, C, F).
@@ -99,7 +99,7 @@ def copy_votes(query: Tensor, sources: Sources, scale: Tensor, gate: Tensor, k: 
     index, token, row, rank, sizes = sources
     table, mask = search(query.detach(), index.detach(), row, rank, sizes, k, tolerance=state_tolerance(query))
     edges = Edges.from_table(table, token.numel())
-    similarity = edge_dot(query.unsqueeze(1), index.flatten(0, 1).unsqueeze(1), edges).view_as(mask)
+    similarity = sddmm(query.unsqueeze(1), index.flatten(0, 1).unsqueeze(1), edges).view_as(mask)
     score = (scale * similarity).masked_fill(~mask, torch.finfo(similarity.dtype).min)
     weight = score.softmax(-1) * mask  # without votes the softmax is even, and means nothing
     follows = token.flatten().roll(-1)[table]  # every source is followed by a node of its own row

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tmt_geo.ops.order import NodeOrder
+from tmt_geo.ops.layout import DenseLayout
 
 
 def dense_attention(
@@ -37,7 +37,7 @@ def dense_attention(
         return out.transpose(1, 2).flatten(0, 1)
     asked, query, allowed = _asked(query, capacity, row, rank, num_graphs)
     out = F.scaled_dot_product_attention(query, key, value, attn_mask=allowed, **shared)
-    return out.transpose(1, 2).flatten(0, 1)[asked.slot]
+    return asked.from_dense(out.transpose(1, 2))
 
 
 def decayed_dense_attention(
@@ -63,17 +63,17 @@ def decayed_dense_attention(
     if gain is not None:
         alpha = alpha * _per_target(gain, asked)
     out = F.dropout(alpha, dropout) @ value
-    return out.transpose(1, 2).flatten(0, 1)[asked.slot]
+    return asked.from_dense(out.transpose(1, 2))
 
 
 def _asked(query: Tensor, capacity: int, row: Tensor, rank: Tensor, num_graphs: int):
-    """Lay the targets out as a grid of their own (B, H, Q, C), with the slots each may hear (B, 1, Q, S)."""
-    asked = NodeOrder.from_batch(row.numel(), row, num_graphs=num_graphs)
-    grid = asked.to_slots(query).view(num_graphs, asked.capacity, *query.shape[1:]).transpose(1, 2)
-    place = asked.to_slots(rank).view(num_graphs, 1, asked.capacity, 1)
+    """The targets as a dense batch of their own (B, H, Q, C), and a mask of the slots up to each (B, 1, Q, S)."""
+    asked = DenseLayout.from_batch(row.numel(), row, num_graphs=num_graphs)
+    grid = asked.to_dense(query).transpose(1, 2)
+    place = asked.to_dense(rank).unsqueeze(1).unsqueeze(3)
     return asked, grid, torch.arange(capacity, device=rank.device) <= place
 
 
-def _per_target(term: Tensor, asked: NodeOrder) -> Tensor:
+def _per_target(term: Tensor, asked: DenseLayout) -> Tensor:
     """Lay terms (T, S, H) out as (B, H, Q, S)."""
-    return asked.to_slots(term).view(asked.num_graphs, asked.capacity, *term.shape[1:]).permute(0, 3, 1, 2)
+    return asked.to_dense(term).permute(0, 3, 1, 2)

@@ -1,4 +1,4 @@
-"""The mesh: who hears whom, as a table of neighbours and as PyG's ``edge_index``."""
+"""The mesh: a graph as a table of neighbors, and as PyG's ``edge_index``."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from tmt_geo.ops.checks import check_targets
 
 @dataclass(frozen=True)
 class Mesh:
-    r"""A graph in which every target hears at most :math:`K` sources.
+    r"""A graph in which every target has edges from at most :math:`K` sources.
 
     The table serves the fast paths; every other PyG operator takes :attr:`edge_index`. Targets may be a part of the
-    nodes (the active ones): all nodes speak, only targets listen.
+    nodes (the active ones); all nodes may be sources.
 
     Args:
         table (Tensor): The sources of each target, shape :math:`(T, K)`; an entry is a node where `mask` is true and
@@ -92,7 +92,7 @@ class Mesh:
         return torch.stack(edges if self.flow == "source_to_target" else edges[::-1])
 
     def union(self, other: Mesh) -> Mesh:
-        """Hear the sources of both meshes, each once.
+        """The edges of both meshes, each once.
 
         Raises:
             ValueError: If the two do not have the same nodes, targets and flow.

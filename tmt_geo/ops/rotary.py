@@ -1,13 +1,15 @@
-"""Rotary positions: a query and a key meet at an angle that tells how far apart they stand."""
+"""Rotary positions: the angle between a query and a key depends on the distance between their positions."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from torch import Tensor
 
 
 def rotary(x: Tensor, position: Tensor, base: float = 10000.0) -> Tensor:
-    r"""Turn each pair of channels by an angle that grows with the position.
+    r"""Rotate each pair of channels by an angle that grows with the position.
 
     RoFormer, eq. 34 (`Su et al., 2021 <https://arxiv.org/abs/2104.09864>`_); channel :math:`c` is paired with
     :math:`c + C / 2`.
@@ -18,9 +20,9 @@ def rotary(x: Tensor, position: Tensor, base: float = 10000.0) -> Tensor:
         base (float): The longest wavelength, in positions, over :math:`2 \pi`.
 
     Returns:
-        Tensor: Shape :math:`(N, H, C)`, of the length and type of `x`.
+        Tensor: Shape :math:`(N, H, C)`, of the norm and type of `x`.
     """
-    return turn(x, *rotation(position, x.size(-1), x.dtype, base))
+    return apply_rotation(x, *rotation(position, x.size(-1), x.dtype, base))
 
 
 def rotation(position: Tensor, channels: int, dtype: torch.dtype, base: float = 10000.0) -> tuple[Tensor, Tensor]:
@@ -32,19 +34,19 @@ def rotation(position: Tensor, channels: int, dtype: torch.dtype, base: float = 
     return angle.cos().to(dtype).unsqueeze(1), angle.sin().to(dtype).unsqueeze(1)
 
 
-def turn(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turn `x` (N, H, C) by angles already known, see :func:`rotation`."""
+def apply_rotation(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotate `x` (N, H, C) by the cosines and sines of :func:`rotation`."""
     if torch.compiler.is_compiling():
         left, right = x.chunk(2, dim=-1)
         return torch.cat([left * cos - right * sin, right * cos + left * sin], dim=-1)
-    return _Turn.apply(x, cos, sin)
+    return _Rotation.apply(x, cos, sin)
 
 
-class _Turn(torch.autograd.Function):
-    """As one step, whose gradient turns back and needs to keep nothing but the angles."""
+class _Rotation(torch.autograd.Function):
+    """One step whose gradient rotates back and keeps the angles alone."""
 
     @staticmethod
-    def forward(ctx, x, cos, sin):
+    def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         ctx.save_for_backward(cos, sin)
         out = torch.empty_like(x)
         for part, a, b, sign in zip(out.chunk(2, -1), x.chunk(2, -1), x.chunk(2, -1)[::-1], (-1, 1), strict=True):
@@ -52,6 +54,6 @@ class _Turn(torch.autograd.Function):
         return out
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         cos, sin = ctx.saved_tensors
-        return turn(grad, cos, -sin), None, None
+        return apply_rotation(grad, cos, -sin), None, None

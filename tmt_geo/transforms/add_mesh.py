@@ -9,7 +9,7 @@ from torch_geometric.data.datapipes import functional_transform
 from torch_geometric.transforms import BaseTransform
 
 from tmt_geo.ops.knn import check_options, knn_graph
-from tmt_geo.ops.temporal import temporal_graph
+from tmt_geo.ops.temporal_graph import temporal_graph
 from tmt_geo.transforms.checks import check_graph
 from tmt_geo.transforms.edges import contains, edge_attributes, regroup
 

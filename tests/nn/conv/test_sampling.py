@@ -1,4 +1,4 @@
-"""A part of a graph that holds what the seeds hear gives them what the whole graph gives them."""
+"""A part of a graph that holds the neighbourhood of the seeds gives them what the whole graph gives them."""
 
 import pytest
 import torch

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from tmt_geo.models.encoder import TMTEncoder
 from tmt_geo.models.tmt.cache_tmt import TMTCache, check_cache
 from tmt_geo.models.tmt.configuration_tmt import TMTConfig
+from tmt_geo.models.tmt.encoder_tmt import build_encoder
 from tmt_geo.models.tmt.output_tmt import CACHE, TMTBackboneOutput, check_no_attentions
 from tmt_geo.models.tmt.pretrained_tmt import TMTPreTrainedModel
 from tmt_geo.models.tmt.tokens import Tokens, check_mask
@@ -22,9 +22,11 @@ class TMTBackbone(TMTPreTrainedModel):
             complete, and training by the states alone is refused where they lack a part of its loss.
 
     Example:
-        >>> backbone = TMTBackbone(TMTConfig(vocab_size=50257, d_model=512, n_heads=8, n_layers=12))
-        >>> backbone(torch.randint(50257, (2, 64))).last_hidden_state.shape
-        torch.Size([2, 64, 512])
+        >>> import torch
+        >>> from tmt_geo import TMTBackbone, TMTConfig
+        >>> model = TMTBackbone(TMTConfig(vocab_size=100, d_model=32, n_heads=4, n_layers=2))
+        >>> model(torch.randint(100, (2, 16))).last_hidden_state.shape
+        torch.Size([2, 16, 32])
     """
 
     def __init__(self, config: TMTConfig, headed: bool = False):
@@ -32,36 +34,7 @@ class TMTBackbone(TMTPreTrainedModel):
         self.headed = headed
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
         self.dropout = nn.Dropout(config.dropout)
-        self.encoder = TMTEncoder(
-            None,
-            config.hidden_size,
-            config.num_hidden_layers,
-            exit_rule=config.gate_rule,
-            exit_budget=config.exit_budget,
-            exit_after=config.exit_after,
-            exit_momentum=config.exit_momentum,
-            exit_threshold=0.85 if config.exit_threshold is None else config.exit_threshold,
-            eps=config.layer_norm_eps,
-            heads=config.num_attention_heads,
-            kv_heads=config.num_key_value_heads,
-            k=config.graph_k,
-            window=config.window,
-            backend=config.search,
-            index_dim=config.index_dim,
-            rebuild_every=config.rebuild_every,
-            mesh=config.mesh,
-            decay=config.decay,
-            decay_rate=config.decay_rate,
-            shift=config.shift,
-            rotary=config.rotary,
-            dual_stream=config.dual_stream,
-            gated_heads=config.gated_heads,
-            gated_streams=config.gated_streams,
-            ffn_dim=config.ffn_stream_dim if config.dual_stream else config.intermediate_size,
-            memory_anchors=config.memory_anchors,
-            memory_momentum=config.memory_momentum,
-            dropout=config.dropout,
-        )
+        self.encoder = build_encoder(config)
         self.post_init()
 
     def init_weights(self) -> None:
@@ -145,18 +118,18 @@ class TMTBackbone(TMTPreTrainedModel):
         if output_hidden_states is None:
             output_hidden_states = self.config.output_hidden_states
         layers = None if tokens.cache is None else tokens.cache.layers
-        out = self.encoder.run(x, tokens.frame, layers, output_hidden_states or output_edges)
+        out = self.encoder.run(x, tokens.layout, layers, output_hidden_states or output_edges)
         exit_masks, gate_loss, num_edges = out.exit_masks(), out.gate_loss(), out.num_edges()
         confidences = None if self.config.gate_rule is None else out.confidences()
         edges = None
         if self.config.mesh and not tokens.continued:
-            depth = len(out.records)
+            depth = len(out.layer_outputs)
             edges = tuple(out.edges(layer) for layer in range(0 if output_edges else depth - 1, depth))
             edges = tuple((tokens.padded_place(edge_index), weight) for edge_index, weight in edges)
         if gate_loss is not None:
             # Divided like the cross-entropy, so that accumulated small batches equal a large one.
             items = torch.as_tensor(x.size(0) if num_items is None else num_items).clamp(min=1)
-            gate_loss = gate_loss / (items * max(len(out.records) - 1, 1))
+            gate_loss = gate_loss / (items * max(len(out.layer_outputs) - 1, 1))
         return TMTBackboneOutput(
             last_hidden_state=tokens.pad(out.x),
             hidden_states=tuple(map(tokens.pad, out.hidden_states)) if output_hidden_states else None,

@@ -33,8 +33,8 @@ class TMTForCausalLM(TMTPreTrainedModel, TMTGenerationMixin):
 
     Example:
         >>> import torch
-        >>> from tmt_geo import TMTConfig, TMTModel
-        >>> model = TMTModel(TMTConfig(vocab_size=100, d_model=32, n_heads=4, n_layers=2))
+        >>> from tmt_geo import TMTConfig, TMTForCausalLM
+        >>> model = TMTForCausalLM(TMTConfig(vocab_size=100, d_model=32, n_heads=4, n_layers=2))
         >>> model(torch.randint(100, (2, 16))).logits.shape
         torch.Size([2, 16, 100])
     """
@@ -142,15 +142,15 @@ class TMTForCausalLM(TMTPreTrainedModel, TMTGenerationMixin):
         self, hidden: Tensor, tokens: Tokens, input_ids: Tensor, memory: CopyMemory | None
     ) -> tuple[Votes, CopyMemory | None]:
         """What the positions copy, (B, S, k) or (N, k), and the memory of the text that follows."""
-        order, x, token = tokens.frame.order, tokens.unpad(hidden), tokens.unpad(input_ids)
+        layout, x, token = tokens.layout, tokens.unpad(hidden), tokens.unpad(input_ids)
         if tokens.cache is None:
             memory = None if memory is None else memory.last(self.config.copy_memory)
-            votes, memory = self.copy_head(x, token, order, memory)
+            votes, memory = self.copy_head(x, token, layout, memory)
         else:
             z = self.copy_head.features(x)
-            index, seen, _ = tokens.cache.copied.write(order.slot, z, token, z[:, :0])
-            grid = (order.num_graphs, order.capacity)
-            sources = Sources(index.view(*grid, -1), seen.view(grid), order.row, order.rank, order.sizes)
+            index, seen, _ = tokens.cache.copied.write(layout.slot, z, token, z[:, :0])
+            grid = (layout.num_graphs, layout.capacity)
+            sources = Sources(index.view(*grid, -1), seen.view(grid), layout.batch, layout.position, layout.lengths)
             votes = self.copy_head.vote(x, z, sources)
         return Votes(*(tokens.pad(part) for part in votes)), memory
 

@@ -13,11 +13,11 @@ from transformers import initialization as init
 
 from tmt_geo.models.tmt.configuration_tmt import TMTConfig
 from tmt_geo.models.tmt.hub_files import write_card
-from tmt_geo.nn.conv.mesh_attention import MeshAttention
 from tmt_geo.nn.copy_head import CopyHead
 from tmt_geo.nn.exit_gate import ExitGate
 from tmt_geo.nn.memory_anchors import MemoryAnchors
 from tmt_geo.nn.mesh_index import MeshIndex
+from tmt_geo.nn.neighbor_attention import NeighborAttention
 from tmt_geo.nn.temporal_decay import TemporalDecay
 from tmt_geo.nn.tmt_layer import TMTLayer
 
@@ -52,7 +52,7 @@ class TMTPreTrainedModel(PreTrainedModel):
             init.normal_(module.anchors)
         elif isinstance(module, TemporalDecay):
             init.copy_(module.weight, module.initial_weight())
-        elif isinstance(module, MeshAttention) and module.shift is not None:
+        elif isinstance(module, NeighborAttention) and module.shift is not None:
             init.zeros_(module.shift)
         elif isinstance(module, CopyHead):
             init.constant_(module.lin_gate.bias, -2.0)
@@ -112,5 +112,5 @@ class TMTPreTrainedModel(PreTrainedModel):
         """
         backbone = self.base_model
         x, tokens = backbone.read(input_ids, attention_mask=attention_mask, use_cache=False, batch=batch, time=time)
-        fields = {"batch": tokens.frame.order.row, "input_ids": tokens.unpad(input_ids)}
-        return backbone.encoder.trace(x, tokens.frame, **fields)
+        fields = {"batch": tokens.layout.batch, "input_ids": tokens.unpad(input_ids)}
+        return backbone.encoder.trace(x, tokens.layout, **fields)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from tmt_geo.models.tmt.cache_tmt import TMTCache
-from tmt_geo.nn.frame import Frame
-from tmt_geo.ops.order import NodeOrder
+from tmt_geo.ops.layout import DenseLayout
 
 
 @dataclass(frozen=True)
@@ -19,14 +18,14 @@ class Tokens:
 
     Attributes:
         shape: Shape of the input, (B, S) or (N,).
-        frame: Where the nodes stand, time in units of the longest sequence.
+        layout: Where the nodes stand, their time in units of the longest sequence.
         place: Where each node stands in the flattened input (N); None if everywhere, in order.
         cache: Where the layers keep them; None if nowhere.
         continued: Whether the cache holds earlier tokens.
     """
 
     shape: torch.Size
-    frame: Frame
+    layout: DenseLayout
     place: Tensor | None = None
     cache: TMTCache | None = None
     continued: bool = False
@@ -70,9 +69,9 @@ class Tokens:
             raise ValueError(
                 "'attention_mask', 'position_ids' and 'past_key_values' need (B, S) inputs (got one axis)"
             )
-        order = NodeOrder.from_batch(x.size(0), batch, time, device=x.device)
-        _warn_of_length(order.capacity, longest)
-        return cls(x.shape[:1], _frame(order, Frame.of(order, time).slot_time, longest))
+        layout = DenseLayout.from_batch(x.size(0), batch, time, device=x.device)
+        _warn_of_length(layout.capacity, longest)
+        return cls(x.shape[:1], replace(layout, slot_time=layout.slot_time.double() / longest))
 
 
 def _of_sequences(x: Tensor, longest: int, attention_mask, position_ids, cache: TMTCache | None) -> Tokens:
@@ -87,33 +86,29 @@ def _of_sequences(x: Tensor, longest: int, attention_mask, position_ids, cache: 
         mask = None
     if cache is None and mask is None:
         _warn_of_length(columns, longest)
-        order = NodeOrder.uniform(rows, columns, x.device)
-        _check_positions(position_ids, x.shape[:2], slice(None), order.rank)
-        return Tokens(x.shape[:2], _frame(order, order.rank, longest))
+        layout = DenseLayout.uniform(rows, columns, x.device)
+        _check_positions(position_ids, x.shape[:2], slice(None), layout.position)
+        return Tokens(x.shape[:2], replace(layout, slot_time=layout.slot_time.double() / longest))
 
     full = torch.ones(rows, columns, dtype=torch.bool, device=x.device) if mask is None else mask
     before = full.new_zeros(rows, dtype=torch.long) if cache is None else cache.lengths(rows, x.device)
-    row = full.nonzero()[:, 0]
-    rank = (before.unsqueeze(1) + full.cumsum(1) - 1)[full]
-    sizes = before + full.sum(1)
-    needed = max(int(sizes.max()), 1)  # a grid has a slot, though all be padding so far
-    _check_positions(position_ids, x.shape[:2], full.flatten(), rank)  # a refused step leaves the cache as it was
+    batch = full.nonzero()[:, 0]
+    position = (before.unsqueeze(1) + full.cumsum(1) - 1)[full]
+    lengths = before + full.sum(1)
+    needed = max(int(lengths.max()), 1)  # a grid has a slot, though all be padding so far
+    _check_positions(position_ids, x.shape[:2], full.flatten(), position)  # a refused step leaves the cache as it was
     _warn_of_length(needed, longest)
     capacity = needed if cache is None else cache.admit(full, needed)
-    order = NodeOrder(row, rank, sizes, capacity, packed=False)
     place = None if mask is None else full.flatten().nonzero().squeeze(1)
-    slot_time = torch.arange(capacity, device=x.device).repeat(rows)
-    return Tokens(x.shape[:2], _frame(order, slot_time, longest), place, cache, past > 0)
+    slot_time = torch.arange(capacity, device=x.device, dtype=torch.double).repeat(rows) / longest
+    layout = DenseLayout(batch, position, lengths, capacity, packed=False, slot_time=slot_time)
+    return Tokens(x.shape[:2], layout, place, cache, past > 0)
 
 
 def check_mask(attention_mask: Tensor | None) -> None:
     """Raise a `ValueError` if all is padding."""
     if attention_mask is not None and not bool(attention_mask.any()):
         raise ValueError("'attention_mask' must leave at least one token (got none)")
-
-
-def _frame(order: NodeOrder, slot_time: Tensor, longest: int) -> Frame:
-    return Frame(order, slot_time.double() / longest)
 
 
 def _warn_of_length(length: int, longest: int) -> None:
@@ -126,9 +121,9 @@ def _warn_of_length(length: int, longest: int) -> None:
         )
 
 
-def _check_positions(position_ids: Tensor | None, shape: torch.Size, tokens: slice | Tensor, rank: Tensor) -> None:
+def _check_positions(position_ids: Tensor | None, shape: torch.Size, tokens: slice | Tensor, position: Tensor) -> None:
     if position_ids is None:
         return
     fits = position_ids.shape in (shape, (1, shape[1]))
-    if not fits or not torch.equal(position_ids.expand(shape).flatten()[tokens].to(rank), rank):
+    if not fits or not torch.equal(position_ids.expand(shape).flatten()[tokens].to(position), position):
         raise ValueError("'position_ids' must be those that follow from 'attention_mask' (got others)")

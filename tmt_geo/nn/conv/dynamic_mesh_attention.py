@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor, nn
 from torch_geometric.typing import OptTensor
 
@@ -18,8 +20,8 @@ class DynamicMeshAttention(nn.Module):
     Args:
         in_channels (int): Size of each input sample.
         out_channels (int): Channels of each head :math:`C`.
-        k (int): Neighbours a node.
-        causal (bool, optional): Hear only earlier nodes. (default: :obj:`False`)
+        k (int): Neighbours of a node.
+        causal (bool, optional): Attend only to earlier nodes. (default: :obj:`False`)
         metric (str, optional): ``"cosine"`` or ``"euclidean"``. (default: :obj:`"cosine"`)
         **kwargs (optional): Of :class:`MeshAttention`.
 
@@ -45,7 +47,7 @@ class DynamicMeshAttention(nn.Module):
         k: int,
         causal: bool = False,
         metric: str = "cosine",
-        **kwargs,
+        **kwargs: Any,
     ):
         super().__init__()
         check_options(k, metric, "auto", 0)
@@ -56,7 +58,7 @@ class DynamicMeshAttention(nn.Module):
         self.metric = metric
         self.conv = MeshAttention(in_channels, out_channels, **kwargs)
 
-    def reset_parameters(self):
+    def reset_parameters(self) -> None:
         """Draw all weights anew."""
         self.conv.reset_parameters()
 
@@ -68,7 +70,7 @@ class DynamicMeshAttention(nn.Module):
         """
         check_features("x", x, self.conv.lin_value)
         mesh = knn_graph(x, self.k, batch, time=time, causal=self.causal, metric=self.metric)
-        return self.conv(x, mesh, time=time, batch=batch)
+        return self.conv(x, mesh, time=time)
 
     def __repr__(self) -> str:
         conv = self.conv

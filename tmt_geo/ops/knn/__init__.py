@@ -17,8 +17,8 @@ from tmt_geo.ops.knn.scores import index_features, unit_rows
 from tmt_geo.ops.knn.torch_cluster import search_torch_cluster
 from tmt_geo.ops.knn.tree import pays, search_tree
 from tmt_geo.ops.knn.windows import search_windows
+from tmt_geo.ops.layout import DenseLayout
 from tmt_geo.ops.mesh import Mesh
-from tmt_geo.ops.order import NodeOrder
 
 __all__ = ["BACKENDS", "check_options", "index_features", "knn_graph", "search", "unit_rows"]
 
@@ -93,7 +93,7 @@ def knn_graph(
     if skip and not causal:
         raise ValueError(f"'skip' needs causal=True (got skip={skip})")
     targets = check_targets(targets, x.size(0))
-    order = NodeOrder.from_batch(x.size(0), batch, time, device=x.device)
+    order = DenseLayout.from_batch(x.size(0), batch, time, device=x.device)
     if order.num_slots > max(SPARSE[0] * x.size(0), SPARSE[1]):
         options = {"causal": causal, "metric": metric, "backend": backend, "skip": skip}
         return _by_size(order, x, k, loop, flow, time, targets, options)
@@ -103,14 +103,14 @@ def knn_graph(
     if backend == "torch_cluster":
         if causal:
             raise ValueError("backend 'torch_cluster' has no causal mode (got causal=True)")
-        mesh = search_torch_cluster(index, k, order.row, loop, metric)
+        mesh = search_torch_cluster(index, k, order.batch, loop, metric)
         mesh = mesh if targets is None else mesh.restrict(targets)
         return replace(mesh, flow=flow)
-    grid = order.to_slots(index).view(order.num_graphs, order.capacity, x.size(1))
-    asking = (index, order.row, order.rank)
+    grid = order.to_dense(index)
+    asking = (index, order.batch, order.position)
     query, row, rank = asking if targets is None else (part[targets] for part in asking)
     table, mask = search(
-        query, grid, row, rank, order.sizes, k, metric=metric, causal=causal, loop=loop, backend=backend, skip=skip
+        query, grid, row, rank, order.lengths, k, metric=metric, causal=causal, loop=loop, backend=backend, skip=skip
     )
     if not order.packed:
         table = order.node[table].clamp(min=0)
@@ -118,16 +118,16 @@ def knn_graph(
 
 
 def _by_size(
-    order: NodeOrder, x: Tensor, k: int, loop: bool, flow: str, time: Tensor | None, targets: Tensor | None,
+    order: DenseLayout, x: Tensor, k: int, loop: bool, flow: str, time: Tensor | None, targets: Tensor | None,
     options: dict,
 ) -> Mesh:  # fmt: skip
     """The graphs of more than half of the largest one's size alone, and then all others: no grid is mostly empty."""
-    large = (2 * order.sizes > order.capacity)[order.row]
+    large = (2 * order.lengths > order.capacity)[order.batch]
     asked = torch.arange(x.size(0), device=x.device) if targets is None else targets
     table, mask = asked.new_zeros(asked.numel(), k), asked.new_zeros(asked.numel(), k, dtype=torch.bool)
     for part in (large, ~large):
         nodes, mine = part.nonzero().squeeze(1), part[asked]
-        graph = order.row[nodes].unique(return_inverse=True)[1]
+        graph = order.batch[nodes].unique(return_inverse=True)[1]
         times, ours = None if time is None else time[nodes], (part.cumsum(0) - 1)[asked[mine]]
         mesh = knn_graph(x[nodes], k, graph, loop, flow, time=times, targets=ours, **options)
         if nodes.numel():
@@ -150,7 +150,7 @@ def search(
     skip: int = 0,
     tolerance: float = 0.0,
 ) -> tuple[Tensor, Tensor]:
-    """Find the `k` nearest slots of each query in its own row of a grid (see :class:`tmt_geo.ops.order.NodeOrder`).
+    """Find the `k` nearest slots of each query in its own row of a grid (see :class:`tmt_geo.ops.layout.DenseLayout`).
 
     Args:
         query (Tensor): Rows of the nodes that ask, shape :math:`(T, F)`, as `index_features` or `unit_rows` makes

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tmt_geo.models import TMTModel
-from tmt_geo.nn import latest
+from tmt_geo.nn import decode
 from tmt_geo.ops import compiled
 from tmt_geo.testing.tiny import lively, tiny_config
 
@@ -27,8 +27,8 @@ def always():
 )
 def test_compiled_decoding_is_the_full_forward(always, monkeypatch, options, rows):
     calls = []
-    run = latest.listen.function
-    monkeypatch.setattr(latest.listen, "function", lambda *args: calls.append(1) or run(*args))
+    run = decode.attend.function
+    monkeypatch.setattr(decode.attend, "function", lambda *args: calls.append(1) or run(*args))
     model = lively(TMTModel(tiny_config(**options))).double().eval()
     S = 14
     ids = torch.randint(model.config.vocab_size, (rows, S))
