@@ -140,7 +140,7 @@ BUGS = (
         ("tests/evaluate/test_determinism.py",),
     ),
     Bug(
-        "shared keys go to every other query head, not to neighbouring ones",
+        "shared keys go to every other query head, not to neighboring ones",
         "tmt_geo/ops/dense_attention.py",
         "part.repeat_interleave(repeat, dim=2)",
         "part.repeat(1, 1, repeat, 1)",

@@ -200,7 +200,7 @@ def test_clusters_have_a_frame_a_layer_and_the_model_has_learned(run):
     assert "loop" in "".join(figure.data[3].text)
     (learning,) = figures(cells["learning"])
     assert [frame.name for frame in learning.frames] == ["step 0", "step 10", "step 30", "step 100"]
-    (table,), (flow,) = figures(cells["neighbours"]), figures(cells["flow"])
+    (table,), (flow,) = figures(cells["neighbors"]), figures(cells["flow"])
     assert (table.data[0].type, flow.data[0].type) == ("table", "sankey")
     assert len(table.data[0].header["values"]) == layers == 4
     assert len(table.layout.updatemenus[0].buttons) > 4

@@ -133,7 +133,7 @@ def test_contestants_are_timed_by_the_median_of_a_call(monkeypatch):
 # Shares
 
 
-def test_recall_is_the_share_of_true_neighbours_that_were_found():
+def test_recall_is_the_share_of_true_neighbors_that_were_found():
     generator = torch.Generator().manual_seed(0)
     tables = [torch.stack([torch.randperm(12, generator=generator)[:4] for _ in range(20)]) for _ in range(2)]
     masks = [torch.rand(20, 4, generator=generator) < 0.8 for _ in range(2)]

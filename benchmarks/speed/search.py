@@ -107,7 +107,7 @@ def hnsw(nodes: int, device: torch.device):
 
 
 def pynndescent(nodes: int, device: torch.device):
-    """The neighbour descent of pynndescent over the same states, without causality."""
+    """The neighbor descent of pynndescent over the same states, without causality."""
     from pynndescent import NNDescent
 
     x = trained(nodes, device).numpy()
@@ -116,7 +116,7 @@ def pynndescent(nodes: int, device: torch.device):
 
 
 def long_recall(nodes: int, device: torch.device) -> dict:
-    """What share of the true neighbours each search of the row finds: the causal ones ours, all others the peers."""
+    """What share of the true neighbors each search of the row finds: the causal ones ours, all others the peers."""
     x = trained(nodes, device)
     asked = torch.arange(nodes // 2, nodes, max(1, nodes // 4096), device=device)  # with a long past, evenly
     score = x[asked].double() @ x.double().T

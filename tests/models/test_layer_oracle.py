@@ -37,7 +37,7 @@ LAYERS = {
         "mesh": False, "decay": "log", "rotary": True, "kv_heads": 2, "gated_heads": True, "memory_anchors": 4,
     },
     "both sides": {"k": 3, "causal": False, "decay": "log", "rotary": True, "kv_heads": 2, "memory_anchors": 2},
-    "more neighbours than nodes": {"window": 3, "decay": "log", "shift": True, "rotary": True},
+    "more neighbors than nodes": {"window": 3, "decay": "log", "shift": True, "rotary": True},
 }  # fmt: skip
 RULES = {"fixed": 0.6, "budget": 0.7, "learned": 0.8}  # and where these tests put the threshold (of the confidence)
 
@@ -147,7 +147,7 @@ def layer(w, o, x, batch, time, left=None):
             else:
                 heard = graph[:at]
             keys, values = [key[j] for j in heard], [value[j] for j in heard]
-            if o["shift"] and o["mesh"]:  # what a neighbour says is in part what came after it
+            if o["shift"] and o["mesh"]:  # what a neighbor says is in part what came after it
                 mu = sigmoid(w["attention.shift"])  # [2, H', C]
                 after = [graph[graph.index(j) + 1] for j in heard]
                 keys = [(1 - mu[0]) * key[j] + mu[0] * key[a] for j, a in zip(heard, after, strict=True)]
@@ -386,7 +386,7 @@ def test_a_language_model_is_its_formula_at_300_tokens(decay):
     model = lively(TMTModel(TMTConfig(vocab_size=23, d_model=CHANNELS, n_heads=HEADS, **config))).eval()
     encoder = next(module for module in model.modules() if isinstance(module, TMTEncoder))
     w, ids = weights_of(encoder), torch.randint(23, (1, length))
-    if decay is not None:  # strong enough for a neighbour of one token to count
+    if decay is not None:  # strong enough for a neighbor of one token to count
         for rate in (w["layers.0.attention.decay.weight"], encoder.layers[0].attention.decay.weight):
             rate.data.fill_(float(longest))
     own = {name.removeprefix("layers.0."): value for name, value in w.items()}

@@ -285,7 +285,7 @@ def test_gradients_of_an_encoder():
     ids=str,
 )
 def test_gradients_of_a_model(hear, options):
-    """With neighbours for all, whom no move changes; of a gate's straight-through step there is no such derivative."""
+    """With neighbors for all, whom no move changes; of a gate's straight-through step there is no such derivative."""
     model, given = (
         MeshGNN(3, 4, 2, 2, heads=2, act="tanh", k=0 if hear == "edges" else 4, **options).double(),
         nodes(5),

@@ -91,7 +91,7 @@ def test_the_seventh_cluster_has_another_outline(nodes):
     assert looks[0][0] == looks[6][0] and looks[0] != looks[6] and len(set(looks[:12])) == 12
 
 
-def test_hovering_tells_token_neighbours_and_confidence(text, figure):
+def test_hovering_tells_token_neighbors_and_confidence(text, figure):
     graph, told = text.graphs[1], figure.frames[1].data[3].hovertext
     node = int(graph.active.nonzero()[-1])
     mine = (graph.edge_index[1] == node) & (graph.edge_index[0] != node)

@@ -26,7 +26,7 @@ class FlopReport:
         layers: Matrix products and dense attention outside the vocabulary head, those of a mesh search included.
         head: The product with the vocabulary.
         search: Comparisons of top-k, and of the maxima it is led by: one for each score they were given.
-        edge_attention: Attention over a neighbour table: scores and weighted sums, ``4 * heads * channels`` an edge;
+        edge_attention: Attention over a neighbor table: scores and weighted sums, ``4 * heads * channels`` an edge;
             and the votes of a copy head, ``2 * copy_dim + 2`` each.
     """
 

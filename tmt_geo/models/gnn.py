@@ -47,7 +47,7 @@ class MeshGNN(BasicGNN):
         norm_kwargs (dict, optional): Its arguments. (default: :obj:`None`)
         jk (str, optional): Jumping knowledge: :obj:`None`, ``"last"``, ``"cat"``, ``"max"`` or ``"lstm"``. Pooling and
             gates need a linear layer at the end and take ``"last"`` for :obj:`None`. (default: :obj:`None`)
-        k (int, optional): Nearest neighbours a node; no mesh at 0. (default: :obj:`0`)
+        k (int, optional): Nearest neighbors a node; no mesh at 0. (default: :obj:`0`)
         metric (str, optional): ``"cosine"`` or ``"euclidean"``. (default: :obj:`"cosine"`)
         causal (bool, optional): Hear only what is earlier, by mesh and edges. Needs `time`. A norm over more than one
             node (``"batch_norm"`` in training, ``"graph_norm"``, PyG's ``"layer_norm"`` in its default mode) tells of

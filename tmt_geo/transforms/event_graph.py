@@ -17,7 +17,7 @@ OF_EVENTS = ("y", "train_mask", "val_mask", "test_mask")
 class EventGraph(BaseTransform):
     r"""Make every edge a node that hears the latest earlier edges of its source and of its target.
 
-    Node :math:`e` is edge :math:`e` of the input. Its neighbours are, for each of its two users, the `num_recent`
+    Node :math:`e` is edge :math:`e` of the input. Its neighbors are, for each of its two users, the `num_recent`
     latest events that are strictly earlier and have this user at either end; among equal times the higher index counts
     as later. An earlier event with both users is heard once by each of them. An event from a user to itself hears and
     is heard once, as its source's.

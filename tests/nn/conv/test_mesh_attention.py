@@ -81,7 +81,7 @@ def test_conv_is_the_definition_with_projections(decay):
 
 
 def test_attention_matters():
-    """What a zeroed attention, or values that ignore the neighbours, would not pass."""
+    """What a zeroed attention, or values that ignore the neighbors, would not pass."""
     conv, mesh = MeshAttention(4, 4).double(), causal_mesh()
     x = torch.randn(11, 4, dtype=torch.float64)
     out = conv(x, mesh)

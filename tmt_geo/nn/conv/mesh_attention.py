@@ -1,4 +1,4 @@
-"""Attention of every node to its neighbours, as a PyG convolution."""
+"""Attention of every node to its neighbors, as a PyG convolution."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class MeshAttention(AttentionMessages):
 
     where :math:`b_{ij} = -r_h |t_i - t_j|` for ``decay="log"`` and :math:`\lambda_{ij} = \sigma(w_h |t_i - t_j|)` for
     ``decay="published"`` (rows then no longer sum to one). Given an ``edge_index`` it propagates like any convolution;
-    given a :class:`~tmt_geo.Mesh` it takes the table of neighbours, which is faster and gives the same. Messages exist
+    given a :class:`~tmt_geo.Mesh` it takes the table of neighbors, which is faster and gives the same. Messages exist
     in memory only where something needs them: edge features, an explainer, a hook, a compiler, a subclass, or an
     aggregation other than the sum. ``torch.compile`` makes one graph of it, self-loops included.
 

@@ -1,4 +1,4 @@
-"""Nearest neighbours among the nodes of each graph: one entry, :func:`knn_graph`, and one file a backend."""
+"""Nearest neighbors among the nodes of each graph: one entry, :func:`knn_graph`, and one file a backend."""
 
 from __future__ import annotations
 
@@ -51,9 +51,9 @@ def knn_graph(
 
     Args:
         x (Tensor): Node features of any real type, shape :math:`(N, F)`. A row of zeros has cosine 0 with everything.
-        k (int): Neighbours a node, at least 1.
+        k (int): Neighbors a node, at least 1.
         batch (Tensor, optional): The graph of each node, integers of any type, shape :math:`(N)`.
-        loop (bool): Whether a node is a neighbour of itself, and then its first.
+        loop (bool): Whether a node is a neighbor of itself, and then its first.
         flow (str): ``"source_to_target"``, or ``"target_to_source"``, where row 0 of ``edge_index`` holds the nodes
             that asked.
         time (Tensor, optional): The time of each node, integer or float, shape :math:`(N)`. Node order breaks ties and
@@ -159,7 +159,7 @@ def search(
         row (Tensor): The graph of each query, shape :math:`(T)`.
         rank (Tensor): The place of each query in its graph, shape :math:`(T)`.
         sizes (Tensor): Filled slots of each row, shape :math:`(B)`.
-        k (int): Neighbours a query.
+        k (int): Neighbors a query.
         metric (str): See :func:`knn_graph`, as for the options below.
         causal (bool): Only slots before one's own.
         loop (bool): One's own slot is a candidate.

@@ -1,7 +1,7 @@
 """Two-level windowed search: the nodes of one's own window, and of the earlier windows whose means are nearest.
 
 The published option. It is approximate: a near node in a window whose mean is far is not found. How much of the exact
-neighbourhood it finds in a trained model is measured by ``benchmarks/recall.py``.
+neighborhood it finds in a trained model is measured by ``benchmarks/recall.py``.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ def copy_mixture(logits: Tensor, index: Tensor, token: Tensor, scale: Tensor, ga
         token (Tensor): The tokens, shape (S).
         scale (Tensor): Factor of the cosines, a scalar.
         gate (Tensor): Logit of copying, shape (S).
-        k (int): Neighbours that vote.
+        k (int): Neighbors that vote.
 
     Returns:
         Tensor: Log-probabilities of the next token, shape (S, V).

@@ -41,7 +41,7 @@ def nearest_nodes(
     return _nearest(graphs, [node], top, by)[0]
 
 
-def neighbour_table(
+def neighbor_table(
     graphs: Sequence[Data],
     nodes: Sequence[int],
     labels: Sequence[str] | None = None,
