@@ -22,7 +22,7 @@ LEFT_OUT = shutil.ignore_patterns(".git", ".venv*", ".*_cache", "__pycache__", "
 
 
 class Bug(NamedTuple):
-    """A mistake that no error tells of.
+    """A mistake that raises no error.
 
     Attributes:
         name: What is wrong.

@@ -25,11 +25,11 @@ def inputs(shape: tuple[int, ...], device: torch.device) -> list[Tensor]:
 
 
 def table_of(x: Tensor, order: DenseLayout) -> tuple[Tensor, Tensor]:
-    """Who hears whom: the nearest nodes of the past, and the window before each."""
+    """The sources of each node: the nearest nodes of the past, and the window before it."""
     index = unit_rows(x)
     table, mask = search(index, index.unsqueeze(0), order.batch, order.position, order.lengths, K, skip=WINDOW)
-    near, heard = order.window(WINDOW)
-    return torch.cat([table, near], dim=1), torch.cat([mask, heard], dim=1)
+    window, exists = order.window(WINDOW)
+    return torch.cat([table, window], dim=1), torch.cat([mask, exists], dim=1)
 
 
 def mesh(length: int, searched: bool, device: torch.device):

@@ -71,8 +71,8 @@ def exit_profile(
 
     A word is what stands between white space in the decoded text, and a token is of the kind of its word. Without a
     tagger kinds are closed lists of English and patterns (see :func:`tmt_geo.evaluate.word_kinds.word_kinds`): they
-    know no context, and do not tell nouns from verbs. Tokens of nothing but white space, and special tokens, are kinds
-    of their own.
+    know no context, and do not distinguish nouns from verbs. Tokens of nothing but white space, and special tokens,
+    are kinds of their own.
 
     Args:
         model: A causal language model whose output has ``exit_masks`` (L, B, S), true where a token was frozen when a

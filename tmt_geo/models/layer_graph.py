@@ -24,8 +24,8 @@ def layer_graph(x: Tensor, output: TMTLayerOutput, layout: DenseLayout, **fields
     - ``decay``: the factor by which time has lowered it :math:`(E, H)`: :math:`\exp(-r_h\,|\Delta t|)` inside the
       softmax for ``"log"``, :math:`\sigma(w_h\,|\Delta t|)` behind it for ``"published"``; where there is one
 
-    ``Data.subgraph`` tells the last two from node attributes by their length, and takes them for such where
-    :math:`E = N`.
+    ``Data.subgraph`` distinguishes the last two from node attributes by their length, and takes them for node
+    attributes where :math:`E = N`.
 
     Args:
         x (Tensor): States that left the layer, (N, F).

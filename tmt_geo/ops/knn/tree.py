@@ -11,7 +11,7 @@ from torch.nn.functional import pad
 
 from tmt_geo.extras import needs_extra
 
-DIMS = 6  # a tree looks at a part of the points that grows fast with the dimension
+DIMS = 6  # a tree visits a part of the points that grows fast with the dimension
 LEAST = 384  # queries a graph from which it repays being built
 
 
