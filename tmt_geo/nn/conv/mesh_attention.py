@@ -50,8 +50,8 @@ class MeshAttention(AttentionMessages):
         causal (bool, optional): Leave out the edges that do not come from the past, before the softmax, in a mesh as
             in an edge list; see :func:`tmt_geo.ops.temporal.past_edges`. Needs `time`. (default: :obj:`False`)
         latent (bool, optional): Project queries and keys from the values instead of the input,
-            :math:`\mathbf{W}_Q \mathbf{W}_V \mathbf{x}_i`: far fewer weights for a wide input. Sources and targets then
-            share one input size. (default: :obj:`False`)
+            :math:`\mathbf{W}_Q \mathbf{W}_V \mathbf{x}_i`: far fewer weights for a wide input. Sources and targets
+            then share one input size. (default: :obj:`False`)
         residual (bool, optional): Add a projection of the target, as ``GATv2Conv`` does. (default: :obj:`False`)
         **kwargs (optional): Of :class:`torch_geometric.nn.conv.MessagePassing`.
 
