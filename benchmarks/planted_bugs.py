@@ -78,8 +78,8 @@ BUGS = (
     Bug(
         "rotary positions have base 1,000",
         "tmt_geo/ops/rotary.py",
-        "dtype: torch.dtype, base: float = 10000.0)",
-        "dtype: torch.dtype, base: float = 1000.0)",
+        "BASE = 10000.0",
+        "BASE = 1000.0",
         (ORACLE,),
     ),
     Bug(

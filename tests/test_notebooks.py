@@ -226,8 +226,8 @@ def test_layers_in_a_gnn_take_cora_where_it_is(tmp_path, data_folder):
     notebook = load("03")
     ids = [cell.id for cell in notebook.cells]
     notebook.cells = notebook.cells[: ids.index("graph") + 1]
-    told = printed(execute(notebook, tmp_path, data)["graph"])
-    assert "x=[2708, 1433]" in told and "7 classes, 140 nodes to learn from, 1000 to be asked" in told
+    lines = printed(execute(notebook, tmp_path, data)["graph"])
+    assert "x=[2708, 1433]" in lines and "7 classes, 140 nodes to learn from, 1000 to test on" in lines
     assert sorted(data.rglob("*")) == before
 
 

@@ -144,7 +144,7 @@ def test_recall_is_the_share_of_true_neighbors_that_were_found():
 
 
 def test_operations_and_active_shares_are_means_over_the_text():
-    """Exits make both depend on the window; the start token is read, and scored by nobody."""
+    """Exits make both depend on the window; the start token is read, and not scored."""
     torch.manual_seed(3)
     sizes = {"vocab_size": 31, "d_model": 16, "n_heads": 2, "n_layers": 3, "max_seq_len": 8, "graph_k": 2}
     model = TMTModel(TMTConfig(**sizes, window=2, memory_anchors=0, exit_budget=0.6, dropout=0.0))

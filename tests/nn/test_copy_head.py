@@ -41,7 +41,7 @@ def test_head_is_its_op_with_projections_in_value_and_every_gradient(length):
     assert_grads_close((out * weight).sum(), (expected * weight).sum(), inputs, atol=1e-11)
 
 
-def test_what_is_remembered_is_heard_as_if_it_stood_before():
+def test_what_is_remembered_votes_as_if_it_stood_before():
     """Two halves with a memory between them are the whole; the second half's gradient stops at the memory."""
     head = lively_head()
     x, token = torch.randn(2, 10, 6, dtype=torch.float64), torch.randint(VOCAB, (2, 10))

@@ -11,6 +11,8 @@ from tmt_geo.nn.node_state import TMTLayerOutput
 from tmt_geo.ops.layout import DenseLayout
 from tmt_geo.ops.mesh import Mesh
 
+CHUNK = 2**13  # edges whose states are gathered at once
+
 
 def layer_graph(x: Tensor, output: TMTLayerOutput, layout: DenseLayout, **fields: Tensor | None) -> Data:
     r"""One layer of one forward as a graph.
@@ -62,7 +64,7 @@ def node_edges(mesh: Mesh, layout: DenseLayout) -> Tensor:
 
 
 @torch.no_grad()
-def edge_cosine(x: Tensor, edge_index: Tensor, chunk: int = 2**13) -> Tensor:
-    """The cosine of the states (N, F) at both ends of each edge, shape (E), at least float32; `chunk` edges a time."""
+def edge_cosine(x: Tensor, edge_index: Tensor) -> Tensor:
+    """The cosine of the states (N, F) at both ends of each edge, shape (E), of at least float32."""
     x = F.normalize(x.to(torch.promote_types(x.dtype, torch.float32)), dim=-1)
-    return torch.cat([(x[src] * x[dst]).sum(-1) for src, dst in edge_index.split(chunk, dim=1)])
+    return torch.cat([(x[src] * x[dst]).sum(-1) for src, dst in edge_index.split(CHUNK, dim=1)])
