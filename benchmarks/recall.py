@@ -67,7 +67,7 @@ def states(data: str, out: Path, steps: int) -> Tensor:
 
 
 def find(features: Tensor, **options) -> Found:
-    """Search in one long graph, for every node, which also has edges from the few nodes before it."""
+    """Search in one long graph for every node, without the few nodes before it, which a window has."""
     rank = torch.arange(features.size(0))
     grid, row, sizes = features.unsqueeze(0), torch.zeros_like(rank), torch.tensor([rank.numel()])
     return search(features, grid, row, rank, sizes, K, skip=WINDOW, **options)

@@ -84,9 +84,9 @@ def inverted_file(nodes: int, device: torch.device):
 
 def long_search(nodes: int, backend: str, device: torch.device):
     """A causal search of a trained model's states."""
-    x, order = trained(nodes, device), DenseLayout.uniform(1, nodes, device)
+    x, layout = trained(nodes, device), DenseLayout.uniform(1, nodes, device)
     return lambda: search(
-        x, x.unsqueeze(0), order.batch, order.position, order.lengths, K, backend=backend, skip=WINDOW
+        x, x.unsqueeze(0), layout.batch, layout.position, layout.lengths, K, backend=backend, skip=WINDOW
     )
 
 

@@ -65,12 +65,12 @@ def test_memory_forgets_from_both_ends():
 
 def test_ragged_sequences_leave_no_memory_and_take_none():
     head = lively_head()
-    order = DenseLayout.from_batch(5, torch.tensor([0, 0, 0, 1, 1]), None)
+    layout = DenseLayout.from_batch(5, torch.tensor([0, 0, 0, 1, 1]), None)
     x, token = torch.randn(5, 6, dtype=torch.float64), torch.randint(VOCAB, (5,))
-    _, memory = head(x, token, order)
+    _, memory = head(x, token, layout)
     assert memory is None
     with pytest.raises(ValueError, match="'memory' of 2 sequences"):
-        head(x, token, order, CopyMemory(torch.randn(2, 3, 4).double(), torch.zeros(2, 3).long()))
+        head(x, token, layout, CopyMemory(torch.randn(2, 3, 4).double(), torch.zeros(2, 3).long()))
     with pytest.raises(ValueError, match=r"'memory' of 2 sequences .*got 1 sequences\)"):
         memory = CopyMemory(torch.randn(2, 3, 4).double(), torch.zeros(2, 3).long())
         head(x, token, DenseLayout.uniform(1, 5), memory)

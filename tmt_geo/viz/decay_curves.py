@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from tmt_geo.extras import needs_extra
+from tmt_geo.nn.temporal_decay import FORMS
 from tmt_geo.ops.decay import log_decay, published_decay
 from tmt_geo.viz.palette import SERIES
 from tmt_geo.viz.style import GRID, figure_layout, plain_text
@@ -16,7 +17,6 @@ from tmt_geo.viz.style import GRID, figure_layout, plain_text
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
-FORMS = ("log", "published")
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
 POINTS, COLUMNS = 48, 4
 
