@@ -35,12 +35,8 @@ class Recorder(TrainerCallback):
 
 
 @pytest.fixture(scope="module")
-def other_corpus(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("text")
-    for name, lines in (("train", 200), ("valid", 20), ("test", 25)):
-        text = "\n".join(f"{name} line {n % 13} says word{n % 7} and word{n % 5}" for n in range(lines))
-        (folder / f"{name}.txt").write_text(text)
-    return load_corpus(str(folder), OTHER)
+def other_corpus(text_of):
+    return load_corpus(text_of(train=200, valid=20, test=25), OTHER)
 
 
 def test_no_field_is_at_its_default():

@@ -113,7 +113,7 @@ def free_folder(out: Path | None, overwrite: bool) -> Path:
     """Returns the folder to write to, made and empty, or with a former demo that may be replaced.
 
     Args:
-        out: The folder asked for; ``None`` takes the first free one of ``runs/demo``, ``runs/demo-2``, ..., or with
+        out: The folder; ``None`` takes the first free one of ``runs/demo``, ``runs/demo-2``, ..., or with
             ``overwrite`` the first itself.
         overwrite: A former demo may be replaced.
 

@@ -27,7 +27,7 @@ def decay_curves(
     """Draws each head's learned decay against distance, a panel a layer.
 
     What to read in it: how much of a head's weight on a node is left when that node is so far away. A curve that falls
-    early is a head that prefers near nodes, a flat one a head that takes its neighbors wherever they are. With
+    early is a head that prefers recent nodes, a flat one a head that takes its neighbors wherever they are. With
     ``form="log"`` every curve starts at 1 and falls; with ``"published"`` it starts at one half, and rises where the
     scalar is positive. The distance is on a logarithmic axis.
 
