@@ -22,7 +22,7 @@ LEFT_OUT = shutil.ignore_patterns(".git", ".venv*", ".*_cache", "__pycache__", "
 
 
 class Bug(NamedTuple):
-    """A mistake that no error tells of.
+    """A mistake that raises no error.
 
     Attributes:
         name: What is wrong.
@@ -78,8 +78,8 @@ BUGS = (
     Bug(
         "rotary positions have base 1,000",
         "tmt_geo/ops/rotary.py",
-        "dtype: torch.dtype, base: float = 10000.0)",
-        "dtype: torch.dtype, base: float = 1000.0)",
+        "BASE = 10000.0",
+        "BASE = 1000.0",
         (ORACLE,),
     ),
     Bug(
@@ -140,7 +140,7 @@ BUGS = (
         ("tests/evaluate/test_determinism.py",),
     ),
     Bug(
-        "shared keys go to every other query head, not to neighbouring ones",
+        "shared keys go to every other query head, not to neighboring ones",
         "tmt_geo/ops/dense_attention.py",
         "part.repeat_interleave(repeat, dim=2)",
         "part.repeat(1, 1, repeat, 1)",

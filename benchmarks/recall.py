@@ -1,9 +1,9 @@
-"""How well and how quickly each search finds the neighbours in the states of a trained model.
+"""How well and how quickly each search finds the neighbors in the states of a trained model.
 
     python -m benchmarks.recall --data wikitext-2
 
 A small model is trained once, without exits, and reads one long text with exact search; what enters each of its layers
-is then searched in every way. Its states are kept in `--out`. Recall is the share of the 8 exact neighbours that is
+is then searched in every way. Its states are kept in `--out`. Recall is the share of the 8 exact neighbors that is
 found; seconds are those of one search, in processor time with one thread.
 """
 
@@ -38,7 +38,7 @@ K, WINDOW = 8, 8
 DIMS, PROJECTED = (16, 32, 64), 16384  # how well a projection does hardly depends on the length: spare the longest
 RESULTS = Path(__file__).parent / "results" / "speed" / "recall.json"
 
-Found = tuple[Tensor, Tensor]  # neighbours (N, k) and which of them exist
+Found = tuple[Tensor, Tensor]  # neighbors (N, k) and which of them exist
 
 
 def states(data: str, out: Path, steps: int) -> Tensor:
@@ -67,14 +67,14 @@ def states(data: str, out: Path, steps: int) -> Tensor:
 
 
 def find(features: Tensor, **options) -> Found:
-    """Search in one long graph, in which every node asks and also hears the few nodes before it."""
+    """Search in one long graph for every node, without the few nodes before it, which a window has."""
     rank = torch.arange(features.size(0))
     grid, row, sizes = features.unsqueeze(0), torch.zeros_like(rank), torch.tensor([rank.numel()])
     return search(features, grid, row, rank, sizes, K, skip=WINDOW, **options)
 
 
 def recall(found: Found, exact: Found) -> float:
-    """The share of the exact neighbours that is found."""
+    """The share of the exact neighbors that is found."""
     hit = (found[0].unsqueeze(2) == exact[0].unsqueeze(1)) & found[1].unsqueeze(2) & exact[1].unsqueeze(1)
     return float(hit.any(1).sum() / exact[1].sum())
 

@@ -16,7 +16,7 @@ MODULES = [
     for path in sorted(ROOT.rglob("*.py"))
     if ">>> " in path.read_text(encoding="utf-8")
 ]
-NO_EXAMPLE = {"TMTOutput"}  # what a model returns, which nobody makes
+NO_EXAMPLE = {"TMTOutput"}  # what a model returns, which users do not make
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -10,7 +10,6 @@ import tmt_geo
 # A layer imports from its own rank and from those before it.
 RANKS = [
     "extras",
-    "typing",
     "ops",
     "transforms",
     "data",

@@ -12,7 +12,7 @@ from tmt_geo import MeshAttention, MeshGNN, TemporalDecay
 
 
 def tmt(in_channels: int, width: int, out_channels: int | None, config: dict) -> nn.Module:
-    """The model `TMT`; `edges` says whether it uses those that are given."""
+    """The rows `TMT`, which are `MeshGNN`; `edges` says whether it uses the given ones."""
     names = ("act", "norm", "jk", "k", "metric", "heads", "attention_dropout", "latent", "residual")
     options = {name: config[name] for name in names if name in config}
     dropout = config.get("inner_dropout", config["dropout"])

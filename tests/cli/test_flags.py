@@ -28,7 +28,7 @@ class Options:
         loud: Loudly.
         kind: Of which kind.
         place: Where.
-        hidden: Nobody sees it.
+        hidden: Not shown.
 
     Raises:
         ValueError: Never.

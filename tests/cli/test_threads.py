@@ -6,7 +6,7 @@ import torch
 
 @pytest.fixture
 def chosen(monkeypatch):
-    """What PyTorch was told."""
+    """What PyTorch was set to."""
     calls = []
     monkeypatch.setattr(torch, "set_num_threads", calls.append)
     return calls

@@ -15,7 +15,7 @@ TOKENS = 24
 
 
 class Letters:
-    """A tokenizer whose tokens are told apart by their numbers."""
+    """A tokenizer whose tokens are distinguished by their numbers."""
 
     def decode(self, ids):
         return f" <{ids[0]}>"

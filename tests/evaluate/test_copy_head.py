@@ -92,7 +92,7 @@ def test_operations_of_the_head_are_counted(stream):
     other_text = stream[20 : 20 + S].unsqueeze(0)  # nothing is equal
     memory = make_tmt()(other_text, use_cache=False).copy_memory
     with_head, without = count_flops(make_tmt(), ids, memory), count_flops(make_tmt(copy_k=0), ids)
-    slots = 2 * S - 1  # the last token hears all but itself
+    slots = 2 * S - 1  # the last token attends to all but itself
     assert (with_head.layers - without.layers) * S == 2 * S * D * (DIM + 1) + 2 * S * slots * (
         DIM + 1
     ) + 2 * 2 * S * DIM

@@ -59,7 +59,7 @@ def test_only_what_exists(ids):
     assert all("anchor_weights" not in graph and "stream_gate" in graph for graph in graphs)
 
 
-def test_a_layer_that_computed_nobody_has_rows_of_nothing(ids):
+def test_a_layer_that_computed_no_node_has_rows_of_nothing(ids):
     graphs = layer_diagnostics(TMTModel(tiny_config(exit_threshold=0.0)).eval(), ids)
     for graph in graphs[1:]:
         assert graph.stream_gate.shape == (40, 32) and graph.stream_gate.isnan().all()

@@ -53,7 +53,7 @@ with torch.no_grad():
 
 print("pictures")
 graphs = model.layer_graphs(ids[:1])
-for figure in (viz.mesh_evolution(graphs), viz.cluster_flow(graphs), viz.neighbour_table(graphs, [0, 1])):
+for figure in (viz.mesh_evolution(graphs), viz.cluster_flow(graphs), viz.neighbor_table(graphs, [0, 1])):
     assert viz.save_figure(figure, "figure.html").stat().st_size > 1e6
 viz.mesh_evolution(MeshGNN(3, 8, 2, out_channels=4, k=2).eval().layer_graphs(x))
 

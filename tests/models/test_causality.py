@@ -106,7 +106,7 @@ def test_a_batch_mate_changes_nothing(model, training):
 
 
 def test_random_tokens_cannot_be_predicted():
-    """On uniform random tokens nobody may beat the uniform loss; the published code reaches perplexity 1.28."""
+    """On uniform random tokens no model may beat the uniform loss; the published code reaches perplexity 1.28."""
     vocab = 16
     torch.manual_seed(0)
     model = TMTModel(tiny_config(vocab_size=vocab, n_layers=2, copy_k=8)).train()

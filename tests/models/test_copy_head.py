@@ -78,7 +78,7 @@ def test_mixed_loss_is_right_to_the_last_digit(model, ids):
 
 
 def test_a_memory_is_the_text_before(model, ids):
-    """Only the copy head hears it: its votes are those of the whole text, the layers begin anew."""
+    """Only the copy head uses it: its votes are those of the whole text, the layers begin anew."""
     first = model(ids[:, :12], use_cache=False)
     out = model(ids[:, 12:], use_cache=False, copy_memory=first.copy_memory)
     assert torch.equal(out.copy_memory.token, ids)

@@ -86,11 +86,11 @@ def test_weights_sum_to_one_and_to_less_where_the_published_factor_follows(decay
 def test_weights_and_decays_reproduce_the_attention(decay, causal):
     """By the definition on the edges of the graph, and by a loop over its weights."""
     encoder, x, batch, time = encoder_and_inputs(decay=decay, causal=causal)
-    heard = []
+    received = []
     for layer in encoder.layers:
-        layer.lin_out.register_forward_pre_hook(lambda module, inputs: heard.append(inputs[0]))
+        layer.lin_out.register_forward_pre_hook(lambda module, inputs: received.append(inputs[0]))
     states = encoder.lin_in(x)
-    for layer, graph, out in zip(encoder.layers, encoder.layer_graphs(x, batch, time), heard, strict=True):
+    for layer, graph, out in zip(encoder.layers, encoder.layer_graphs(x, batch, time), received, strict=True):
         conv, h = layer.attention, layer.norm_attention(states)
         query, key, value = (lin(h).view(15, 2, 8) for lin in (conv.lin_query, conv.lin_key, conv.lin_value))
         terms = {} if decay is None else {"gain": graph.decay} if decay == "published" else {"bias": graph.decay.log()}
@@ -130,7 +130,7 @@ def test_edges_are_those_of_the_forward_and_the_self_edges(causal, shuffled):
         active = graph.active.nonzero().squeeze(1)
         expected = torch.cat([forward.edges(i)[0], active.expand(2, -1)], dim=1)
         assert torch.equal(graph.edge_index, expected)
-        assert torch.equal(graph.edge_index[1].unique(), active)  # a frozen node hears nobody
+        assert torch.equal(graph.edge_index[1].unique(), active)  # a frozen node has no edges
         source, target = graph.edge_index
         assert graph.num_edges == int(output.num_edges) == len(set(zip(source.tolist(), target.tolist(), strict=True)))
         assert torch.equal(batch[source], batch[target])
@@ -155,7 +155,7 @@ def test_confidence_is_the_last_a_gate_had():
 
 
 @pytest.mark.parametrize("decay", [None, "log"])
-def test_where_everybody_has_left_nobody_hears(decay):
+def test_where_all_have_left_no_node_attends(decay):
     encoder, x, batch, time = encoder_and_inputs(decay=decay, exit_rule="fixed")
     encoder.layers[0].gate.initial_threshold = 0.0
     graphs = encoder.layer_graphs(x, batch, time)
@@ -257,7 +257,7 @@ def test_a_padded_batch_of_texts_is_each_text_alone(ids, side, options):
             torch.testing.assert_close(values, own_values, rtol=0, atol=1e-5)
 
 
-def test_texts_tell_what_the_forward_tells(ids, model):
+def test_texts_give_what_the_forward_gives(ids, model):
     state = {name: value.clone() for name, value in model.state_dict().items()}
     out = model(ids, output_edges=True, output_hidden_states=True)
     graphs = model.train().layer_graphs(ids)
@@ -299,7 +299,7 @@ def test_bad_input_names_the_argument(ids, model):
 
 @pytest.mark.parametrize("index_dim", [None, 8])
 def test_a_prefix_of_a_text_of_few_tokens_has_the_edges_of_the_whole_in_every_layer(index_dim):
-    # Equal tokens have equal states before the first layer, and which of them is heard may not depend on the length.
+    # Equal tokens have equal states before the first layer, and which one is a source may not depend on the length.
     model = TMTModel(
         TMTConfig(vocab_size=50, d_model=32, n_layers=3, n_heads=2, max_seq_len=1500, index_dim=index_dim)
     )

@@ -207,7 +207,7 @@ def test_logits_are_there_where_they_are_asked_for(model, ids):
         model(ids, skip_logits=True)
 
 
-def test_an_adapted_head_and_an_own_loss_are_heard():
+def test_an_adapted_head_and_an_own_loss_are_used():
     """What replaces head or loss is not passed over for a shorter way to the plain ones."""
 
     class Doubled(nn.Linear):

@@ -63,7 +63,7 @@ def test_a_model_that_is_cast_after_training_keeps_thresholds_and_shares(dtype, 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_tokens_of_one_state_are_computed_together(dtype):
-    """Texts of one token alone, without positions: nobody is more confident than another, and nobody leaves."""
+    """Texts of one token alone, without positions: no token is more confident than another, and none leaves."""
     options = {"rotary": False, "decay": None, "window": 0, "graph_k": 1, "memory_anchors": 0}
     model = TMTModel(tiny_config(**{**GATED, **options})).to(dtype).train()
     for _ in range(3):
@@ -71,7 +71,7 @@ def test_tokens_of_one_state_are_computed_together(dtype):
     assert share.tolist() == [1, 1, 1, 1]
 
 
-def test_a_budget_of_all_lets_nobody_leave():
+def test_a_budget_of_all_lets_no_token_leave():
     model, _ = observed(TMTModel(tiny_config(exit_budget=1.0)), contextlib.nullcontext)
     assert model(torch.randint(VOCAB, (16, 32))).active_share.tolist() == [1, 1, 1]
 

@@ -132,14 +132,14 @@ def test_edges_are_the_nearest_and_the_window(model, ids):
     for layer in range(3):
         (src, dst), weight = out.graph_edges[layer]
         assert (src < dst).all() and (src // 20 == dst // 20).all()
-        listens = ~out.exit_masks[layer].flatten()
-        assert set(dst.tolist()) <= set(listens.nonzero().squeeze(1).tolist())
+        targets = ~out.exit_masks[layer].flatten()
+        assert set(dst.tolist()) <= set(targets.nonzero().squeeze(1).tolist())
         degree = torch.bincount(dst, minlength=60)
-        expected = torch.arange(20).clamp(max=5).repeat(3) * listens  # 3 nearest, 2 before
+        expected = torch.arange(20).clamp(max=5).repeat(3) * targets  # 3 nearest, 2 before
         assert torch.equal(degree, expected)
-        assert int(out.num_edges[layer]) == int(degree.sum()) + int(listens.sum())
+        assert int(out.num_edges[layer]) == int(degree.sum()) + int(targets.sum())
         x = nn.functional.normalize(out.hidden_states[layer], dim=-1)
-        b, i = divmod(int(listens.nonzero()[-1]), 20)
+        b, i = divmod(int(targets.nonzero()[-1]), 20)
         nearest = (x[b, : i - 2] @ x[b, i]).topk(3).indices + b * 20
         assert set(nearest.tolist()) | {b * 20 + i - 1, b * 20 + i - 2} == set(src[dst == b * 20 + i].tolist())
         flat = out.hidden_states[layer].flatten(0, 1).double()
@@ -167,8 +167,8 @@ def test_an_index_is_what_is_searched(ids):
     z = torch.nn.functional.normalize(z, dim=-1).view(*ids.shape, -1)
     score = (z @ z.transpose(1, 2))[0, -1, :-1] + 1e-6 * torch.arange(19)
     (source, target), _ = out.graph_edges
-    heard = source[target == 19]
-    assert set(heard.tolist()) == set(score.topk(3).indices.tolist())
+    found = source[target == 19]
+    assert set(found.tolist()) == set(score.topk(3).indices.tolist())
 
 
 def test_exit_masks_grow_and_frozen_states_stay(model, ids):

@@ -57,9 +57,9 @@ def test_each_layer_has_its_row_of_confidences(ids):
     for layer in range(5):
         gate = model.backbone.encoder.layers[layer].gate
         if gate is not None:
-            asked = ~out.exit_masks[layer]
+            computed = ~out.exit_masks[layer]
             score = out.hidden_states[layer + 1] @ gate.lin.weight[0] + gate.lin.bias
-            row = torch.where(asked, 1 / (1 + (-score).exp()), row)
+            row = torch.where(computed, 1 / (1 + (-score).exp()), row)
         torch.testing.assert_close(out.confidences[layer], row, rtol=0, atol=1e-12)
     assert (out.confidences[0] == 0).all() and torch.equal(out.confidences[3], out.confidences[4])
 

@@ -165,7 +165,7 @@ from tmt_geo.models import TMTBackbone, TMTConfig, TMTForCausalLM
 """
 
 
-@pytest.mark.parametrize("model_type", ["tmt", "unheard_of"])
+@pytest.mark.parametrize("model_type", ["tmt", "unknown"])
 def test_our_own_loaders_never_run_code_of_a_folder(saved, tmp_path, model_type):
     mark = tmp_path / "mark"
     for name in (CODE_FILE, "tokenization_tmt_geo.py"):

@@ -21,8 +21,8 @@ def make(**options):
 def test_the_entropy_of_the_gates_counts_by_its_coefficient(coefficient, items):
     """With a threshold of one all tokens reach all gates: two of three layers have one."""
     model, ids = make(exit_threshold=1.0, exit_loss_coef=coefficient), torch.randint(31, (3, 12))
-    asked = {} if items is None else {"num_items_in_batch": items}
-    out = model(ids, labels=ids, skip_logits=False, **asked)
+    options = {} if items is None else {"num_items_in_batch": items}
+    out = model(ids, labels=ids, skip_logits=False, **options)
     c = out.confidences[:2]
     entropy = -(c * c.log() + (1 - c) * (1 - c).log())
     tokens = -out.logits.log_softmax(-1)[:, :-1].gather(2, ids[:, 1:].unsqueeze(2))

@@ -41,7 +41,7 @@ def test_head_is_its_op_with_projections_in_value_and_every_gradient(length):
     assert_grads_close((out * weight).sum(), (expected * weight).sum(), inputs, atol=1e-11)
 
 
-def test_what_is_remembered_is_heard_as_if_it_stood_before():
+def test_what_is_remembered_votes_as_if_it_stood_before():
     """Two halves with a memory between them are the whole; the second half's gradient stops at the memory."""
     head = lively_head()
     x, token = torch.randn(2, 10, 6, dtype=torch.float64), torch.randint(VOCAB, (2, 10))
@@ -65,12 +65,12 @@ def test_memory_forgets_from_both_ends():
 
 def test_ragged_sequences_leave_no_memory_and_take_none():
     head = lively_head()
-    order = DenseLayout.from_batch(5, torch.tensor([0, 0, 0, 1, 1]), None)
+    layout = DenseLayout.from_batch(5, torch.tensor([0, 0, 0, 1, 1]), None)
     x, token = torch.randn(5, 6, dtype=torch.float64), torch.randint(VOCAB, (5,))
-    _, memory = head(x, token, order)
+    _, memory = head(x, token, layout)
     assert memory is None
     with pytest.raises(ValueError, match="'memory' of 2 sequences"):
-        head(x, token, order, CopyMemory(torch.randn(2, 3, 4).double(), torch.zeros(2, 3).long()))
+        head(x, token, layout, CopyMemory(torch.randn(2, 3, 4).double(), torch.zeros(2, 3).long()))
     with pytest.raises(ValueError, match=r"'memory' of 2 sequences .*got 1 sequences\)"):
         memory = CopyMemory(torch.randn(2, 3, 4).double(), torch.zeros(2, 3).long())
         head(x, token, DenseLayout.uniform(1, 5), memory)

@@ -9,7 +9,7 @@ import torch
 
 from tmt_geo import ExitGate, MemoryAnchors, TemporalDecay
 from tmt_geo.nn.neighbor_attention import NeighborAttention
-from tmt_geo.ops.rotary import rotary, rotation
+from tmt_geo.ops.rotary import apply_rotation, rotation
 
 LOW = [torch.bfloat16, torch.float16]
 WAYS = [pytest.param(dtype, way, id=f"{way} {dtype}") for dtype in LOW for way in ("autocast", "weights")]
@@ -140,7 +140,7 @@ def test_anchors_follow_by_steps_below_the_rounding(dtype):
 
 @pytest.mark.parametrize("form", ["log", "published"])
 @pytest.mark.parametrize("dtype", LOW)
-def test_a_decay_tells_lags_over_256_apart(dtype, form):
+def test_a_decay_distinguishes_lags_over_256(dtype, form):
     decay = TemporalDecay(2, form, rate=0.01).to(dtype)
     lag = torch.arange(250, 520)
     weight = decay.weight.detach().double()
@@ -164,13 +164,13 @@ def test_rotary_positions_over_256(dtype, position):
     x = torch.randn(len(position), 2, channels).to(dtype)
     z = torch.complex(*x.double().chunk(2, dim=-1)) * torch.tensor(np.exp(1j * angle)).unsqueeze(1)
     expected = torch.cat([z.real, z.imag], dim=-1)
-    torch.testing.assert_close(rotary(x, position).double(), expected, rtol=0, atol=8 * torch.finfo(dtype).eps)
+    torch.testing.assert_close(apply_rotation(x, cos, sin).double(), expected, rtol=0, atol=8 * torch.finfo(dtype).eps)
 
 
 @pytest.mark.parametrize("decay", [None, "log", "published"])
 @pytest.mark.parametrize("dtype", LOW)
 def test_attention_far_from_the_start_is_attention_at_the_start(dtype, decay):
-    """Rotary positions and lags are relative: a path of 400 nodes hears alike wherever a node stands on it."""
+    """Rotary positions and lags are relative: a path of 400 nodes attends alike wherever a node stands on it."""
     decay = None if decay is None else TemporalDecay(2, decay, rate=0.2)
     attention = NeighborAttention(16, 2, rotary=True, decay=decay).to(dtype)
     x = torch.randn(1, 16).to(dtype).expand(400, 16) + torch.eye(16)[torch.arange(400) % 4].to(dtype)

@@ -17,7 +17,7 @@ def test_the_projection_is_saved_and_has_no_parameters():
     assert not torch.equal(twin.weight, index.weight)
 
 
-def test_at_full_width_the_neighbours_stay():
+def test_at_full_width_the_neighbors_stay():
     x = torch.randn(60, 8, dtype=torch.float64)
     index = MeshIndex(8, 8).double()
     near = [knn_graph(features, 3, metric="cosine").table for features in (index(x), x)]

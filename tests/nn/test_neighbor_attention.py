@@ -91,7 +91,7 @@ def test_value_and_every_gradient_are_those_of_the_formulas(name):
 
 @pytest.mark.parametrize("name", OPTIONS)
 def test_some_targets_get_what_they_get_among_all(name):
-    """Also one among many, whose neighbours are gathered, as a cached step does it."""
+    """Also one among many, whose neighbors are gathered, as a cached step does it."""
     attention, given = attention_of(**OPTIONS[name]), past()
     x = torch.randn(N, F, dtype=torch.float64)
     whole, _ = run(attention, x, *given)
@@ -101,7 +101,7 @@ def test_some_targets_get_what_they_get_among_all(name):
 
 @pytest.mark.parametrize("name", OPTIONS)
 def test_no_node_depends_on_a_later_one(name):
-    """The successor of a neighbour is no later than the node, and that of the node itself is not used."""
+    """The successor of a neighbor is no later than the node, and that of the node itself is not used."""
     attention, given = attention_of(**OPTIONS[name]), past()
     x = torch.randn(N, F, dtype=torch.float64)
     out, _ = run(attention, x, *given)
@@ -133,7 +133,7 @@ def test_second_derivatives(name):
     assert torch.autograd.gradgradcheck(call, leaves, fast_mode=True)
 
 
-def test_no_nodes_and_no_neighbours():
+def test_no_nodes_and_no_neighbors():
     attention = attention_of(shift=True, rotary=True, decay="log")
     for n in (0, 3):
         x, none = torch.randn(n, F, dtype=torch.float64, requires_grad=True), torch.zeros(n, 0, dtype=torch.long)

@@ -22,12 +22,12 @@ from tmt_geo.ops.dense_attention import decayed_dense_attention, dense_attention
 from tmt_geo.ops.edges import Edges, edge_softmax, sddmm, spmm
 from tmt_geo.ops.layout import DenseLayout
 from tmt_geo.ops.mesh_attention import mesh_attention, table_attention
-from tmt_geo.ops.rotary import rotary
+from tmt_geo.ops.rotary import apply_rotation, rotation
 from tmt_geo.ops.shift import shifted_rows
 from tmt_geo.ops.temporal import past_edges
 from tmt_geo.testing.tiny import parts
 
-NOBODY, NO_EDGES = torch.empty(0, dtype=torch.long), torch.empty(2, 0, dtype=torch.long)
+NO_NODES, NO_EDGES = torch.empty(0, dtype=torch.long), torch.empty(2, 0, dtype=torch.long)
 GAPS = torch.tensor([1, 1, 3, 3, 3, 6])  # graphs 0, 2, 4 and 5 are empty
 
 
@@ -57,7 +57,7 @@ LAYERS = {
 }
 
 
-@pytest.mark.parametrize("given", [{}, {"batch": NOBODY, "time": torch.empty(0)}], ids=["alone", "batch"])
+@pytest.mark.parametrize("given", [{}, {"batch": NO_NODES, "time": torch.empty(0)}], ids=["alone", "batch"])
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("name", LAYERS)
 def test_a_layer(name, training, given):
@@ -77,10 +77,10 @@ def test_a_layer_among_graphs_without_nodes(name):
 
 @pytest.mark.parametrize("rule", [None, "budget", "fixed", "learned"])
 @pytest.mark.parametrize("options", [{}, {"causal": False}, {"rebuild_every": 2, "memory_anchors": 2}], ids=str)
-def test_an_encoder_and_what_it_tells(options, rule):
+def test_an_encoder_and_its_graphs(options, rule):
     encoder = TMTEncoder(5, 8, 3, 4, heads=2, decay="log", exit_rule=rule, **parts(8, stack=True, k=3, **options))
-    assert_runs(encoder, nothing(5), NOBODY)
-    for graph in encoder.layer_graphs(nothing(5), NOBODY):
+    assert_runs(encoder, nothing(5), NO_NODES)
+    for graph in encoder.layer_graphs(nothing(5), NO_NODES):
         assert graph.validate() and graph.num_nodes == 0 and graph.num_edges == 0 and graph.x.shape == (0, 8)
         assert graph.attention.shape == (0, 2)
 
@@ -119,7 +119,7 @@ def test_a_convolution_with_features_of_no_edges_and_two_sets_one_of_them_empty(
 
 @pytest.mark.parametrize("options", [{}, {"causal": True}, {"aggr": "max"}], ids=str)
 def test_a_convolution_that_finds_its_mesh(options):
-    assert_runs(DynamicMeshAttention(5, 4, k=3, **options), nothing(5), NOBODY, time=torch.empty(0))
+    assert_runs(DynamicMeshAttention(5, 4, k=3, **options), nothing(5), NO_NODES, time=torch.empty(0))
 
 
 MODELS = [
@@ -135,11 +135,11 @@ MODELS = [
 @pytest.mark.parametrize("options", MODELS, ids=str)
 def test_a_model(options, pool, k):
     model, time = MeshGNN(5, 8, 3, 4, heads=2, k=k, pool=pool, **options), torch.empty(0)
-    assert_runs(model, nothing(5), NO_EDGES, batch=NOBODY, time=time)
-    assert_runs(model, nothing(5), NO_EDGES, batch=NOBODY, time=time, batch_size=2, rows=0 if pool is None else 2)
+    assert_runs(model, nothing(5), NO_EDGES, batch=NO_NODES, time=time)
+    assert_runs(model, nothing(5), NO_EDGES, batch=NO_NODES, time=time, batch_size=2, rows=0 if pool is None else 2)
     if k:
-        assert_runs(model, nothing(5), batch=NOBODY, time=time)
-    for graph in model.layer_graphs(nothing(5), NO_EDGES, batch=NOBODY, time=time):
+        assert_runs(model, nothing(5), batch=NO_NODES, time=time)
+    for graph in model.layer_graphs(nothing(5), NO_EDGES, batch=NO_NODES, time=time):
         assert graph.validate() and graph.num_nodes == 0 and graph.num_edges == 0
 
 
@@ -162,27 +162,27 @@ def test_parts():
     anchors.update(anchors.statistic(x, attention))
     assert read.shape == (0, 8) and torch.equal(anchors.anchors, before)
     assert MeshIndex(8, 4)(nothing()).shape == (0, 4)
-    votes, _ = CopyHead(8, k=2, index_dim=4)(nothing(), NOBODY, DenseLayout.from_batch(0, NOBODY))
+    votes, _ = CopyHead(8, k=2, index_dim=4)(nothing(), NO_NODES, DenseLayout.from_batch(0, NO_NODES))
     assert all(part.size(0) == 0 for part in votes)
 
 
 def test_operators():
     rows, key = torch.zeros(0, 2, 4, requires_grad=True), torch.randn(3, 2, 4, requires_grad=True)
-    heard = torch.zeros(0, 2, dtype=torch.long)
+    table = torch.zeros(0, 2, dtype=torch.long)
     for sources in (rows, key):
         for targets in (rows, key):
             out, alpha = mesh_attention(targets, sources, sources, NO_EDGES)
             assert out.shape == targets.shape and (out == 0).all() and alpha.shape == (0, 2)
             out.sum().backward()
-        out, alpha = table_attention(rows, sources, sources, heard, heard.bool(), self_kv=(rows, rows))
+        out, alpha = table_attention(rows, sources, sources, table, table.bool(), self_kv=(rows, rows))
         assert out.shape == (0, 2, 4) and alpha.shape == (0, 3, 2)
         out.sum().backward()
-        edges = Edges.from_table(heard, sources.size(0))
+        edges = Edges.from_table(table, sources.size(0))
         score = edge_softmax(sddmm(rows, sources, edges), edges)
         spmm(score, sources, edges).sum().backward()
     grid = torch.zeros(0, 3, 2, 4)
-    assert dense_attention(rows, grid, grid, NOBODY, NOBODY).shape == (0, 2, 4)
-    assert decayed_dense_attention(rows, grid, grid, NOBODY, NOBODY, bias=torch.zeros(0, 3, 2)).shape == (0, 2, 4)
-    assert rotary(rows, NOBODY).shape == rows.shape
+    assert dense_attention(rows, grid, grid, NO_NODES, NO_NODES).shape == (0, 2, 4)
+    assert decayed_dense_attention(rows, grid, grid, NO_NODES, NO_NODES, bias=torch.zeros(0, 3, 2)).shape == (0, 2, 4)
+    assert apply_rotation(rows, *rotation(NO_NODES, rows.size(-1), rows.dtype)).shape == rows.shape
     assert shifted_rows(rows, rows, torch.rand(2, 4)).shape == rows.shape
     assert temporal_graph(0, 2).num_edges == 0 and past_edges(NO_EDGES, torch.empty(0)).shape == (0,)

@@ -35,14 +35,14 @@ def test_an_update_is_scaled_by_one_and_its_gradient_reaches_the_gate():
 
 
 def test_only_nodes_that_have_changed_are_projected():
-    asked = []
+    projected = []
 
     def project(nodes):
-        asked.append(nodes)
+        projected.append(nodes)
         return torch.ones(2, 1, 1), torch.ones(2, 1, 1)
 
     key = torch.zeros(4, 1, 1)
     state = NodeState(torch.zeros(4, 2), changed=torch.tensor([1, 3]), key=key, value=key)
     assert state.project_kv(project)[0].flatten().tolist() == [0, 1, 0, 1]
     state = NodeState(torch.zeros(4, 2), changed=torch.arange(0), key=key, value=key)
-    assert state.project_kv(project)[0] is key and len(asked) == 1
+    assert state.project_kv(project)[0] is key and len(projected) == 1

@@ -1,4 +1,4 @@
-"""What holds for every layer: no number of a node shows, no graph hears another, and gradients are those of the value.
+"""What holds for every layer: no node's number shows, no graph depends on another, gradients are those of the value.
 
 In float64. Where a layer searches, the search is first seen to stay the same under moves larger than those that
 `gradcheck` makes, so that what is differentiated is smooth.
@@ -46,7 +46,7 @@ MODEL = {
 
 
 def nodes(n=N):
-    """Features and distinct times, of which the order of the nodes tells nothing."""
+    """Features and distinct times, that the order of the nodes does not show."""
     return {"x": torch.randn(n, F, dtype=torch.float64), "time": torch.rand(n, dtype=torch.float64)}
 
 
@@ -101,7 +101,7 @@ def first(out):
 
 
 def messages(conv):
-    """Ask for messages, so that none is left out."""
+    """Make the messages, so that none is left out."""
     conv.register_message_forward_hook(lambda module, inputs, out: None)
     return conv
 
@@ -113,8 +113,8 @@ def test_mesh_attention_is_equivariant_and_keeps_graphs_apart(name, how):
     conv = messages(conv) if how == "messages" else conv
 
     def run(x, time, edge_index, batch=None):
-        heard = Mesh.from_edge_index(edge_index, x.size(0)) if how == "mesh" else edge_index
-        return conv(x, heard, time=time)
+        edges = Mesh.from_edge_index(edge_index, x.size(0)) if how == "mesh" else edge_index
+        return conv(x, edges, time=time)
 
     assert_node_equivariant(run, given, edge_index)
     assert_graph_independent(run, given, batch, edge_index)
@@ -140,10 +140,10 @@ def test_layers_are_equivariant_and_keep_graphs_apart(make, name):
 
 
 @pytest.mark.parametrize("name", MODEL)
-@pytest.mark.parametrize("hear", ["edges", "mesh", "both"])
-def test_the_model_is_equivariant_and_keeps_graphs_apart(name, hear):
-    model, given, (batch, edge_index) = model_of(MODEL[name], 0 if hear == "edges" else 3), nodes(), two_graphs()
-    edges = () if hear == "mesh" else (edge_index,)
+@pytest.mark.parametrize("over", ["edges", "mesh", "both"])
+def test_the_model_is_equivariant_and_keeps_graphs_apart(name, over):
+    model, given, (batch, edge_index) = model_of(MODEL[name], 0 if over == "edges" else 3), nodes(), two_graphs()
+    edges = () if over == "mesh" else (edge_index,)
 
     def run(x, time, edge_index=None, batch=None):
         return model(x, edge_index, time=time, batch=batch)
@@ -274,7 +274,7 @@ def test_gradients_of_an_encoder():
     assert_gradients(encoder.double().eval(), lambda encoder, x: encoder(x), x)
 
 
-@pytest.mark.parametrize("hear", ["edges", "mesh", "both"])
+@pytest.mark.parametrize("over", ["edges", "mesh", "both"])
 @pytest.mark.parametrize(
     "options",
     [
@@ -284,13 +284,13 @@ def test_gradients_of_an_encoder():
     ],
     ids=str,
 )
-def test_gradients_of_a_model(hear, options):
-    """With neighbours for all, whom no move changes; of a gate's straight-through step there is no such derivative."""
+def test_gradients_of_a_model(over, options):
+    """With neighbors for all, that no move changes; of a gate's straight-through step there is no such derivative."""
     model, given = (
-        MeshGNN(3, 4, 2, 2, heads=2, act="tanh", k=0 if hear == "edges" else 4, **options).double(),
+        MeshGNN(3, 4, 2, 2, heads=2, act="tanh", k=0 if over == "edges" else 4, **options).double(),
         nodes(5),
     )
-    edge_index = torch.tensor([[0, 1, 2, 3, 1, 4, 2], [1, 2, 0, 1, 3, 3, 2]]) if hear != "mesh" else None
+    edge_index = torch.tensor([[0, 1, 2, 3, 1, 4, 2], [1, 2, 0, 1, 3, 3, 2]]) if over != "mesh" else None
     assert_gradients(model, lambda model, x: model(x, edge_index, time=given["time"]), given["x"][:, :3])
 
 

@@ -32,7 +32,7 @@ def test_two_graphs_are_two_batches_of_one_in_any_order(mesh, sizes):
 
 
 @pytest.mark.parametrize("mesh", [True, False])
-def test_each_head_is_let_through_by_a_share_of_the_listener_s(mesh):
+def test_each_head_is_scaled_by_a_share_of_the_target_s(mesh):
     gated, plain = (
         TMTLayer(16, heads=4, **parts(16, k=2, mesh=mesh, gated_heads=gates, **FULL)) for gates in (True, False)
     )
@@ -47,7 +47,7 @@ def test_each_head_is_let_through_by_a_share_of_the_listener_s(mesh):
 
 
 @pytest.mark.parametrize("mesh", [True, False])
-def test_a_frozen_node_keeps_its_state_and_is_still_heard(mesh):
+def test_a_frozen_node_keeps_its_state_and_is_still_a_source(mesh):
     layer = TMTLayer(16, heads=2, **parts(16, k=2, mesh=mesh, **FULL)).eval()
     x = torch.randn(10, 16)
     layout = DenseLayout.from_batch(10)
@@ -57,11 +57,11 @@ def test_a_frozen_node_keeps_its_state_and_is_still_heard(mesh):
     frozen = torch.tensor([i for i in range(10) if i not in (4, 9)])
     assert torch.equal(out.x[frozen], x[frozen])
     full = layer(x)
-    torch.testing.assert_close(out.x[active], full[active])  # as if nobody had left
+    torch.testing.assert_close(out.x[active], full[active])  # as if no node had left
     loud = x.clone()
     loud[8] += torch.randn(16)
-    heard, _ = layer.step(NodeState(loud, active), layout)
-    assert not torch.allclose(heard.x[9], out.x[9])
+    moved, _ = layer.step(NodeState(loud, active), layout)
+    assert not torch.allclose(moved.x[9], out.x[9])
 
 
 def test_keys_of_a_frozen_node_are_projected_once_more_and_kept():
@@ -143,7 +143,7 @@ def test_a_gate_does_not_shape_the_states_it_judges():
     assert gate.lin.weight.grad.abs().min() > 0
 
 
-def test_a_non_causal_layer_hears_both_sides_and_cannot_look_back_only():
+def test_a_non_causal_layer_attends_to_both_sides_and_takes_no_causal_options():
     layer = TMTLayer(8, heads=2, k=3, causal=False).eval()
     x = torch.randn(7, 8)
     changed = x.clone()
@@ -202,18 +202,18 @@ def test_vectors_must_be_where_the_features_are(name):
 
 @pytest.mark.parametrize("decay", [None, "log", "published"])
 @pytest.mark.parametrize("targets", [None, [4, 9], []])
-def test_weights_are_told_where_the_step_is_traced(decay, targets):
+def test_weights_are_returned_where_the_step_is_traced(decay, targets):
     layer = TMTLayer(8, heads=2, k=2, window=1, causal=True, decay=decay).eval()
     x, layout = torch.randn(10, 8), DenseLayout.from_batch(10)
     active = None if targets is None else torch.tensor(targets, dtype=torch.long)
     _, silent = layer.step(NodeState(x, active), layout)
     assert silent.attention is None and silent.decay is None
-    out, told = layer.step(NodeState(x, active), layout, trace=True)
-    assert torch.equal(told.mesh.table, silent.mesh.table)
-    shape = (*told.mesh.mask.shape, 2)
-    assert told.attention.shape == (shape[0], shape[1] + 1, 2)
-    assert (told.decay is None) is (decay is None)
+    out, traced = layer.step(NodeState(x, active), layout, trace=True)
+    assert torch.equal(traced.mesh.table, silent.mesh.table)
+    shape = (*traced.mesh.mask.shape, 2)
+    assert traced.attention.shape == (shape[0], shape[1] + 1, 2)
+    assert (traced.decay is None) is (decay is None)
     if decay is not None:
-        assert told.decay.shape == told.attention.shape
-        assert (told.decay[:, -1] == (0.5 if decay == "published" else 1)).all()
-    assert (told.attention[:, :-1][~told.mesh.mask] == 0).all()
+        assert traced.decay.shape == traced.attention.shape
+        assert (traced.decay[:, -1] == (0.5 if decay == "published" else 1)).all()
+    assert (traced.attention[:, :-1][~traced.mesh.mask] == 0).all()

@@ -47,9 +47,9 @@ def test_shares_are_the_mixture_of_one_target():
     inputs, token = sample(9)
     votes, target = votes_of(inputs, token, 4), torch.randint(VOCAB, (9,))
     keep, copied = votes.log_shares(target)
-    spoken = inputs["logits"].log_softmax(1).gather(1, target.unsqueeze(1)).squeeze(1)
+    predicted = inputs["logits"].log_softmax(1).gather(1, target.unsqueeze(1)).squeeze(1)
     expected = votes.mix(inputs["logits"]).gather(1, target.unsqueeze(1)).squeeze(1)
-    torch.testing.assert_close(torch.logaddexp(keep + spoken, copied), expected, rtol=0, atol=1e-12)
+    torch.testing.assert_close(torch.logaddexp(keep + predicted, copied), expected, rtol=0, atol=1e-12)
 
 
 def test_twins_copy_what_followed():
@@ -59,7 +59,7 @@ def test_twins_copy_what_followed():
     votes = votes_of(inputs, torch.tensor([4, 5, 6, 4]), 1)
     out = votes.mix(torch.zeros(4, VOCAB, dtype=torch.float64)).exp()
     torch.testing.assert_close(out[3], torch.eye(VOCAB, dtype=torch.float64)[5], rtol=0, atol=1e-9)
-    torch.testing.assert_close(out[0], torch.full_like(out[0], 1 / VOCAB))  # nobody to copy from, whatever its gate
+    torch.testing.assert_close(out[0], torch.full_like(out[0], 1 / VOCAB))  # nothing to copy, whatever its gate
 
 
 def test_nothing_overflows_where_copying_is_sure_or_impossible():

@@ -38,7 +38,7 @@ def recall(x, mesh, k, skip=0):
 
 
 def grid(sizes, dtype=torch.float64, metric="cosine"):
-    """Arguments of a search in which every node asks."""
+    """Arguments of a search in which every node is a query."""
     capacity = max(sizes)
     slots = index_features(clusters(len(sizes) * capacity, dtype=dtype), metric).view(len(sizes), capacity, -1)
     rank, row = torch.arange(capacity).repeat(len(sizes)), torch.arange(len(sizes)).repeat_interleave(capacity)

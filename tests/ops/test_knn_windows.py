@@ -54,10 +54,10 @@ def test_nothing_later_decides():
 def test_some_queries_find_what_they_find_among_all():
     grid = index_features(torch.randn(2, 400, 5, dtype=torch.float64))
     row, rank, sizes = torch.arange(2).repeat_interleave(400), torch.arange(400).repeat(2), torch.tensor([400, 400])
-    whole, heard = search(grid.flatten(0, 1), grid, row, rank, sizes, 4, backend="windows")
+    whole, exists = search(grid.flatten(0, 1), grid, row, rank, sizes, 4, backend="windows")
     some = torch.randperm(800)[:70]
     table, mask = search(grid.flatten(0, 1)[some], grid, row[some], rank[some], sizes, 4, backend="windows")
-    assert torch.equal(mask, heard[some]) and torch.equal(table[mask], whole[some][mask])
+    assert torch.equal(mask, exists[some]) and torch.equal(table[mask], whole[some][mask])
 
 
 def test_windows_need_causality():

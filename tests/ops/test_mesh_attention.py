@@ -58,7 +58,7 @@ def table_edges(mesh, loop):
 @pytest.mark.parametrize("targets", [None, [3, 4, 11], [12]], ids=["all", "some", "one"])
 def test_table_attention_matches_naive_edges(loop, shift, groups, targets):
     N, H, C = 13, 4, 6
-    mesh = knn_graph(torch.randn(N, 3), 5, causal=True)  # the first rows have fewer than k neighbours
+    mesh = knn_graph(torch.randn(N, 3), 5, causal=True)  # the first rows have fewer than k neighbors
     mesh = mesh if targets is None else mesh.restrict(torch.tensor(targets))
     edge_index, mask = table_edges(mesh, loop)
     k, v, weight_k, weight_v = leaves((N, groups, C), (N, groups, C), (groups, C), (groups, C))
@@ -87,7 +87,7 @@ def test_table_attention_matches_naive_edges(loop, shift, groups, targets):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_few_targets_among_many_sources_gather_only_their_neighbours(dtype):
+def test_few_targets_among_many_sources_gather_only_their_neighbors(dtype):
     """The one-token path of a cached step gathers first and shifts after; both orders are the same."""
     N, H, C = 200, 2, 4
     k, v, q = (torch.randn(n, H, C, dtype=dtype) for n in (N, N, 1))

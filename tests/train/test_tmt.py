@@ -54,7 +54,7 @@ def test_active_shares_and_edges_are_logged(tmt, blocks, options, threshold, sha
     train, valid = train_model(model, None, blocks(8), blocks(3), options(steps=2)).history
     assert [train[f"active_share/{layer}"] for layer in (1, 2, 3)] == [1, share, share]
     assert [valid[f"eval_active_share/{layer}"] for layer in (1, 2, 3)] == [1, share, share]
-    # k exceeds the length: an active token hears all its past and itself, (S + 1) / 2 tokens on average
+    # k exceeds the length: an active token attends to all its past and itself, (S + 1) / 2 tokens on average
     assert train["edges_per_token"] == pytest.approx((1 + 2 * share) / 3 * 13 / 2)
     assert train["gate_loss"] > 0
 

@@ -45,12 +45,12 @@ def test_the_run_is_what_it_would_be_without(tmt, blocks, options, tmp_path):
         model, change = tmt(), {"log_every": 1, "eval_every": 2}
         config = options(out=tmp_path / name, **change)
         history = train_model(model, None, blocks(20), blocks(3), config, callbacks=traces).history
-        told = [{key: value for key, value in row.items() if "second" not in key and "time" not in key}
+        logged = [{key: value for key, value in row.items() if "second" not in key and "time" not in key}
                 for row in history]  # fmt: skip
-        runs.append((told, model.state_dict(), torch.get_rng_state()))
-    (expected, weights, random), (told, watched, after) = runs
+        runs.append((logged, model.state_dict(), torch.get_rng_state()))
+    (expected, weights, random), (logged, watched, after) = runs
     assert len(traces[0].graphs) == 7
-    assert told == expected and torch.equal(after, random)
+    assert logged == expected and torch.equal(after, random)
     for name, tensor in weights.items():
         assert torch.equal(watched[name], tensor), name
 

@@ -13,7 +13,7 @@ TOKENS = 24
 
 
 class Letters:
-    """A tokenizer whose tokens are told apart by their numbers."""
+    """A tokenizer whose tokens are distinguished by their numbers."""
 
     def decode(self, ids):
         return f" <{ids[0]}>"
@@ -21,7 +21,7 @@ class Letters:
 
 @pytest.fixture(scope="session")
 def text():
-    """A small causal model, a text, its layers with readings, and its output; some tokens leave early."""
+    """A small causal model, a text, its layers with diagnostics, and its output; some tokens leave early."""
     torch.manual_seed(3)
     model = lively(TMTModel(tiny_config()))
     ids = torch.randint(VOCAB, (1, TOKENS))

@@ -42,7 +42,7 @@ def test_the_best_match_counts_and_not_the_largest_overlap_first():
     assert rows.tolist() == [[0, 0, 0, 0, 0, 1, 1], [1, 1, 1, 0, 0, 1, 1]]
 
 
-def test_a_frozen_node_stands_where_it_last_listened():
+def test_a_frozen_node_stands_where_it_was_last_computed():
     first, second = layer([(0, 1, 2), (3, 4, 5)]), layer([(3, 4, 5)], active=(3, 4, 5))
     third = layer([], active=())
     edges = effective_edges([first, second, third])
@@ -82,7 +82,7 @@ def test_an_unknown_weight_is_refused(text):
         mesh_clusters(text.graphs, by="colour")
 
 
-def test_similarity_below_zero_joins_nobody():
+def test_similarity_below_zero_joins_no_nodes():
     graph = layer([(0, 1)], nodes=2)
     graph.x = torch.tensor([[1.0, 0.0], [-1.0, 0.0]])
     assert mesh_clusters([graph], by="similarity").tolist() == [[-1, -1]]

@@ -15,7 +15,7 @@ def test_every_figure_stands_in_its_row_and_column(results):
     assert rows["training tokens a second"] == ["5.00 k", "-"]
 
 
-def test_a_row_that_nobody_has_a_figure_for_is_left_out(results):
+def test_a_row_without_a_figure_is_left_out(results):
     alone = ModelResult("TMT", 10, results[0].evaluation)
     assert "training tokens a second" not in dict(comparison_rows([alone]))
 

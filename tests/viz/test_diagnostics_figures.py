@@ -29,11 +29,11 @@ def test_anchors_and_their_readers(text):
     figure = anchor_use(text.graphs, text.out.memory_state, token_labels(text.graphs, text.tokenizer))
     assert [frame.name for frame in figure.frames] == ["layer 1", "layer 2", "layer 3"]
     for frame, graph, anchors in zip(figure.frames, text.graphs, text.out.memory_state, strict=True):
-        reading, cosine = frame.data
-        assert reading.z.shape == (4, 24)
-        assert np.allclose(reading.z[:, graph.active.numpy()].sum(0), 1, atol=1e-6)
-        assert np.isnan(reading.z[:, ~graph.active.numpy()]).all()
-        assert np.allclose(reading.z, graph.anchor_weights.t(), equal_nan=True)
+        weights, cosine = frame.data
+        assert weights.z.shape == (4, 24)
+        assert np.allclose(weights.z[:, graph.active.numpy()].sum(0), 1, atol=1e-6)
+        assert np.isnan(weights.z[:, ~graph.active.numpy()]).all()
+        assert np.allclose(weights.z, graph.anchor_weights.t(), equal_nan=True)
         expected = torch.cosine_similarity(anchors.unsqueeze(0), anchors.unsqueeze(1), dim=-1)
         assert np.allclose(cosine.z, expected, atol=1e-6)
     assert np.array_equal(figure.data[0].z, figure.frames[0].data[0].z, equal_nan=True)

@@ -31,10 +31,10 @@ FIGURES = {
         positions=viz.Positions(np.zeros((3, 24, 2)), BAD),
     ),
     "cluster_flow": lambda text: viz.cluster_flow(text.graphs, labels(text.graphs), names=names(text.graphs)),
-    "neighbour_table": lambda text: viz.neighbour_table(
+    "neighbor_table": lambda text: viz.neighbor_table(
         text.graphs, [0, 1], labels(text.graphs), names=names(text.graphs)
     ),
-    "one node": lambda text: viz.neighbour_table(text.graphs, [0], labels(text.graphs), names=names(text.graphs)),
+    "one node": lambda text: viz.neighbor_table(text.graphs, [0], labels(text.graphs), names=names(text.graphs)),
     "anchor_use": lambda text: viz.anchor_use(
         text.graphs, text.out.memory_state, labels(text.graphs), names=names(text.graphs)
     ),

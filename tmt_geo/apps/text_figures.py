@@ -64,7 +64,7 @@ def text_sections(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, in
         ),
         viz.Section(
             "Nearest tokens",
-            viz.neighbour_table(graphs, range(min(len(labels), MAX_MENU)), labels),
+            viz.neighbor_table(graphs, range(min(len(labels), MAX_MENU)), labels),
             "Choose a token: its nearest tokens by the cosine of the states behind each layer. Where the names change "
             "from column to column, the token has moved.",
         ),

@@ -51,8 +51,6 @@ def compare(
         # under a name of its own, so that a trial never takes the place of a result
         name = f"{chosen.name}-{steps}-steps"
         chosen = replace(chosen, name=name, recipe=replace(chosen.recipe, steps=steps))
-    if data == "Salesforce/wikitext" and data_config is None:
-        data_config = "wikitext-2-v1"
     failed = 0
     if not report:
         failed = run_suite(

@@ -46,7 +46,7 @@ NOTES = (
     "Perplexities and bits per byte: lower is better. Words are split at white space and each line end counts as one; "
     "a word is several tokens here, so after minutes of training word perplexities are in the thousands.",
     "FLOPs are those of one forward pass, counted on this run: matrix products by PyTorch's counter, attention over "
-    "the mesh and the search for neighbours by formula. Active share is the part of the tokens that a layer computed.",
+    "the mesh and the search for neighbors by formula. Active share is the part of the tokens that a layer computed.",
     "One seed and a few minutes of training: enough to see that it works, not to say which architecture is better.",
 )
 
@@ -113,7 +113,7 @@ def free_folder(out: Path | None, overwrite: bool) -> Path:
     """Returns the folder to write to, made and empty, or with a former demo that may be replaced.
 
     Args:
-        out: The folder asked for; ``None`` takes the first free one of ``runs/demo``, ``runs/demo-2``, ..., or with
+        out: The folder; ``None`` takes the first free one of ``runs/demo``, ``runs/demo-2``, ..., or with
             ``overwrite`` the first itself.
         overwrite: A former demo may be replaced.
 

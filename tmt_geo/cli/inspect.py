@@ -22,7 +22,7 @@ def inspect(
     tokenizer: Tokenizer = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Draw what a model does with a text: mesh, clusters, neighbours, exits, decay, streams and anchors.
+    """Draw what a model does with a text: mesh, clusters, neighbors, exits, decay, streams and anchors.
 
     The page opens in any browser without a network.
     """

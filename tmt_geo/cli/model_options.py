@@ -22,9 +22,9 @@ class ModelOptions:
         ffn_stream_dim: Width of a feed-forward stream.
         dropout: Dropout.
         mesh: kNN mesh, or dense causal attention.
-        graph_k: Nearest neighbours of a token.
-        window: Previous tokens that are neighbours too.
-        shift: A neighbour also passes on the token that followed it.
+        graph_k: Nearest neighbors of a token.
+        window: Previous tokens that are neighbors too.
+        shift: A neighbor also passes on the token that followed it.
         decay: log, published or none.
         gated_heads: A gate on each head, which can switch it off.
         exit: Exit gates.

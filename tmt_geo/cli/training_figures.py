@@ -60,7 +60,7 @@ def step_sections(graphs: Mapping[int, Sequence[Data]], tokenizer: PreTrainedTok
         ),
         viz.Section(
             "Nearest tokens, step by step",
-            viz.neighbour_table(meshes, range(len(labels)), labels, names=names),
+            viz.neighbor_table(meshes, range(len(labels)), labels, names=names),
             "Choose a token: its nearest tokens by the cosine of the states behind the last layer.",
         ),
         viz.Section(

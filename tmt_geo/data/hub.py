@@ -86,7 +86,7 @@ def _are_lines(rows: Sequence[str]) -> bool:
 
 
 def _texts(rows: Sequence[str | None], split: str, text_column: str, name: str) -> list[str]:
-    """Returns the rows that hold text, with the blank lines where they are lines; a warning tells how many do not."""
+    """Returns the rows that hold text, with blank lines where they are lines; a warning counts the others."""
     texts = [row for row in rows if row is not None]
     if rows and not any(row.strip() for row in texts):
         raise ValueError(f"'text_column' must name a column with text in '{name}' (got '{text_column}', all empty)")

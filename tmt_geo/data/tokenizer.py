@@ -22,7 +22,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int = 2048) -> PreTrainedT
 
     The result depends on nothing but the arguments. Its ``eos_token``, ``bos_token`` and ``pad_token`` are all
     ``"<|endoftext|>"``, token 0. A short text may not hold enough pairs that occur twice, then there are fewer than
-    ``vocab_size`` tokens; ``len(tokenizer)`` tells how many.
+    ``vocab_size`` tokens; ``len(tokenizer)`` is their number.
 
     Args:
         texts (iterable of str): The training documents.

@@ -54,8 +54,8 @@ def scored_forward(
     """
     targets = targets.to(model.device)
     if getattr(model, "can_skip_logits", False):
-        asked = {"labels": targets, "shift_labels": targets, "num_items_in_batch": 1, "skip_logits": True}
-        out = plain_forward(model, input_ids, memory, **asked)
+        options = {"labels": targets, "shift_labels": targets, "num_items_in_batch": 1, "skip_logits": True}
+        out = plain_forward(model, input_ids, memory, **options)
         return out.loss.item(), out
     out = plain_forward(model, input_ids, memory)
     nll = 0.0

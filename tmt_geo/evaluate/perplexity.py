@@ -154,6 +154,17 @@ def window_starts(num_targets: int, context: int, stride: int) -> tuple[Tensor, 
     return starts, scored_before - starts
 
 
+def check_stream(name: str, stream: Tensor, vocab_size: int) -> None:
+    """Raise a `ValueError` if this is no vector of ids below the vocabulary size, or an empty one."""
+    if stream.dim() != 1 or stream.numel() == 0 or stream.is_floating_point():
+        raise ValueError(
+            f"'{name}' must be a non-empty vector of ids (got shape {tuple(stream.shape)}, {stream.dtype})"
+        )
+    low, high = int(stream.min()), int(stream.max())
+    if low < 0 or high >= vocab_size:
+        raise ValueError(f"'{name}' must hold ids from 0 to {vocab_size - 1} (got {low} to {high})")
+
+
 def _score(
     model: PreTrainedModel, tokens: Tensor, windows: tuple[Tensor, Tensor], context: int, batch_size: int,
     scorer: _Scorer, bar: Callable,
@@ -233,13 +244,7 @@ def _check(model, stream: Tensor, vocab_size: int, start_token: int | None, **co
     for name, count in counts.items():
         if count < 1:
             raise ValueError(f"'{name}' must be at least 1 (got {count})")
-    if stream.dim() != 1 or stream.numel() == 0 or stream.is_floating_point():
-        raise ValueError(
-            f"'stream' must be a non-empty vector of ids (got shape {tuple(stream.shape)}, {stream.dtype})"
-        )
-    low, high = int(stream.min()), int(stream.max())
-    if low < 0 or high >= vocab_size:
-        raise ValueError(f"'stream' must hold ids from 0 to {vocab_size - 1} (got {low} to {high})")
+    check_stream("stream", stream, vocab_size)
     if start_token is not None and not 0 <= start_token < vocab_size:
         raise ValueError(f"'start_token' must be an id from 0 to {vocab_size - 1} (got {start_token})")
     positions = getattr(model.config, "max_position_embeddings", None)

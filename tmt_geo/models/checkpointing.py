@@ -1,4 +1,4 @@
-"""Activation checkpointing of a layer's step, with every tensor where the reentrant kind of it looks."""
+"""Activation checkpointing of a layer's step, every tensor an argument or a result, as the reentrant kind needs it."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ def checkpointed(checkpoint: Callable, step: Callable, state: NodeState, *args) 
     """Run ``step(state, *args)`` under a checkpoint.
 
     With ``use_reentrant=True`` gradients flow only through tensors that are arguments or results by themselves, and
-    only if one of the arguments asks for a gradient: what state and output hold is handed over part by part, and a
-    state that asks for none (embeddings that were given) asks for one here.
+    only if one of the arguments requires a gradient: what state and output hold is handed over part by part, and a
+    state that requires none (embeddings that were given) requires one here.
 
     Args:
         checkpoint (callable): ``torch.utils.checkpoint.checkpoint``, its options bound.

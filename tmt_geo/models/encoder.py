@@ -29,8 +29,8 @@ class EncoderOutput:
         x: States behind the last norm :math:`(N, F)`.
         layout: Where the nodes stand.
         layer_outputs: What each layer has returned.
-        hidden_states: The states that enter each layer and those that leave the last; unless asked for the latest two
-            alone.
+        hidden_states: The states that enter each layer and those that leave the last; without `hidden_states`
+            the latest two alone.
     """
 
     x: Tensor

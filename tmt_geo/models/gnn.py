@@ -47,11 +47,11 @@ class MeshGNN(BasicGNN):
         norm_kwargs (dict, optional): Its arguments. (default: :obj:`None`)
         jk (str, optional): Jumping knowledge: :obj:`None`, ``"last"``, ``"cat"``, ``"max"`` or ``"lstm"``. Pooling and
             gates need a linear layer at the end and take ``"last"`` for :obj:`None`. (default: :obj:`None`)
-        k (int, optional): Nearest neighbours a node; no mesh at 0. (default: :obj:`0`)
+        k (int, optional): Nearest neighbors a node; no mesh at 0. (default: :obj:`0`)
         metric (str, optional): ``"cosine"`` or ``"euclidean"``. (default: :obj:`"cosine"`)
-        causal (bool, optional): Hear only what is earlier, by mesh and edges. Needs `time`. A norm over more than one
-            node (``"batch_norm"`` in training, ``"graph_norm"``, PyG's ``"layer_norm"`` in its default mode) tells of
-            later nodes all the same: take ``norm_kwargs={"mode": "node"}``. (default: :obj:`False`)
+        causal (bool, optional): Attend only to what is earlier, by mesh and edges. Needs `time`. A norm over more than
+            one node (``"batch_norm"`` in training, ``"graph_norm"``, PyG's ``"layer_norm"`` in its default mode)
+            depends on later nodes all the same: take ``norm_kwargs={"mode": "node"}``. (default: :obj:`False`)
         pool (str, Aggregation or list, optional): How the nodes of a graph become one row, before the last linear
             layer, as in :func:`torch_geometric.nn.resolver.aggregation_resolver`: ``"mean"``, ``"add"``, ``"max"``, a
             list of them, ... (default: :obj:`None`, a row for each node)
@@ -242,10 +242,10 @@ class MeshGNN(BasicGNN):
         state, states, traces, statistics = NodeState(x), [x], [], []
         for i in range(self.num_layers):
             targets = state.active
-            state, judged, edges, alpha = self._layer(i, state, graph, trace)
+            state, gated, edges, alpha = self._layer(i, state, graph, trace)
             states.append(state.x)
-            if judged is not None:
-                statistics.append(self.gates[i].statistic(judged))
+            if gated is not None:
+                statistics.append(self.gates[i].statistic(gated))
             if trace:
                 fields = layer_fields(self.convs[i], edges, alpha, targets, x.size(0))
                 traces.append(fields | ({} if state.confidence is None else {"confidence": state.confidence}))
@@ -276,8 +276,8 @@ class MeshGNN(BasicGNN):
             h = h + conv.lin_skip(state.of_active(x))
         if i < self.num_layers - 1 or self.jk_mode is not None:
             h = self._finish(h, self.norms[i], graph.batch if targets is None else graph.of(targets), graph.batch_size)
-        state, judged = state.update(h, self.gates[i] if i < len(self.gates) else None, key=key, value=value)
-        return state, judged, edges, alpha
+        state, gated = state.update(h, self.gates[i] if i < len(self.gates) else None, key=key, value=value)
+        return state, gated, edges, alpha
 
     def _finish(self, h: Tensor, norm: nn.Module, batch: Tensor | None, batch_size: int | None) -> Tensor:
         """What stands behind a convolution."""

@@ -55,7 +55,7 @@ class GraphInput(NamedTuple):
         found = mesh.edge_index
         if given is not None:
             known = given
-            if causal:  # what happens later keeps no edge of the mesh away
+            if causal:  # a later edge does not stand for one of the mesh
                 known = given[:, past_edges(given, self.time, edge_time)]
             found = found[:, ~contains(known, found, mesh.num_nodes)]
         if edge_attr is not None:

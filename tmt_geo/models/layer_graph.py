@@ -11,6 +11,8 @@ from tmt_geo.nn.node_state import TMTLayerOutput
 from tmt_geo.ops.layout import DenseLayout
 from tmt_geo.ops.mesh import Mesh
 
+CHUNK = 2**13  # edges whose states are gathered at once
+
 
 def layer_graph(x: Tensor, output: TMTLayerOutput, layout: DenseLayout, **fields: Tensor | None) -> Data:
     r"""One layer of one forward as a graph.
@@ -24,8 +26,8 @@ def layer_graph(x: Tensor, output: TMTLayerOutput, layout: DenseLayout, **fields
     - ``decay``: the factor by which time has lowered it :math:`(E, H)`: :math:`\exp(-r_h\,|\Delta t|)` inside the
       softmax for ``"log"``, :math:`\sigma(w_h\,|\Delta t|)` behind it for ``"published"``; where there is one
 
-    ``Data.subgraph`` tells the last two from node attributes by their length, and takes them for such where
-    :math:`E = N`.
+    ``Data.subgraph`` distinguishes the last two from node attributes by their length, and takes them for node
+    attributes where :math:`E = N`.
 
     Args:
         x (Tensor): States that left the layer, (N, F).
@@ -62,7 +64,7 @@ def node_edges(mesh: Mesh, layout: DenseLayout) -> Tensor:
 
 
 @torch.no_grad()
-def edge_cosine(x: Tensor, edge_index: Tensor, chunk: int = 2**13) -> Tensor:
-    """The cosine of the states (N, F) at both ends of each edge, shape (E), at least float32; `chunk` edges a time."""
+def edge_cosine(x: Tensor, edge_index: Tensor) -> Tensor:
+    """The cosine of the states (N, F) at both ends of each edge, shape (E), of at least float32."""
     x = F.normalize(x.to(torch.promote_types(x.dtype, torch.float32)), dim=-1)
-    return torch.cat([(x[src] * x[dst]).sum(-1) for src, dst in edge_index.split(chunk, dim=1)])
+    return torch.cat([(x[src] * x[dst]).sum(-1) for src, dst in edge_index.split(CHUNK, dim=1)])

@@ -15,7 +15,7 @@ RULES = ("fixed", "learned", "budget")
 
 
 class GateOutput(NamedTuple):
-    r"""What a gate says of the nodes that reached it, all of shape :math:`(T)`.
+    r"""What a gate returns for the nodes that reached it, all of shape :math:`(T)`.
 
     Attributes:
         score: :math:`w^\top x + b`; like confidence and loss, of at least float32.
@@ -34,7 +34,7 @@ class GateOutput(NamedTuple):
 
 
 class Score(nn.Linear):
-    """A linear map to one number, of at least float32 whatever the states, its weights or autocast say.
+    """A linear map to one number, of at least float32 whatever the type of states and weights, and under autocast too.
 
     In bfloat16 all scores of a young gate are one number, and their nodes would leave together.
     """
@@ -110,7 +110,7 @@ class ExitGate(PreciseBuffers):
 
     @property
     def initial_running(self) -> float:
-        """Nobody leaves a budget gate that has seen nothing."""
+        """No node leaves a budget gate that has seen nothing."""
         return 3e4 if self.rule == "budget" else 1.0
 
     def reset_parameters(self):
@@ -130,7 +130,7 @@ class ExitGate(PreciseBuffers):
         return self.running.sigmoid() if self.rule == "budget" else self.initial_threshold
 
     def forward(self, x: Tensor, running: Tensor | None = None) -> GateOutput:
-        """Judge states.
+        """Score states and decide which nodes leave.
 
         Args:
             x (Tensor): States :math:`(T, F)`.
@@ -148,11 +148,11 @@ class ExitGate(PreciseBuffers):
             return GateOutput(score, confidence, leaves, (1 - confidence).to(x.dtype), entropy)
         if self.rule == "budget":
             # A quantile takes back any shift of all confidences at once: spare the bias that drift.
-            stay = 1 - (score - self.lin.bias + self.lin.bias.detach()).sigmoid()
-            return GateOutput(score, confidence, score >= running, stay.to(x.dtype), torch.zeros_like(confidence))
-        stay = (self.logit - score).sigmoid()
-        loss = (running - self.rate).detach() * stay
-        return GateOutput(score, confidence, score >= self.logit, stay.to(x.dtype), loss)
+            stay_prob = 1 - (score - self.lin.bias + self.lin.bias.detach()).sigmoid()
+            return GateOutput(score, confidence, score >= running, stay_prob.to(x.dtype), torch.zeros_like(confidence))
+        stay_prob = (self.logit - score).sigmoid()
+        loss = (running - self.rate).detach() * stay_prob
+        return GateOutput(score, confidence, score >= self.logit, stay_prob.to(x.dtype), loss)
 
     def statistic(self, out: GateOutput) -> Tensor:
         """What :meth:`update` needs of one forward, detached, any shape."""

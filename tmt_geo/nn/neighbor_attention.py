@@ -1,4 +1,4 @@
-"""Attention of nodes to a table of neighbours and to themselves: the attention of a TMT layer."""
+"""Attention of nodes to a table of neighbors and to themselves: the attention of a TMT layer."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tmt_geo.ops.rotary import apply_rotation
 
 
 class NeighborAttention(nn.Module):
-    r"""Attention of each node to the neighbours in its row of a table, and to itself.
+    r"""Attention of each node to the neighbors in its row of a table, and to itself.
 
     The formula is that of :class:`~tmt_geo.MeshAttention` with the options of a sequence model. Sources are in the
     order of time: the successor of a node is the next row. Queries, keys and values are projected by methods of their
@@ -28,8 +28,8 @@ class NeighborAttention(nn.Module):
             ("GQA", arXiv:2305.13245). (default: as many as `heads`)
         dropout (float, optional): Probability with which a weight is dropped. (default: :obj:`0.`)
         decay (str or TemporalDecay, optional): As of :class:`~tmt_geo.MeshAttention`. (default: :obj:`None`)
-        shift (bool, optional): Mix the key and value of a neighbour with those of its successor, by a learned weight
-            a channel, see :func:`tmt_geo.ops.shift.shifted_rows`. The self edge is not shifted. Neighbours must be
+        shift (bool, optional): Mix the key and value of a neighbor with those of its successor, by a learned weight
+            a channel, see :func:`tmt_geo.ops.shift.shifted_rows`. The self edge is not shifted. Neighbors must be
             earlier nodes of the same graph. (default: :obj:`False`)
         rotary (bool, optional): Rotary positions; the methods that project then take rotations.
             (default: :obj:`False`)
@@ -83,7 +83,7 @@ class NeighborAttention(nn.Module):
         if self.decay is not None:
             self.decay.reset_parameters()
         if self.shift is not None:
-            nn.init.zeros_(self.shift)  # an even mixture of a neighbour and its successor
+            nn.init.zeros_(self.shift)  # an even mixture of a neighbor and its successor
 
     def query(self, x: Tensor, rotation: PairTensor | None = None) -> Tensor:
         """Queries of these nodes :math:`(T, H, C)`; `rotation` as of :func:`tmt_geo.ops.rotary.rotation`."""
@@ -108,7 +108,7 @@ class NeighborAttention(nn.Module):
         self_kv: PairTensor,
         lag: OptTensor = None,
     ) -> tuple[Tensor, Tensor]:
-        """Attend to the neighbours of each target and to the target itself.
+        """Attend to the neighbors of each target and to the target itself.
 
         Args:
             query (Tensor): Queries of the targets :math:`(T, H, C)`.

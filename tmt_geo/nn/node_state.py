@@ -19,7 +19,7 @@ class LayerCache(Protocol):
         """Store new nodes at their slots; return keys, values and index features of all slots, (B C, ...)."""
 
     def once(self, make: Callable[[], tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-        """What `make` made when it was first asked for: the projected anchors."""
+        """What `make` made in the first call: the projected anchors."""
 
 
 @dataclass
@@ -77,29 +77,29 @@ class NodeState:
             tuple[NodeState, GateOutput or None]: The new state, and what the gate returned.
         """
         if self.stay_prob is not None and self.stay_prob.requires_grad:
-            # Straight through: nothing in value, but the loss tells the gate whether this update was worth it.
+            # Straight through: nothing in value, but a gradient by which the gate learns what this update was worth.
             y = y + (y - self.of_active(self.x)) * (self.stay_prob - self.stay_prob.detach()).unsqueeze(1)
         x = y if self.active is None else self.x.index_copy(0, self.active, y.to(self.x.dtype))
         state = NodeState(x, self.active, self.active, confidence=self.confidence, **parts)
         if gate is None:
             return state, None
-        judged = gate(y)
-        state._exit(judged)
-        return state, judged
+        gated = gate(y)
+        state._exit(gated)
+        return state, gated
 
-    def _exit(self, judged: GateOutput) -> None:
+    def _exit(self, gated: GateOutput) -> None:
         """Keep the confidence in the active nodes, and let out those that leave."""
         if self.active is None:
-            self.confidence = judged.confidence
+            self.confidence = gated.confidence
         else:
-            row = judged.confidence.new_zeros(self.x.size(0)) if self.confidence is None else self.confidence
-            self.confidence = row.index_copy(0, self.active, judged.confidence.to(row.dtype))
-        stays = (~judged.leaves).nonzero().squeeze(1)
-        if stays.numel() == judged.leaves.numel():
-            self.stay_prob = judged.stay_prob
+            row = gated.confidence.new_zeros(self.x.size(0)) if self.confidence is None else self.confidence
+            self.confidence = row.index_copy(0, self.active, gated.confidence.to(row.dtype))
+        stays = (~gated.leaves).nonzero().squeeze(1)
+        if stays.numel() == gated.leaves.numel():
+            self.stay_prob = gated.stay_prob
         else:
             self.active = stays if self.active is None else self.active[stays]
-            self.stay_prob = judged.stay_prob[stays]
+            self.stay_prob = gated.stay_prob[stays]
 
 
 class TMTLayerOutput(NamedTuple):

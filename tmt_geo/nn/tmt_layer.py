@@ -32,8 +32,7 @@ class TMTLayer(nn.Module):
     Args:
         channels (int): Channels :math:`F`.
         heads (int, optional): Attention heads, a divisor of `channels`. (default: :obj:`4`)
-        k (int, optional): Nearest neighbors a node; :obj:`None` attends densely to the whole past.
-            (default: :obj:`8`)
+        k (int, optional): Nearest neighbors a node; dense attention at :obj:`None`. (default: :obj:`8`)
         window (int, optional): Also this many nodes before each; needs `causal`. (default: :obj:`0`)
         causal (bool): Only earlier nodes are sources.
         backend (str, optional): Of the search, as `index_dim` and `rebuild`, see
@@ -45,8 +44,7 @@ class TMTLayer(nn.Module):
         gate (ExitGate, optional): The gate behind the layer. (default: :obj:`None`)
         gated_heads (bool, optional): Scale each head's output by a share in :math:`[0, 1]` that the target decides on
             ("Gated Attention for Large Language Models", arXiv:2505.06708, gates by head). (default: :obj:`False`)
-        dropout (float, optional): After each part, on attention weights, and on hidden units of the default `ffn`.
-            (default: :obj:`0.`)
+        dropout (float, optional): After each part, on weights, and in the default `ffn`. (default: :obj:`0.`)
         eps (float, optional): Of the layer norms. (default: :obj:`1e-5`)
         **kwargs (optional): Of :class:`~tmt_geo.nn.neighbor_attention.NeighborAttention`: `kv_heads`, `decay`,
             `shift` and `rotary`.
@@ -237,11 +235,7 @@ class TMTLayer(nn.Module):
         return state.project_kv(project)
 
     def _attend(self, h, key, value, state, layout, cache, trace):
-        """Attention of the active nodes to the slots of their neighbors.
-
-        Returns:
-            Output (T, F), the neighbors of all nodes, the output of the layer so far.
-        """
+        """Output (T, F) of the active nodes, the neighbors of all nodes, and the output of the layer so far."""
         query = self.attention.query(h, self.rotation(layout, state.active, h.dtype))
         own = (state.of_active(key), state.of_active(value))
         features, cached = self.features(state.x), None

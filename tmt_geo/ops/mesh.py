@@ -129,7 +129,7 @@ class Mesh:
 
     def __getattr__(self, name: str):
         if name in ("size", "dim", "shape", "dtype", "numel", "t", "max", "min", "long", "is_sparse", "contiguous"):
-            raise AttributeError(f"a Mesh is no tensor: take its 'edge_index' (got a look at {name!r})")
+            raise AttributeError(f"a Mesh is no tensor: take its 'edge_index' (got its attribute {name!r})")
         raise AttributeError(f"'Mesh' object has no attribute {name!r}")
 
     def __iter__(self):

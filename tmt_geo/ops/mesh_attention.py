@@ -1,4 +1,4 @@
-"""Attention of nodes to their neighbours: over an edge list, and over a table."""
+"""Attention of nodes to their neighbors: over an edge list, and over a table."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def table_attention(
     gain: Tensor | None = None,
     dropout: float = 0.0,
 ) -> tuple[Tensor, Tensor]:
-    r"""The same attention over a table of neighbours, and over the target itself where its own key is given.
+    r"""The same attention over a table of neighbors, and over the target itself where its own key is given.
 
     Args:
         query (Tensor): Queries of the targets, shape :math:`(T, H, C)`.
@@ -96,7 +96,7 @@ def table_attention(
         self_kv (tuple[Tensor, Tensor], optional): Key and value of each target, both :math:`(T, H', C)`: the self
             edge.
         shift_weight (tuple[Tensor, Tensor], optional): Weights in :math:`[0, 1]`, :math:`(H', C)` each, of the next
-            row in a neighbour's key and value, see :func:`tmt_geo.ops.shift.shifted_rows`.
+            row in a neighbor's key and value, see :func:`tmt_geo.ops.shift.shifted_rows`.
         bias (Tensor, optional): Added to the scores, shape :math:`(T, K + 1, H)`, the self edge last; without
             `self_kv` :math:`(T, K, H)`.
         gain (Tensor, optional): Multiplied with the weights after the softmax, shaped like `bias`.
@@ -107,7 +107,7 @@ def table_attention(
     """
     if self_kv is not None:
         mask = F.pad(mask, (0, 1), value=True)
-    # A few targets among many sources gather their neighbours alone; a surrounding compiler fuses plain code.
+    # A few targets among many sources gather their neighbors alone; a surrounding compiler fuses plain code.
     gather = table.numel() < key.size(0) or torch.compiler.is_compiling()
     neighbors: _Gathered | _Rows
     if gather:

@@ -1,4 +1,4 @@
-"""The shift: the row of a neighbour is mixed with the row that came after it."""
+"""The shift: the row of a neighbor is mixed with the row that came after it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 def shifted_rows(source: Tensor, appended: Tensor | None = None, weight: Tensor | None = None) -> Tensor:
     r"""Mix each row with the next, :math:`s'_j = (1 - \mu)\, s_j + \mu\, s_{j+1}`, and append rows as they are.
 
-    A neighbour found by similarity is useful for what followed it. Node :math:`j + 1` is no later than the target
+    A neighbor found by similarity is useful for what followed it. Node :math:`j + 1` is no later than the target
     :math:`i > j`, so causality holds. For the self edge it would be later: its rows are appended unshifted.
 
     Args:

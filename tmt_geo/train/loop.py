@@ -141,7 +141,7 @@ def _training_arguments(config: TrainConfig, evaluate: bool) -> TrainingArgument
         dataloader_pin_memory=torch.accelerator.is_available(),
         logging_steps=config.log_every,
         logging_nan_inf_filter=False,  # a loss that is not a number shows
-        label_names=["labels"],  # what the collator gives: the Trainer would ask for all that the model can take
+        label_names=["labels"],  # what the collator gives: the Trainer would want all that the model can take
         eval_strategy="steps" if evaluate else "no",
         eval_steps=(config.eval_every or config.steps) if evaluate else None,
         save_strategy="steps" if config.save_every else "no",

@@ -29,7 +29,7 @@ def prepare_out(out: Path, overwrite: bool) -> None:
         out.mkdir(parents=True, exist_ok=True)
         held = any(out.iterdir())
         if held and not overwrite:
-            raise ValueError(f"'out' already holds files, and neither overwrite nor resume was asked for (got {out})")
+            raise ValueError(f"'out' already holds files, and neither overwrite nor resume is set (got {out})")
         if held and not (out / OPTIONS_FILE).is_file():
             raise ValueError(f"'out' holds files but no run that overwrite could replace (got {out})")
         with tempfile.TemporaryFile(dir=out):

@@ -25,7 +25,7 @@ class AddMesh(BaseTransform):
     ``edge_weight`` are filled where the data has them.
 
     Args:
-        k (int): Nearest neighbours a node.
+        k (int): Nearest neighbors a node.
         window (int, optional): Also the nodes just before, in order of time. (default: :obj:`0`)
         causal (bool, optional): Only earlier nodes. (default: :obj:`False`)
         metric (str, optional): ``"cosine"`` or ``"euclidean"``. (default: :obj:`"cosine"`)

@@ -11,7 +11,7 @@ from tmt_geo.viz.export import save_figure
 from tmt_geo.viz.layers import passage_of, token_labels
 from tmt_geo.viz.loss_curves import loss_curves
 from tmt_geo.viz.mesh_evolution import mesh_evolution
-from tmt_geo.viz.neighbours import nearest_nodes, neighbour_table
+from tmt_geo.viz.neighbor_table import nearest_nodes, neighbor_table
 from tmt_geo.viz.page import Section, figures_page
 from tmt_geo.viz.positions import Positions, fixed_positions, shared_positions
 from tmt_geo.viz.report import build_report
@@ -38,7 +38,7 @@ __all__ = [
     "mesh_clusters",
     "mesh_evolution",
     "nearest_nodes",
-    "neighbour_table",
+    "neighbor_table",
     "passage_of",
     "save_figure",
     "shared_positions",

@@ -42,7 +42,7 @@ def anchor_use(
 ) -> Figure:
     """Draws which anchors which nodes read, and how alike the anchors are, with a slider over the layers.
 
-    What to read in it: on the left a column is a node, and the weights of its reading sum to one. One dark row is an
+    What to read in it: on the left a column is a node, and its weights over the anchors sum to one. One dark row is an
     anchor that all nodes read. Rows of one faint shade are a memory whose anchors are not distinguished. Nodes that
     belong together should read alike. Bare columns are nodes that the layer did not compute. On the right stands the
     cosine between anchors: off the diagonal grey is good, orange are two anchors alike. The effective rank above the

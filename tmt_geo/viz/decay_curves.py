@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from tmt_geo.extras import needs_extra
+from tmt_geo.nn.temporal_decay import FORMS
 from tmt_geo.ops.decay import log_decay, published_decay
 from tmt_geo.viz.palette import SERIES
 from tmt_geo.viz.style import GRID, figure_layout, plain_text
@@ -16,7 +17,6 @@ from tmt_geo.viz.style import GRID, figure_layout, plain_text
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
-FORMS = ("log", "published")
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
 POINTS, COLUMNS = 48, 4
 
@@ -27,7 +27,7 @@ def decay_curves(
     """Draws each head's learned decay against distance, a panel a layer.
 
     What to read in it: how much of a head's weight on a node is left when that node is so far away. A curve that falls
-    early is a head that prefers near nodes, a flat one a head that takes its neighbours wherever they are. With
+    early is a head that prefers recent nodes, a flat one a head that takes its neighbors wherever they are. With
     ``form="log"`` every curve starts at 1 and falls; with ``"published"`` it starts at one half, and rises where the
     scalar is positive. The distance is on a logarithmic axis.
 

@@ -41,7 +41,7 @@ def depth_profile(
     """Draws the mean exit depth of each kind of token, such as a part of speech or a band of frequencies.
 
     What to read in it: a long bar is a kind on which the model spends more layers. The number of tokens stands at the
-    bar: few tokens make an uncertain mean. Where all bars are alike, the gates do not tell the kinds apart.
+    bar: few tokens make an uncertain mean. Where all bars are alike, the gates do not distinguish the kinds.
 
     Args:
         rows: ``(kind, tokens, mean depth)``, drawn from top to bottom.

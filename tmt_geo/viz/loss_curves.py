@@ -30,7 +30,7 @@ def loss_curves(histories: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
         import plotly.graph_objects as go
 
     figure = go.Figure()
-    # Markers and dashes repeat what the colour says, for whoever sees no difference between two colours.
+    # Markers and dashes repeat what the colour says, for readers who see no difference between two colours.
     symbols = ("circle", "diamond", "square", "cross")
     for index, (name, history) in enumerate(histories.items()):
         name, color, symbol = plain_text(name), SERIES[index % len(SERIES)], symbols[index % len(symbols)]

@@ -30,7 +30,7 @@ def figure_layout(**options: Any) -> dict[str, Any]:
 
 
 def plain_text(label: str) -> str:
-    """Returns a label as plotly shows it unchanged: what looks like markup would else be taken for it."""
+    """Returns a label as plotly shows it unchanged: markup in it would else be interpreted."""
     return escape(label, quote=False)
 
 

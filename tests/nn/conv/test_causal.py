@@ -20,7 +20,7 @@ def temporal(seed=0):
 
 
 def with_messages(conv):
-    """Ask for messages, so that none is left out."""
+    """Make the messages, so that none is left out."""
     conv.register_message_forward_hook(lambda module, inputs, out: None)
     return conv
 
@@ -72,10 +72,10 @@ def test_left_out_is_as_never_given(decay, loops, messages, edge_timed):
     x, time, edge_index, edge_time = temporal()
     x.requires_grad_()
     past = past_edges(edge_index, time, edge_time if edge_timed else None)
-    asked = {"edge_time": edge_time} if edge_timed else {}
+    options = {"edge_time": edge_time} if edge_timed else {}
     kept = {"edge_time": edge_time[past]} if edge_timed else {}
     expected, weights = plain(x, edge_index[:, past], time=time, return_attention_weights=True, **kept)
-    out, (edges, alpha) = conv(x, edge_index, time=time, return_attention_weights=True, **asked)
+    out, (edges, alpha) = conv(x, edge_index, time=time, return_attention_weights=True, **options)
     assert torch.equal(edges, weights[0])
     torch.testing.assert_close(alpha, weights[1])
     torch.testing.assert_close(out, expected)

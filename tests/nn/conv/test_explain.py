@@ -37,7 +37,7 @@ def explain(model, algorithm, node_mask=None, **times):
 
 @pytest.mark.parametrize("options", [{}, {"add_self_loops": False}, {"decay": "log"}], ids=str)
 def test_gnn_explainer_finds_the_node_that_matters(options):
-    """Also where it has to ask for messages that the convolution otherwise does without."""
+    """Also where it has to make messages that the convolution otherwise does without."""
     times = {"time": torch.arange(7).flip(0)} if "decay" in options else {}
     model = Net(**options).eval()
     before = model(X, EDGES, **times)

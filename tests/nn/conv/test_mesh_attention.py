@@ -30,7 +30,7 @@ def test_table_and_edge_list_agree_in_value_and_every_gradient(decay, options, c
 @pytest.mark.parametrize("options", [{}, {"add_self_loops": False}], ids=str)
 @pytest.mark.parametrize("ordered", [True, False], ids=["sorted", "shuffled"])
 def test_without_messages_and_with_them(decay, options, ordered):
-    """A hook asks for the messages; a node of this graph has no edge, and one edge stands in it twice."""
+    """A hook needs the messages; a node of this graph has no edge, and one edge stands in it twice."""
     conv = MeshAttention(5, 6, heads=4, decay=decay, **options).double()
     x, time = torch.randn(11, 5, dtype=torch.float64, requires_grad=True), torch.rand(11, dtype=torch.float64)
     edge_index = torch.cat([torch.randint(10, (2, 40)), torch.tensor([[3, 3], [4, 4]])], dim=1)
@@ -81,7 +81,7 @@ def test_conv_is_the_definition_with_projections(decay):
 
 
 def test_attention_matters():
-    """What a zeroed attention, or values that ignore the neighbours, would not pass."""
+    """What a zeroed attention, or values that ignore the neighbors, would not pass."""
     conv, mesh = MeshAttention(4, 4).double(), causal_mesh()
     x = torch.randn(11, 4, dtype=torch.float64)
     out = conv(x, mesh)
@@ -155,7 +155,7 @@ def test_pyg_habits():
 
 @pytest.mark.parametrize("graph", ["table", "edges"])
 def test_time_may_be_integer_or_a_timestamp(graph):
-    """Positions as they are, and seconds since 1970, which float32 alone could not tell apart."""
+    """Positions as they are, and seconds since 1970, which float32 alone could not distinguish."""
     conv, mesh = MeshAttention(3, 4, heads=2, decay=TemporalDecay(2, rate=0.3)), causal_mesh()
     x, position = torch.randn(11, 3), torch.arange(11)
     edges = mesh if graph == "table" else mesh.edge_index

@@ -333,7 +333,7 @@ def test_bad_input_is_named(argument, call):
         MeshAttention(5, 4, edge_dim=edge_dim)(**{"x": x, "edge_index": edge_index, **call})
 
 
-def test_features_that_are_not_finite_have_no_neighbours():
+def test_features_that_are_not_finite_have_no_neighbors():
     x, _ = graph()
     x[3, 1] = float("nan")
     with pytest.raises(ValueError, match="'x' must be finite"):

@@ -145,7 +145,7 @@ class TMTBackbone(TMTPreTrainedModel):
         )
 
     def _embed(self, input_ids: Tensor | None, inputs_embeds: Tensor | None) -> Tensor:
-        """The embeddings, given or looked up."""
+        """The embeddings, given or those of the tokens."""
         if input_ids is None and inputs_embeds is None:
             raise ValueError("one of 'input_ids' and 'inputs_embeds' is needed (got neither)")
         if input_ids is None:

@@ -35,7 +35,7 @@ class TMTGenerationMixin(GenerationMixin):
 
         Raises:
             ValueError: If the cache is not one of such a model, or another implementation of it or an assistant made
-                of the first layers is asked for.
+                of the first layers is wanted.
         """
         known = {}
         for config in (self.generation_config, generation_config):  # the later one wins

@@ -125,7 +125,7 @@ class _SummedLoss(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
-        if ctx.empty:  # a mean over nothing asks for infinitely much of nothing: as in torch, that is nothing
+        if ctx.empty:  # a mean over nothing has an infinite gradient: as in torch, it is zero here
             grad = torch.zeros_like(grad)
         hidden, weight, *shares = (None if part is None else part * grad for part in ctx.saved_tensors)
         return (hidden, weight, None, *shares)

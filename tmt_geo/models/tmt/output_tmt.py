@@ -87,6 +87,6 @@ class TMTOutput(LayerOutputs, CausalLMOutputWithPast):
 
 
 def check_no_attentions(output_attentions: bool | None) -> None:
-    """Raise a `ValueError` if attention weights of all pairs are asked for."""
+    """Raise a `ValueError` if attention weights of all pairs are wanted."""
     if output_attentions:
         raise ValueError("'output_attentions' wants all pairs of tokens; layer_graphs() has the edges (got True)")

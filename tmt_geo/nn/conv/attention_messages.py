@@ -105,7 +105,7 @@ class AttentionMessages(MessagePassing):
             "edge": edge,
             "size": size,
         }
-        if self.explain:  # the method that PyG generates for a subclass asks no explainer
+        if self.explain:  # the method that PyG generates for a subclass skips explainers
             return MessagePassing.propagate(self, edge_index, num_added=num_added, **parts), alpha
         return self.propagate(edge_index, **parts), alpha
 

@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch_geometric.typing import PairTensor
 
 from tmt_geo.nn.conv.edge_list import EdgeList, is_pair, pair
 from tmt_geo.ops.checks import check_devices, check_edge_index, check_features, check_length, check_numbers
 from tmt_geo.ops.mesh import Mesh
 
-if TYPE_CHECKING:
-    from tmt_geo.nn.conv.mesh_attention import MeshAttention
+
+class Convolution(Protocol):
+    """The attributes of a `MeshAttention` that decide what its input must be."""
+
+    lin_query: nn.Module
+    lin_value: nn.Module
+    lin_edge: nn.Module | None
+    decay: nn.Module | None
+    edge_dim: int | None
+    latent: bool
+    causal: bool
+    add_self_loops: bool
+    explain: bool | None
+    flow: str
 
 
 def check_input(
-    conv: MeshAttention, x: Tensor | PairTensor, edges: EdgeList | Mesh, time: Tensor | PairTensor | None = None
+    conv: Convolution, x: Tensor | PairTensor, edges: EdgeList | Mesh, time: Tensor | PairTensor | None = None
 ) -> None:
     """Raise the errors of the forward of a `MeshAttention`, for edges as `to_edges` gives them."""
     bipartite = is_pair(x)

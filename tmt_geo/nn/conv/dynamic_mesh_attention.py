@@ -1,4 +1,4 @@
-"""Mesh attention that finds its own neighbours, as a PyG layer."""
+"""Mesh attention that finds its own neighbors, as a PyG layer."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from tmt_geo.ops.knn import check_options, knn_graph
 
 
 class DynamicMeshAttention(nn.Module):
-    r"""Mesh attention over the `k` nearest neighbours of the features it is given, found anew in every call.
+    r"""Mesh attention over the `k` nearest neighbors of the features it is given, found anew in every call.
 
     What :class:`~torch_geometric.nn.conv.DynamicEdgeConv` is to :class:`~torch_geometric.nn.conv.EdgeConv`.
 
     Args:
         in_channels (int): Size of each input sample.
         out_channels (int): Channels of each head :math:`C`.
-        k (int): Neighbours of a node.
+        k (int): Neighbors of a node.
         causal (bool, optional): Attend only to earlier nodes. (default: :obj:`False`)
         metric (str, optional): ``"cosine"`` or ``"euclidean"``. (default: :obj:`"cosine"`)
         **kwargs (optional): Of :class:`MeshAttention`.

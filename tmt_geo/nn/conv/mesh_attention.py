@@ -1,4 +1,4 @@
-"""Attention of every node to its neighbours, as a PyG convolution."""
+"""Attention of every node to its neighbors, as a PyG convolution."""
 
 from __future__ import annotations
 
@@ -32,9 +32,8 @@ class MeshAttention(AttentionMessages):
 
     where :math:`b_{ij} = -r_h |t_i - t_j|` for ``decay="log"`` and :math:`\lambda_{ij} = \sigma(w_h |t_i - t_j|)` for
     ``decay="published"`` (rows then no longer sum to one). Given an ``edge_index`` it propagates like any convolution;
-    given a :class:`~tmt_geo.Mesh` it takes the table of neighbours, which is faster and gives the same. Messages exist
-    in memory only where something needs them: edge features, an explainer, a hook, a compiler, a subclass, or an
-    aggregation other than the sum. ``torch.compile`` makes one graph of it, self-loops included.
+    given a :class:`~tmt_geo.Mesh` it takes the table of neighbors, which is faster and gives the same. Messages are
+    kept only for edge features, an explainer, a hook, a compiler, a subclass or an aggregation other than the sum.
 
     Args:
         in_channels (int or tuple): Size of each input sample, ``-1`` to infer it; a tuple for source and target.
@@ -44,17 +43,16 @@ class MeshAttention(AttentionMessages):
         dropout (float, optional): Probability with which a weight is dropped. (default: :obj:`0.`)
         edge_dim (int, optional): Edge features, added to keys and values. (default: :obj:`None`)
         bias (bool, optional): Whether the projections have a bias. (default: :obj:`True`)
-        decay (str or TemporalDecay, optional): How weights fall with time: ``"log"``, ``"published"``, or a module
-            where the rates are to begin elsewhere than at one over the unit of time, say
-            ``TemporalDecay(heads, "log", rate=0.1)``. Needs `time`. (default: :obj:`None`)
+        decay (str or TemporalDecay, optional): How weights fall with time: ``"log"`` or ``"published"``, with rates
+            from one over the unit of time, or a ``TemporalDecay(heads, "log", rate=0.1)``. Needs `time`.
+            (default: :obj:`None`)
         add_self_loops (bool, optional): Whether a node also attends to itself. (default: :obj:`True`)
         causal (bool, optional): Leave out the edges that do not come from the past, before the softmax, in a mesh as
             in an edge list; see :func:`tmt_geo.ops.temporal.past_edges`. Needs `time`. (default: :obj:`False`)
         latent (bool, optional): Project queries and keys from the values instead of the input,
-            :math:`\mathbf{W}_Q \mathbf{W}_V \mathbf{x}_i`: a fraction of the weights where the input is wide, as bags
-            of words are. Sources and targets then share one input size. (default: :obj:`False`)
-        residual (bool, optional): Add a learned projection of the target itself, as ``GATv2Conv`` does.
-            (default: :obj:`False`)
+            :math:`\mathbf{W}_Q \mathbf{W}_V \mathbf{x}_i`: far fewer weights for a wide input. Sources and targets
+            then share one input size. (default: :obj:`False`)
+        residual (bool, optional): Add a projection of the target, as ``GATv2Conv`` does. (default: :obj:`False`)
         **kwargs (optional): Of :class:`torch_geometric.nn.conv.MessagePassing`.
 
     Shapes:
@@ -64,8 +62,7 @@ class MeshAttention(AttentionMessages):
         - **output:** nodes :math:`(|\mathcal{V}_t|, H \cdot C)`, or :math:`(|\mathcal{V}_t|, C)` without `concat`
 
     Raises:
-        ValueError: If `heads` is below 1, `decay` has other heads or an unknown name, or `latent` meets two sizes of
-            input.
+        ValueError: If `heads` is below 1, `decay` does not fit, or `latent` meets two sizes of input.
 
     Example:
         >>> import torch
@@ -149,21 +146,19 @@ class MeshAttention(AttentionMessages):
                 is the transposed one.
             edge_attr (Tensor, optional): Edge features, :math:`(|\mathcal{E}|, D)`, or :math:`(|\mathcal{E}|)` for
                 :math:`D = 1`; zero for self-loops.
-            time (Tensor or (Tensor, Tensor), optional): Time of each node, :math:`(|\mathcal{V}|)`, scaled by the user
-                (say position / longest sequence). Needed by the decay and by `causal`. A pair goes with a pair of
-                features. Integers of any size are told apart as they are, and differences of floats taken in at least
-                float32. float16 and bfloat16 hold no whole number above 2,048 and 256 exactly.
+            time (Tensor or (Tensor, Tensor), optional): Time of each node, :math:`(|\mathcal{V}|)`, in a unit that the
+                user chooses. Needed by the decay and by `causal`. A pair goes with a pair of features. Integers of any
+                size are compared exactly, floats in at least float32; float16 and bfloat16 round above 2,048 and 256.
             edge_time (Tensor, optional): When each edge happened, :math:`(|\mathcal{E}|)`, in the unit of `time`. The
                 decay then goes by the time since, and `causal` keeps what happened before the time of the target.
-                Self-loops stay without lag. Goes with an edge list. Over several layers this is causal where no edge
-                is earlier than its source.
+                Self-loops have no lag. Needs an edge list. Several layers are causal if no edge is earlier than its
+                source.
             return_attention_weights (bool): Also return ``(edge_index, alpha)`` of the edges that count, self-loops
                 included, `alpha` of shape :math:`(|\mathcal{E}|, H)`.
 
         Raises:
-            ValueError: If an input has the wrong shape, type or device, an edge names a node that is not there, the
-                decay, `causal` or `edge_time` has no `time`, or a mesh is given with edge features, edge times,
-                another `flow` or to an explainer of edges.
+            ValueError: If an input has the wrong shape, type or device, an edge names no node, `time` is missing, or
+                a mesh is given with edge features, edge times, another `flow` or to an explainer of edges.
         """
         bipartite = is_pair(x)
         x_src, x_dst = x if bipartite else (x, x)
@@ -215,7 +210,7 @@ class MeshAttention(AttentionMessages):
         targets: OptTensor = None,
         num_added: int = 0,
     ) -> tuple[Tensor, EdgeList | Mesh, Tensor]:
-        """What follows the projections in :meth:`forward`, which checks its input, without the residual.
+        """What follows the projections in :meth:`forward`, without its checks and the residual.
 
         Args:
             query (Tensor): Queries of the targets, :math:`(T, H, C)`.
@@ -223,8 +218,7 @@ class MeshAttention(AttentionMessages):
             value (Tensor): Values of the sources, :math:`(N, H, C)`.
             edges (EdgeList or Mesh): The edges, over all nodes.
             time (Tensor or (Tensor, Tensor), optional): Time of each node; a pair for two sets of nodes.
-            targets (Tensor, optional): The nodes of the queries :math:`(T)`, where they are only some of one set of
-                nodes; a mesh has its own.
+            targets (Tensor, optional): The nodes of the queries :math:`(T)`, if not all; a mesh has its own.
             num_added (int): How many of the edges, the last, an explainer does not number.
 
         Returns:

@@ -38,7 +38,7 @@ def search_exact(
     put in order by the definition, and what it finds too little for is searched exactly.
     """
     capacity = index.size(1)
-    others = k - loop  # oneself is as near as can be, and the latest
+    others = k - loop  # the node itself is the nearest, and the latest
     limit = (rank - skip).clamp(min=0, max=capacity) if causal else sizes[row]
     wanted = min(others if causal else others + 1, capacity)  # without causality one finds oneself, and is left out
     every = partial(all_slots, limits=limits)
@@ -63,12 +63,12 @@ def _nearest(query, index, row, limit, sizes, k, attempts: list[Products]) -> Te
     distinct = Distinct.of(index, sizes)
     place, left = row.new_empty(row.numel(), k), None
     for search in attempts:
-        asking = (query, row, limit) if left is None else tuple(part[left] for part in (query, row, limit))
+        queries = (query, row, limit) if left is None else tuple(part[left] for part in (query, row, limit))
         if distinct is None:
-            found, sure, _ = search(*asking, index, sizes, k)
+            found, sure, _ = search(*queries, index, sizes, k)
             settled = sure[:, -1]
         else:
-            found, settled = distinct.search(*asking, k, search)
+            found, settled = distinct.search(*queries, k, search)
         if left is None:
             place, left = found, (~settled).nonzero().squeeze(1)
         else:
@@ -128,16 +128,16 @@ class Products(NamedTuple):
         place, few = among[:, :k], (0, max(0, k - width))
         sure, tie = torch.ones_like(place, dtype=torch.bool), torch.zeros_like(place, dtype=torch.bool)
         if again.numel():
-            near = Near(query[again], row[again], score[again].double(), among[again], error[again])
-            found, sure[again], tie[again] = self._refine(near, close[again], centred, index, k)
+            candidates = Candidates(query[again], row[again], score[again].double(), among[again], error[again])
+            found, sure[again], tie[again] = self._refine(candidates, close[again], centred, index, k)
             place = place.index_copy(0, again, found)
         missing = (score[:, min(k, width) - 1] == float("-inf")) & (limit >= k)  # some choice has left too few
         sure.masked_fill_(missing.unsqueeze(1), False)
         return pad(place, few), pad(sure, few, value=True), pad(tie, few)
 
-    def _refine(self, near: Near, close: Tensor, centred: Centred, index: Tensor, k: int):
+    def _refine(self, candidates: Candidates, close: Tensor, centred: Centred, index: Tensor, k: int):
         """The k nearest places by the definition, whether they are sure, and whether they tie: all (t, k)."""
-        query, row, score, place, error = near
+        query, row, score, place, error = candidates
         score += centred.offset(query, row).unsqueeze(1)
         left_out = score[:, -1] + error if place.size(1) < index.size(1) else score.new_full(row.shape, float("-inf"))
         doubtful = pad(close, (0, 1)) | pad(close, (1, 0))
@@ -152,7 +152,7 @@ class Products(NamedTuple):
         return place, sure, pad(tie, (0, best.size(1) - tie.size(1)))
 
 
-class Near(NamedTuple):
+class Candidates(NamedTuple):
     """Queries (t, F), their graphs (t), scores and places of candidates (t, width), the error of the scores (t)."""
 
     query: Tensor

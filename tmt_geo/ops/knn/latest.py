@@ -24,7 +24,7 @@ def search_latest(
 ) -> tuple[Tensor, Tensor]:
     """Search for query b of (B, F) in row b of the slots (B, C, F); see :func:`tmt_geo.ops.knn.search`."""
     capacity = index.size(1)
-    stop = max(0, min(int(rank.max()) - skip, capacity))  # nobody hears what is later
+    stop = max(0, min(int(rank.max()) - skip, capacity))  # later slots are no candidates
     index, query = index[:, :stop].double(), query.double()
     if metric == "cosine" and tolerance:  # which the rounding of a product is far below
         score = torch.stack([torch.mv(index[b], query[b]) for b in range(query.size(0))])

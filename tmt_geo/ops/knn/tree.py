@@ -11,7 +11,7 @@ from torch.nn.functional import pad
 
 from tmt_geo.extras import needs_extra
 
-DIMS = 6  # a tree looks at a part of the points that grows fast with the dimension
+DIMS = 6  # a tree visits a part of the points that grows fast with the dimension
 LEAST = 384  # queries a graph from which it repays being built
 
 
@@ -50,7 +50,7 @@ def _nearest(query: Tensor, points: Tensor, own: Tensor, k: int) -> Tensor:
     # numpy throughout: threads that torch has started would go on waiting for work beside those of the tree.
     workers = torch.get_num_threads() if query.size(0) >= 2048 else 1
     count, own = min(k + 1, points.size(0)), own.numpy()[:, None]
-    # A range, since for a single neighbour a number would drop the axis.
+    # A range, since for a single neighbor a number would drop the axis.
     _, place = cKDTree(points.numpy()).query(query.numpy(), range(1, count + 1), workers=workers)
     if (place[:, :1] == own).all():
         place = place[:, 1:]

@@ -1,7 +1,7 @@
 """Two-level windowed search: the nodes of one's own window, and of the earlier windows whose means are nearest.
 
-The published option. It is approximate: a near node in a window whose mean is far is not found. How much of the exact
-neighbourhood it finds in a trained model is measured by ``benchmarks/recall.py``.
+The published option. It is approximate: a neighbor in a window whose mean is far is not found. How much of the exact
+neighborhood it finds in a trained model is measured by ``benchmarks/recall.py``.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def search_windows(
 ) -> tuple[Tensor, Tensor]:
     """Search causally; see :func:`tmt_geo.ops.knn.search`.
 
-    A window has a mean once it is complete, and is heard by nodes of later windows only: nothing later decides.
+    A window has a mean once it is complete, and is a candidate for nodes of later windows only.
     """
     capacity = index.size(1)
     whole = capacity // WINDOW
@@ -30,21 +30,21 @@ def search_windows(
     own = rank // WINDOW
     if metric == "cosine":
         means = unit_rows(means)
-    near, heard = search_exact(query, means, row, own, sizes // WINDOW, NEAREST, metric, True, False, 0)
-    near = torch.cat([own.unsqueeze(1), near - row.unsqueeze(1) * whole], dim=1) * WINDOW  # [T, 5], first ranks
-    heard = pad(heard, (1, 0), value=True)
-    near, order = near.sort(dim=1)  # candidates in the order of time
-    heard = heard.gather(1, order)
+    chosen, exists = search_exact(query, means, row, own, sizes // WINDOW, NEAREST, metric, True, False, 0)
+    begin = torch.cat([own.unsqueeze(1), chosen - row.unsqueeze(1) * whole], dim=1) * WINDOW  # [T, 5], first ranks
+    exists = pad(exists, (1, 0), value=True)
+    begin, order = begin.sort(dim=1)  # candidates in the order of time
+    exists = exists.gather(1, order)
 
     table, mask = rank.new_zeros(rank.numel(), k), torch.zeros(rank.numel(), k, dtype=torch.bool, device=rank.device)
     offset = torch.arange(WINDOW, device=rank.device)
     for part in blocks(rank.numel()):
         at = rank[part].unsqueeze(1)
-        slot = (near[part].unsqueeze(2) + offset).flatten(1)
+        slot = (begin[part].unsqueeze(2) + offset).flatten(1)
         allowed = slot < at - skip
         if loop:
             allowed |= slot == at
-        allowed &= heard[part].repeat_interleave(WINDOW, dim=1)
+        allowed &= exists[part].repeat_interleave(WINDOW, dim=1)
         slot = slot.clamp_(max=capacity - 1).add_(row[part].unsqueeze(1) * capacity)
         table[part], mask[part] = best_of(query[part], index, metric, slot, allowed, k)
     return table.where(mask, row.unsqueeze(1) * capacity), mask

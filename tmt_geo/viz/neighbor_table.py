@@ -41,7 +41,7 @@ def nearest_nodes(
     return _nearest(graphs, [node], top, by)[0]
 
 
-def neighbour_table(
+def neighbor_table(
     graphs: Sequence[Data],
     nodes: Sequence[int],
     labels: Sequence[str] | None = None,
@@ -121,8 +121,8 @@ def _nearest(graphs: Sequence[Data], nodes: Sequence[int], top: int, by: str) ->
     for graph in graphs:
         # From the last node to the first, so that a stable sort puts the later of equals first.
         best = score(graph, rows).flip(1).sort(dim=1, descending=True, stable=True)
-        near = zip((total - 1 - best.indices[:, :top]).tolist(), best.values[:, :top].tolist(), strict=True)
-        layers.append([[pair for pair in zip(*row, strict=True) if pair[1] > -torch.inf] for row in near])
+        found = zip((total - 1 - best.indices[:, :top]).tolist(), best.values[:, :top].tolist(), strict=True)
+        layers.append([[pair for pair in zip(*row, strict=True) if pair[1] > -torch.inf] for row in found])
     return [list(of_node) for of_node in zip(*layers, strict=True)]
 
 
