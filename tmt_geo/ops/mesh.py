@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import wraps
+from typing import TYPE_CHECKING, NoReturn
 
 import torch
 from torch import Tensor
 from torch_geometric.data.storage import BaseStorage
 
 from tmt_geo.ops.checks import check_targets
+
+OF_TENSORS = ("size", "dim", "shape", "dtype", "numel", "t", "max", "min", "long", "is_sparse", "contiguous")
+
+
+OF_TENSORS = ("size", "dim", "shape", "dtype", "numel", "t", "max", "min", "long", "is_sparse", "contiguous")
 
 
 @dataclass(frozen=True)
@@ -46,7 +52,7 @@ class Mesh:
     targets: Tensor | None = None
     flow: str = "source_to_target"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.table.dim() != 2 or self.table.shape != self.mask.shape:
             raise ValueError(
                 f"'table' and 'mask' must share one (T, K) shape (got {tuple(self.table.shape)} and "
@@ -122,17 +128,19 @@ class Mesh:
             raise ValueError(f"'targets' must be targets of this mesh (got node {int(targets[row < 0][0])})")
         return Mesh(self.table[row], self.mask[row], self.num_nodes, targets, self.flow)
 
-    def to(self, device) -> Mesh:
+    def to(self, device: torch.device | str) -> Mesh:
         """The same mesh on another device."""
         targets = None if self.targets is None else self.targets.to(device)
         return Mesh(self.table.to(device), self.mask.to(device), self.num_nodes, targets, self.flow)
 
-    def __getattr__(self, name: str):
-        if name in ("size", "dim", "shape", "dtype", "numel", "t", "max", "min", "long", "is_sparse", "contiguous"):
-            raise AttributeError(f"a Mesh is no tensor: take its 'edge_index' (got its attribute {name!r})")
-        raise AttributeError(f"'Mesh' object has no attribute {name!r}")
+    if not TYPE_CHECKING:  # a checker that sees this takes any attribute for given
 
-    def __iter__(self):
+        def __getattr__(self, name: str) -> NoReturn:
+            if name in OF_TENSORS:
+                raise AttributeError(f"a Mesh is no tensor: take its 'edge_index' (got its attribute {name!r})")
+            raise AttributeError(f"'Mesh' object has no attribute {name!r}")
+
+    def __iter__(self) -> NoReturn:
         raise TypeError("a Mesh is no tensor: take its 'edge_index' (got an attempt to unpack it)")
 
     def __repr__(self) -> str:
@@ -145,7 +153,7 @@ def _refuse_meshes(store: type) -> None:
     keep = store.__setitem__
 
     @wraps(keep)
-    def __setitem__(self, key, value):
+    def __setitem__(self: BaseStorage, key: str, value: object) -> None:
         if isinstance(value, Mesh):
             raise ValueError(f"'{key}' of a graph must be a tensor: take the mesh's 'edge_index' (got a Mesh)")
         keep(self, key, value)

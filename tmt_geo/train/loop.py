@@ -43,8 +43,8 @@ class TrainResult:
 def train_model(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase | None,
-    train_blocks,
-    valid_blocks,
+    train_blocks: Any,
+    valid_blocks: Any,
     config: TrainConfig,
     *,
     callbacks: Sequence[TrainerCallback] = (),

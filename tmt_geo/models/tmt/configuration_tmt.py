@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from os import PathLike
-from typing import ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from transformers import PreTrainedConfig
 
@@ -193,12 +193,19 @@ class TMTConfig(PreTrainedConfig):
     eos_token_id: int | None = None
     pad_token_id: int | None = None
 
-    def __post_init__(self, **kwargs):
+    if TYPE_CHECKING:  # the names of `attribute_map`, which no checker follows
+        d_model: int = 512
+        n_layers: int = 12
+        n_heads: int = 8
+        kv_heads: int | None = None
+        max_seq_len: int = 1024
+
+    def __post_init__(self, **kwargs: Any) -> None:
         super().__post_init__(**kwargs)
         self.check()
 
     @classmethod
-    def from_preset(cls, name: str, **overrides) -> TMTConfig:
+    def from_preset(cls, name: str, **overrides: Any) -> TMTConfig:
         """One of the published sizes with a copy head, or the published formulas, made causal, at the base size.
 
         Args:
@@ -218,7 +225,7 @@ class TMTConfig(PreTrainedConfig):
     def register_for_auto_class(cls, auto_class: str = "AutoConfig") -> None:
         """Do nothing: a saved folder holds an import of the class, not a copy of its code."""
 
-    def save_pretrained(self, save_directory: str | PathLike, push_to_hub: bool = False, **kwargs) -> None:
+    def save_pretrained(self, save_directory: str | PathLike, push_to_hub: bool = False, **kwargs: Any) -> None:
         """Save the configuration, and beside it the code with which ``Auto`` classes find this package.
 
         Args:

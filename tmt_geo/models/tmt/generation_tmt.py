@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from torch import Tensor
+from typing import Any
+
+from torch import LongTensor, Tensor
 from transformers import GenerationConfig, GenerationMixin
+from transformers.generation.utils import GenerateOutput
 
 from tmt_geo.models.tmt.cache_tmt import TMTCache, check_cache
 from tmt_geo.models.tmt.output_tmt import CACHE
@@ -22,8 +25,12 @@ class TMTGenerationMixin(GenerationMixin):
     """
 
     def generate(
-        self, inputs: Tensor | None = None, generation_config: GenerationConfig | None = None, *args, **kwargs
-    ):
+        self,
+        inputs: Tensor | None = None,
+        generation_config: GenerationConfig | None = None,
+        *args: Any,
+        **kwargs: Any,
+    ) -> GenerateOutput | LongTensor:
         """Continue texts, as ``GenerationMixin.generate`` does; beyond `max_seq_len` tokens with a warning.
 
         Args:
@@ -37,7 +44,7 @@ class TMTGenerationMixin(GenerationMixin):
             ValueError: If the cache is not one of such a model, or another implementation of it or an assistant made
                 of the first layers is wanted.
         """
-        known = {}
+        known: dict[str, Any] = {}
         for config in (self.generation_config, generation_config):  # the later one wins
             known |= {} if config is None else {k: v for k, v in config.to_dict().items() if v is not None}
         known |= kwargs
