@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from tmt_geo import knn_graph
-from tmt_geo.ops.knn import blocks, exact, index_features, rows, search
+from tmt_geo.ops.knn import blocks, exact, index_features, rows, search, task
 from tmt_geo.ops.knn.top import CHUNK, top_scores
 from tmt_geo.ops.naive.knn import knn_graph as naive_knn_graph
 from tmt_geo.testing import largest_tensor
@@ -221,7 +221,7 @@ def test_long_graphs_match_brute_force(options):
     expected = score.topk(k)
     for limits in (blocks.CPU, blocks.Limits(queries=50, scores=50 * 16 * 45)):
         arguments = (feature, feature.unsqueeze(0), torch.zeros_like(rank), rank, torch.tensor([n]), k, "cosine")
-        table, mask = exact.search_exact(*arguments, bool(causal), bool(loop), skip, limits=limits)
+        table, mask = exact.search_exact(task.SearchTask(*arguments, bool(causal), bool(loop), skip), limits)
         assert torch.equal(mask, expected.values.isfinite())
         assert torch.equal(table[mask], expected.indices[mask])
 

@@ -15,9 +15,6 @@ from tmt_geo.ops.checks import check_targets
 OF_TENSORS = ("size", "dim", "shape", "dtype", "numel", "t", "max", "min", "long", "is_sparse", "contiguous")
 
 
-OF_TENSORS = ("size", "dim", "shape", "dtype", "numel", "t", "max", "min", "long", "is_sparse", "contiguous")
-
-
 @dataclass(frozen=True)
 class Mesh:
     r"""A graph in which every target has edges from at most :math:`K` sources.

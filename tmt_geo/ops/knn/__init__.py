@@ -14,6 +14,7 @@ from tmt_geo.ops.knn.exact import search_exact
 from tmt_geo.ops.knn.inverted_file import slots_in_cells
 from tmt_geo.ops.knn.latest import is_latest, search_latest
 from tmt_geo.ops.knn.scores import index_features, unit_rows
+from tmt_geo.ops.knn.task import SearchTask
 from tmt_geo.ops.knn.torch_cluster import search_torch_cluster
 from tmt_geo.ops.knn.tree import pays, search_tree
 from tmt_geo.ops.knn.windows import search_windows
@@ -179,17 +180,17 @@ def search(
         raise ValueError(f"backend {backend!r} needs causal=True (got causal=False)")
     if query.size(0) == 0:
         return row.new_zeros(0, k), row.new_zeros(0, k).bool()
+    task = SearchTask(query, index, row, rank, sizes, k, metric, causal, loop, skip, tolerance)
     if backend == "tree" or (
         backend == "auto" and not causal and metric == "euclidean" and pays(query, sizes.numel())
     ):
         if causal or metric != "euclidean":
             raise ValueError(f"backend 'tree' needs plain distances (got causal={causal}, metric={metric!r})")
-        return search_tree(query, index, row, rank, sizes, k, loop)
+        return search_tree(task)
     if backend in ("auto", "ivf") and causal and not loop and is_latest(row, index.size(0)):
-        return search_latest(query, index, rank, k, metric, skip, tolerance)
+        return search_latest(task)
     if backend == "windows":
-        return search_windows(query, index, row, rank, sizes, k, metric, loop, skip)
+        return search_windows(task)
     whole = Limits(query.size(0), query.size(0) * index.shape[:2].numel())
     limits = whole if backend == "dense" else None
-    first = slots_in_cells if backend == "ivf" else None
-    return search_exact(query, index, row, rank, sizes, k, metric, causal, loop, skip, limits, tolerance, first)
+    return search_exact(task, limits, slots_in_cells if backend == "ivf" else None)

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from tmt_geo.extras import needs_extra
+from tmt_geo.ops.knn.task import SearchTask
 
 DIMS = 6  # a tree visits a part of the points that grows fast with the dimension
 LEAST = 384  # queries a graph from which it repays being built
@@ -21,22 +22,21 @@ def pays(query: Tensor, num_graphs: int) -> bool:
     return not few and query.device.type == "cpu" and find_spec("scipy") is not None
 
 
-def search_tree(
-    query: Tensor, index: Tensor, row: Tensor, rank: Tensor, sizes: Tensor, k: int, loop: bool
-) -> tuple[Tensor, Tensor]:
+def search_tree(task: SearchTask) -> tuple[Tensor, Tensor]:
     """Search without causality, by distance; see :func:`tmt_geo.ops.knn.search`.
 
     Raises:
         MissingExtra: If scipy is not installed.
     """
-    table = row.new_empty(row.numel(), k)
-    for graph, size in enumerate(sizes.tolist()):
-        ours = slice(None) if sizes.numel() == 1 else (row == graph).nonzero().squeeze(1)
+    row, rank, loop = task.row, task.rank, int(task.loop)
+    table = row.new_empty(row.numel(), task.k)
+    for graph, size in enumerate(task.sizes.tolist()):
+        ours = slice(None) if task.sizes.numel() == 1 else (row == graph).nonzero().squeeze(1)
         if loop:
             table[ours, 0] = rank[ours]
-        table[ours, int(loop) :] = _nearest(query[ours], index[graph, :size], rank[ours], k - loop)
+        table[ours, loop:] = _nearest(task.query[ours], task.index[graph, :size], rank[ours], task.k - loop)
     mask = table >= 0
-    table += row.unsqueeze(1) * index.size(1)
+    table += row.unsqueeze(1) * task.capacity
     return table.masked_fill_(~mask, 0), mask
 
 
