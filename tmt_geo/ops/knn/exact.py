@@ -56,19 +56,21 @@ def search_exact(
     return place.masked_fill_(~known, 0).add_(row.unsqueeze(1) * capacity), known
 
 
-def _nearest(query, index, row, limit, sizes, k, attempts: list[Products]) -> Tensor:
+def _nearest(
+    query: Tensor, index: Tensor, row: Tensor, limit: Tensor, sizes: Tensor, k: int, attempts: list[Products]
+) -> Tensor:
     """The `k` nearest places below `limit` of each query (T, k); what there are too few for has any place."""
     if not k or not query.numel():
         return (limit.unsqueeze(1) - 1 - torch.arange(k, device=row.device)).clamp_(min=0)
     distinct = Distinct.of(index, sizes)
     place, left = row.new_empty(row.numel(), k), None
     for search in attempts:
-        asking = (query, row, limit) if left is None else tuple(part[left] for part in (query, row, limit))
+        asking = (query, row, limit) if left is None else (query[left], row[left], limit[left])
         if distinct is None:
             found, sure, _ = search(*asking, index, sizes, k)
             settled = sure[:, -1]
         else:
-            found, settled = distinct.search(*asking, k, search)
+            found, settled = distinct.search(*asking, k, search)  # type: ignore[arg-type]  # a named tuple that is called
         if left is None:
             place, left = found, (~settled).nonzero().squeeze(1)
         else:
@@ -135,7 +137,9 @@ class Products(NamedTuple):
         sure.masked_fill_(missing.unsqueeze(1), False)
         return pad(place, few), pad(sure, few, value=True), pad(tie, few)
 
-    def _refine(self, near: Near, close: Tensor, centred: Centred, index: Tensor, k: int):
+    def _refine(
+        self, near: Near, close: Tensor, centred: Centred, index: Tensor, k: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """The k nearest places by the definition, whether they are sure, and whether they tie: all (t, k)."""
         query, row, score, place, error = near
         score += centred.offset(query, row).unsqueeze(1)
