@@ -185,12 +185,7 @@ class TMTLayer(nn.Module):
         return self._apply_gate(state, y, parts, output, snapshot.running)
 
     def post_attention(
-        self,
-        x: Tensor,
-        h: Tensor,
-        out: Tensor,
-        projected: tuple[Tensor, Tensor] | None,
-        anchors: Tensor | None = None,
+        self, x: Tensor, h: Tensor, out: Tensor, projected: tuple[Tensor, Tensor] | None, anchors: Tensor | None = None
     ) -> tuple[Tensor, Tensor | None]:
         """What follows the attention: states (T, F) and, in training, the statistic for the anchors.
 
@@ -244,15 +239,9 @@ class TMTLayer(nn.Module):
         return state.project_kv(project)
 
     def _attend(
-        self,
-        h: Tensor,
-        key: Tensor,
-        value: Tensor,
-        state: NodeState,
-        layout: DenseLayout,
-        cache: LayerCache | None,
+        self, h: Tensor, key: Tensor, value: Tensor, state: NodeState, layout: DenseLayout, cache: LayerCache | None,
         trace: bool,
-    ) -> tuple[Tensor, tuple[Tensor, Tensor] | None, TMTLayerOutput]:
+    ) -> tuple[Tensor, tuple[Tensor, Tensor] | None, TMTLayerOutput]:  # fmt: skip
         """Attention of the active nodes to the slots of their neighbors.
 
         Returns:
