@@ -24,9 +24,9 @@ ARGS ?=
 help:
 	@echo "make demo   train a small TMT and a Llama of its size, compare them, write runs/demo/report.html"
 	@echo "            (options of the command go into ARGS, as in: make demo ARGS=--help)"
-	@echo "make test   install everything, then ruff and pytest"
+	@echo "make test   install everything, then ruff, mypy and pytest"
 	@echo "make test-latest  install the wheel with the newest of everything but torch, and try it"
-	@echo "make lint   ruff alone"
+	@echo "make lint   ruff and mypy alone"
 	@echo "make docs   build the documentation into docs/_build/html; a warning is an error"
 	@echo "make bench  measure what has no result yet beside its peers, and write the tables into docs/results/speed.md"
 	@echo "            (takes about an hour; one row: make bench ARGS='--again --rows search')"
@@ -54,9 +54,10 @@ test-latest:
 	$(LATEST_PIP) install "$$torch" "$$(ls $(LATEST)/wheel/*.whl)[demo,web]"; \
 	(try smoke)
 
-lint: | $(BIN)/ruff
+lint: $(VENV)/.lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/python -m mypy
 
 docs: $(VENV)/.docs
 	rm -rf docs/_build
@@ -103,5 +104,7 @@ $(VENV)/.docs: $(VENV)/.torch requirements.txt pyproject.toml
 	$(PIP) install --constraint requirements.txt --editable '.[docs]'
 	@touch $@
 
-$(BIN)/ruff: | $(BIN)/python
-	$(PIP) install --constraint requirements.txt ruff
+# Mypy reads the libraries that the package imports.
+$(VENV)/.lint: $(VENV)/.demo
+	$(PIP) install --constraint requirements.txt mypy ruff
+	@touch $@

@@ -2,21 +2,13 @@
 
 from torch import Tensor
 
+# isort: off
 import tmt_geo
-from tmt_geo import (
-    MeshAtention,  # noqa: F401  # refused
-    MeshAttention,
-    MeshGNN,
-    TMTConfig,
-    TMTEncoder,
-    TMTModel,
-    knn_graph,
-)
+from tmt_geo import MeshAttention, MeshGNN, TMTConfig, TMTEncoder, TMTModel, knn_graph
+from tmt_geo import MeshAtention  # noqa: F401  # refused
 from tmt_geo.models import TMTModle  # noqa: F401  # refused
-from tmt_geo.train import (
-    TrainConfig,
-    train_modle,  # noqa: F401  # refused
-)
+from tmt_geo.train import TrainConfig
+from tmt_geo.train import train_modle  # noqa: F401  # refused
 
 
 def wrong(x: Tensor) -> None:

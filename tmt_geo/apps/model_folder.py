@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -39,7 +39,7 @@ def load_run(run: Path, tokenizer: str | None = None) -> tuple[PreTrainedModel, 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
-        model, info = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             run, output_loading_info=True, local_files_only=True, trust_remote_code=False
         )
     except ValueError as error:
@@ -52,6 +52,7 @@ def load_run(run: Path, tokenizer: str | None = None) -> tuple[PreTrainedModel, 
         if "mismatched" not in str(error):
             raise
         raise ValueError(f"'run' holds weights of other sizes than its config.json says (got {run})") from error
+    model, info = loaded
     if info["missing_keys"]:
         missing = sorted(info["missing_keys"])
         raise ValueError(f"'run' holds an incomplete checkpoint (got {run} without {len(missing)}: {missing[0]}, ...)")

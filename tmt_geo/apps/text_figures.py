@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tmt_geo.apps.model_folder import max_context
-
 if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -79,7 +77,9 @@ def text_sections(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, in
         sections.append(
             viz.Section(
                 "Decay with distance",
-                viz.decay_curves(output.decay_scalars, form=model.config.decay, unit=max_context(model)),
+                viz.decay_curves(
+                    output.decay_scalars, form=model.config.decay, unit=model.config.max_position_embeddings
+                ),
                 "What is left of a head's weight on a token so many tokens away.",
             )
         )

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from textwrap import indent
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -140,7 +140,7 @@ def build_models(vocab_size: int, seed: int) -> dict[str, PreTrainedModel]:
     from tmt_geo.evaluate import build_peer
     from tmt_geo.models import TMTConfig, TMTModel
 
-    sizes = {"vocab_size": vocab_size, "d_model": D_MODEL, "n_layers": N_LAYERS, "n_heads": N_HEADS}
+    sizes: dict[str, Any] = {"vocab_size": vocab_size, "d_model": D_MODEL, "n_layers": N_LAYERS, "n_heads": N_HEADS}
     set_seed(seed)
     tmt = TMTModel(TMTConfig(**sizes, max_seq_len=CONTEXT, dropout=DROPOUT))
     set_seed(seed)
@@ -173,7 +173,7 @@ def train_and_measure(
     trained = train_model(model, text.tokenizer, text.train_blocks, text.valid_blocks, config, callbacks=callbacks)
     model.eval()
     report = measure(model, text.tokenizer, text.splits.test, context=CONTEXT, batch_size=BATCH_SIZE)
-    sampling = {"max_new_tokens": SENTENCE_TOKENS, "seed": training.seed, **SAMPLING}
+    sampling: dict[str, Any] = {"max_new_tokens": SENTENCE_TOKENS, "seed": training.seed, **SAMPLING}
     sample = continue_text(model, text.tokenizer, PROMPT, **sampling)
     return ModelResult(name, model.num_parameters(), report, trained.history, trained.tokens_per_second, sample)
 
@@ -188,7 +188,7 @@ def read_passage(model: PreTrainedModel, text: TokenizedText) -> Passage:
     with torch.no_grad():
         out = model(input_ids=torch.tensor([ids], device=model.device))
     return Passage(
-        tokens=[text.tokenizer.decode([index]) for index in ids],
+        tokens=[str(text.tokenizer.decode([index])) for index in ids],
         depth=layers_computed(out.exit_masks)[0].tolist(),
         num_layers=len(out.exit_masks),
         source="The text is the beginning of a test document; the model has not been trained on it.",

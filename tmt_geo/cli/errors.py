@@ -10,7 +10,7 @@ from typer.core import TyperGroup
 
 from tmt_geo.apps.errors import input_errors, one_line
 
-UsageError = typer.BadParameter.__base__  # of typer's own click or, in older ones, of click
+UsageError: Any = typer.BadParameter.__base__  # of typer's own click or, in older ones, of click
 # Python names an argument where the command has a flag by another name.
 FLAGS = {
     "source": "--data",
@@ -32,7 +32,7 @@ class OneLineErrors(TyperGroup):
     Anything else is a fault of the program and keeps its traceback; ``--debug`` shows that of known errors too.
     """
 
-    def invoke(self, ctx: typer.Context) -> Any:
+    def invoke(self, ctx: Any) -> Any:
         """Runs the command that the arguments name."""
         try:
             return super().invoke(ctx)
@@ -54,4 +54,4 @@ def as_flag(message: str, command: Any) -> str:
     options = [parameter.opts[0] for parameter in command.params]
     flags = {option[2:].replace("-", "_"): option for option in options if option.startswith("--")}
     flag = flags.get(name, FLAGS.get(name))
-    return message if flag not in flags.values() else flag + message[named.end() :]
+    return message if flag is None or flag not in flags.values() else flag + message[named.end() :]

@@ -98,6 +98,6 @@ def measure(
     from tmt_geo.evaluate import evaluate_model
 
     stream = token_stream(texts, tokenizer)
-    counts = {"words": word_count(texts), "bytes": byte_count(texts)}
+    counts: dict[str, Any] = {"words": word_count(texts), "bytes": byte_count(texts)}
     # The end-of-text token separates documents, so the first one begins after one too, for every model.
     return evaluate_model(model, stream, **counts, start_token=tokenizer.eos_token_id, **options)

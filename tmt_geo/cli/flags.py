@@ -51,7 +51,7 @@ def with_flags(command: Callable[..., None]) -> Callable[..., None]:
             values[name] = options(**own)
         command(**values)
 
-    flat.__signature__ = Signature(parameters)
+    flat.__signature__ = Signature(parameters)  # type: ignore[attr-defined]  # as inspect.signature reads it
     flat.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return flat
 

@@ -29,7 +29,7 @@ class TextSource:
     streaming: bool = False
     limit: int | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.limit is not None and self.limit < 1:
             raise ValueError(f"'limit' must be at least 1 (got {self.limit})")
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from transformers import TrainerControl, TrainerState, TrainingArguments
 
 from tmt_geo.cli.config_file import use_config
 from tmt_geo.cli.files import check_out
@@ -48,7 +49,7 @@ def train(
     Works unchanged under torchrun: torchrun --nproc-per-node 2 -m tmt_geo train ...
     """
     model_config = model.config(data.vocab_size)  # so that a wrong size is reported before any text is read
-    training.block_size = _block_size(training.block_size, model_config.max_position_embeddings)
+    training.block_size = block_size = _block_size(training.block_size, model_config.max_position_embeddings)
     settings = _settings(data, model, training)
     drawing = can_draw()
     _check_run(training, settings)
@@ -59,14 +60,15 @@ def train(
     from tmt_geo.train.run_folder import REPORT_FILE
 
     logging.disable_progress_bar()  # of files written
-    text = data.tokenize(training.block_size)
+    text = data.tokenize(block_size)
     network = _fresh_model(model_config, text, training.seed)
     training.streams = model_config.copy_k > 0 and text.can_stream(training.batch_size)
     size = f"{network.num_parameters():,} parameters, vocabulary {len(text.tokenizer):,}"
-    work = f"{training.steps:,} steps of {training.batch_size * training.grad_accum * training.block_size:,} tokens"
-    _announce(text, training, f"TMT {model.preset}, {size}", f"{work} on {network.device.type.upper()}")
+    work = f"{training.steps:,} steps of {training.batch_size * training.grad_accum * block_size:,} tokens"
+    work_on = f"{work} on {network.device.type.upper()} -> {training.out}"
+    _announce(text, block_size, f"TMT {model.preset}, {size}", work_on)
 
-    trace = _trace(text, training.block_size) if drawing and model_config.mesh else None
+    trace = _trace(text, block_size) if drawing and model_config.mesh else None
     callbacks = [_settings_writer(training.out, settings), *([] if trace is None else [trace])]
     start = time.perf_counter()
     result = train_model(network, text.tokenizer, text.train_blocks, text.valid_blocks, training, callbacks=callbacks)
@@ -116,13 +118,13 @@ def _fresh_model(model_config: TMTConfig, text: TokenizedText, seed: int) -> TMT
     return TMTModel(model_config)
 
 
-def _announce(text: TokenizedText, training: TrainConfig, model: str, work: str) -> None:
-    tokens = len(text.train_blocks) * training.block_size
-    valid = f"{len(text.valid_blocks) * training.block_size:,}" if text.valid_blocks else "too few"
+def _announce(text: TokenizedText, block_size: int, model: str, work: str) -> None:
+    tokens = len(text.train_blocks) * block_size
+    valid = f"{len(text.valid_blocks) * block_size:,}" if text.valid_blocks else "too few"
     say(f"text       {text.splits.name}")
     say(f"tokens     {tokens:,} to train on, {valid} to validate")
     say(f"model      {model}")
-    say(f"training   {work} -> {training.out}")
+    say(f"training   {work}")
 
 
 def _trace(text: TokenizedText, block_size: int) -> TraceCallback:
@@ -138,7 +140,9 @@ def _settings_writer(out: Path, settings: dict[str, Any]) -> TrainerCallback:
     class SettingsWriter(TrainerCallback):
         """Writes the options once the folder is the run's own, so that an interrupted run can be resumed by them."""
 
-        def on_train_begin(self, args, state, control, **kwargs):
+        def on_train_begin(
+            self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+        ) -> None:
             if state.is_world_process_zero:
                 write_settings(out, settings)
 

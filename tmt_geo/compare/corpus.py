@@ -63,7 +63,7 @@ def load_corpus(source: str, recipe: Recipe, **options: Any) -> Corpus:
     tokenizer = train_tokenizer(splits.train, vocab_size=recipe.vocab_size)
     texts = {"valid": splits.valid, "test": splits.test}
     if recipe.valid_tokens is not None:
-        texts["valid"] = [tokenizer.decode(token_stream(splits.valid, tokenizer)[: recipe.valid_tokens])]
+        texts["valid"] = [str(tokenizer.decode(token_stream(splits.valid, tokenizer)[: recipe.valid_tokens]))]
     blocks = tokenize_blocks(splits.train, tokenizer, recipe.block_size)
     curve_blocks = tokenize_blocks(texts["valid"], tokenizer, recipe.block_size)
     streams = {name: token_stream(texts[name], tokenizer) for name in SPLITS}

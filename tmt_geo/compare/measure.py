@@ -44,10 +44,10 @@ def measure_run(
     reset_peak_memory()
     model = build_model(run)
     history = train_run(run, model, corpus, folder, threads, callbacks)
-    windows = {"context": recipe.block_size, "stride": recipe.stride, "batch_size": recipe.batch_size}
+    windows: dict[str, Any] = {"context": recipe.block_size, "stride": recipe.stride, "batch_size": recipe.batch_size}
     begin, measured = time.perf_counter(), {}
     for split in splits:
-        counts = {
+        counts: dict[str, Any] = {
             "words": corpus.words[split],
             "bytes": corpus.bytes[split],
             "start_token": corpus.tokenizer.eos_token_id,
@@ -91,5 +91,5 @@ def code_revision() -> str:
 
 def _embedding_params(model: PreTrainedModel) -> int:
     """Parameters of embedding and vocabulary head, counted once where they are tied."""
-    parts = (model.get_input_embeddings(), model.get_output_embeddings())
+    parts: tuple[Any, ...] = (model.get_input_embeddings(), model.get_output_embeddings())
     return sum({id(part.weight): part.weight.numel() for part in parts if part is not None}.values())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from tmt_geo.compare.language import LanguageRow, LanguageSuite, Recipe
 
@@ -33,7 +34,7 @@ FULL_RATE = {"learning_rate": 8e-3}
 COPY_RATE = {"learning_rate": 4e-3}  # of the library's Llama with the copy head
 
 
-def _full(name: str = "full", recipe: dict | None = None, profiled: bool = False, **change) -> LanguageRow:
+def _full(name: str = "full", recipe: dict | None = None, profiled: bool = False, **change: Any) -> LanguageRow:
     """The full model at its rate, or with something else about it."""
     return LanguageRow(name, options={**FULL, **change}, recipe={**FULL_RATE, **(recipe or {})}, profiled=profiled)
 

@@ -56,7 +56,9 @@ def split_topics(topics: dict[str, str], valid_fraction: float) -> tuple[list[st
             held[split] += family.names
         else:
             train += family.names
-    return tuple([topics[name] for name in sorted(names)] for names in (train, held["valid"], held["test"]))
+    splits = (train, held["valid"], held["test"])
+    first, second, third = ([topics[name] for name in sorted(names)] for names in splits)
+    return first, second, third
 
 
 def _families(topics: dict[str, str]) -> list[_Family]:

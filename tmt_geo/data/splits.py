@@ -104,8 +104,8 @@ def _place(text: str, at: int, slack: int) -> int | None:
         place = _nearest((end for end in ends if end >= low), lambda end: abs(end - at))
         if place is not None:
             return place
-    ends = (match.end() for match in GRAPHEME.finditer(text))
-    return _nearest((end for end in ends if first <= end <= last), lambda end: abs(end - at))
+    graphemes = (match.end() for match in GRAPHEME.finditer(text))
+    return _nearest((end for end in graphemes if first <= end <= last), lambda end: abs(end - at))
 
 
 def _nearest(places: Iterable[int], distance: Callable[[int], int]) -> int | None:

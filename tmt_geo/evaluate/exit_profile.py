@@ -132,7 +132,9 @@ def _row(kind: str, frozen: Tensor) -> ExitRow:
     return ExitRow(kind, frozen.size(1), (1 - share).sum().item(), share.tolist())
 
 
-def _frozen(model, stream: Tensor, context: int, stride: int, batch_size: int, progress: bool) -> Tensor:
+def _frozen(
+    model: PreTrainedModel, stream: Tensor, context: int, stride: int, batch_size: int, progress: bool
+) -> Tensor:
     """Whether each token was frozen when each layer ran, bool (L, N)."""
     width = min(context, stream.numel())
     starts, first = window_starts(stream.numel(), width, stride)
@@ -151,7 +153,7 @@ def _frozen(model, stream: Tensor, context: int, stride: int, batch_size: int, p
 
 def _kinds(ids: list[int], train_ids: list[int], tokenizer: PreTrainedTokenizerFast, rare: int) -> list[str]:
     """The kind of each token, one of ``TOKEN_KINDS``."""
-    text = tokenizer.decode(ids)
+    text = str(tokenizer.decode(ids))
     encoding = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
     if encoding["input_ids"] != ids:
         raise ValueError(
@@ -160,7 +162,7 @@ def _kinds(ids: list[int], train_ids: list[int], tokenizer: PreTrainedTokenizerF
         )
     words = list(WORD.finditer(_without_special(text, tokenizer)))
     begins = [word.start() for word in words]
-    counts = word_counts(_without_special(tokenizer.decode(train_ids), tokenizer))
+    counts = word_counts(_without_special(str(tokenizer.decode(train_ids)), tokenizer))
     of_word = word_kinds((word.group() for word in words), counts, rare)
     special = set(tokenizer.all_special_ids)
     kinds = []

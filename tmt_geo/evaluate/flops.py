@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -86,19 +88,19 @@ def count_flops(model: PreTrainedModel, input_ids: Tensor, memory: CopyMemory | 
     )
 
 
-def _mesh_edges(model: PreTrainedModel, out) -> int:
+def _mesh_edges(model: PreTrainedModel, out: Any) -> int:
     """Edges attended over by gathering; without a mesh attention is dense, and the counter has seen it."""
     edges = getattr(out, "num_edges", None)
     return int(edges.sum()) if edges is not None and getattr(model.config, "mesh", True) else 0
 
 
-def _votes(model: PreTrainedModel, out) -> int:
+def _votes(model: PreTrainedModel, out: Any) -> int:
     """Operations of the votes of a copy head."""
     votes = getattr(out, "num_votes", None)
     return 0 if votes is None else int(votes) * (2 * model.config.copy_dim + 2)
 
 
-def _gathered_scores(model: PreTrainedModel, out) -> float:
+def _gathered_scores(model: PreTrainedModel, out: Any) -> float:
     """Operations a token of the scores that no matrix product has made."""
     config = model.config
     search = getattr(config, "search", None) if getattr(config, "mesh", False) else None
@@ -116,36 +118,40 @@ def _pairs(queries: int, keys: int, causal: bool) -> int:
     return full * (full + 1) // 2 + (queries - full) * keys
 
 
-def _attention(query, key, value, causal: bool) -> int:
+def _attention(query: Sequence[int], key: Sequence[int], value: Sequence[int], causal: bool) -> int:
     pairs = prod(query[:-2]) * _pairs(query[-2], key[-2], causal)
     return 2 * pairs * (query[-1] + value[-1])
 
 
-def _flash(query, key, value, dropout_p=0.0, is_causal=False, *args, out_shape=None, **kwargs) -> int:
+def _flash(
+    query: Sequence[int], key: Sequence[int], value: Sequence[int], dropout_p: float = 0.0, is_causal: bool = False,
+    *args: Any, **kwargs: Any,
+) -> int:  # fmt: skip
     return _attention(query, key, value, is_causal)
 
 
 def _biased(
-    query, key, value, bias, logsumexp, dropout_p=0.0, is_causal=False, *args, out_shape=None, **kwargs
-) -> int:
+    query: Sequence[int], key: Sequence[int], value: Sequence[int], bias: object, logsumexp: object,
+    dropout_p: float = 0.0, is_causal: bool = False, *args: Any, **kwargs: Any,
+) -> int:  # fmt: skip
     return _attention(query, key, value, is_causal)
 
 
-def _comparisons(scores, *args, out_shape=None, **kwargs) -> int:
+def _comparisons(scores: Sequence[int], *args: Any, **kwargs: Any) -> int:
     return prod(scores)
 
 
-def _grouped(rows, experts, *args, out_shape=None, **kwargs) -> int:
+def _grouped(rows: Sequence[int], experts: Sequence[int], *args: Any, **kwargs: Any) -> int:
     """Rows (T, C), each with the matrix of its expert (G, C, D)."""
     return 2 * prod(rows) * experts[-1]
 
 
-def _matrix_vector(matrix, vector, *args, out_shape=None, **kwargs) -> int:
+def _matrix_vector(matrix: Sequence[int], vector: Sequence[int], *args: Any, **kwargs: Any) -> int:
     """PyTorch's counter does not know these: the search of a single token."""
     return 2 * prod(matrix)
 
 
-def _rows_by_columns(rows, columns, *args, out_shape=None, **kwargs) -> int:
+def _rows_by_columns(rows: Sequence[int], columns: Sequence[int], *args: Any, **kwargs: Any) -> int:
     """Rows (..., C) with columns (D, C): a product of oneDNN, as the search takes it where it is large."""
     return 2 * prod(rows) * columns[0]
 

@@ -16,7 +16,7 @@ from tmt_geo.nn.tmt_layer import TMTLayer
 
 
 @torch.no_grad()
-def layer_diagnostics(model: nn.Module, *args: Any, **kwargs: Any) -> list[Data]:
+def layer_diagnostics(model: Any, *args: Any, **kwargs: Any) -> list[Data]:
     r"""Runs ``layer_graphs`` of a model and adds what the parts of each layer did with the nodes.
 
     - ``stream_gate``: the gate :math:`g` of the dual-stream network :math:`(N, F)`, 1 where all comes from the stream

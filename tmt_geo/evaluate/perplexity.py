@@ -111,7 +111,7 @@ def evaluate_model(
     num_targets = tokens.numel() - 1
     context_used = min(context, num_targets)
     scorer = _Scorer(num_layers=getattr(model.config, "num_hidden_layers", 0))
-    sampled = []
+    sampled: list[tuple[Tensor, CopyMemory | None]] = []
     begin = time.perf_counter()
     if num_targets:
         windows = window_starts(num_targets, context_used, stride)
@@ -173,7 +173,8 @@ def _score(
     starts, first = windows
     offsets, remembering = torch.arange(context), remembers(model)
     samples = torch.linspace(0, starts.numel() - 1, min(FLOP_WINDOWS, starts.numel())).long()
-    memory, end, sampled = None, 0, []
+    memory, end = None, 0
+    sampled: list[tuple[Tensor, CopyMemory | None]] = []
     for window, scores in bar(_batches(model, starts, batch_size)):
         if memory is not None:  # of the chunks that go on, without what their next windows read again
             memory = memory.rows(slice(-window.numel(), None)).drop_last(end - int(starts[window[-1]]))
@@ -240,7 +241,7 @@ def _exp(x: float) -> float:
     return math.exp(x) if x < 709 else math.inf
 
 
-def _check(model, stream: Tensor, vocab_size: int, start_token: int | None, **counts: int) -> None:
+def _check(model: PreTrainedModel, stream: Tensor, vocab_size: int, start_token: int | None, **counts: int) -> None:
     for name, count in counts.items():
         if count < 1:
             raise ValueError(f"'{name}' must be at least 1 (got {count})")

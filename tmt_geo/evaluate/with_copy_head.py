@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -55,11 +56,11 @@ class CopyLM(PreTrainedModel):
         torch.nn.init.normal_(self.copy_head.lin_index.weight, std=0.02)
         torch.nn.init.normal_(self.copy_head.lin_gate.weight, std=0.02)
 
-    def get_output_embeddings(self):
+    def get_output_embeddings(self) -> Any:
         """Those of the model."""
         return self.model.get_output_embeddings()
 
-    def get_input_embeddings(self):
+    def get_input_embeddings(self) -> torch.nn.Module:
         """Those of the model."""
         return self.model.get_input_embeddings()
 
@@ -77,7 +78,7 @@ class CopyLM(PreTrainedModel):
         With `labels` it gives the loss, and logits beside it only unless `skip_logits`.
         """
         hidden = self.model.base_model(input_ids=input_ids, use_cache=False).last_hidden_state
-        layout = DenseLayout.uniform(*input_ids.shape, device=input_ids.device)
+        layout = DenseLayout.uniform(input_ids.size(0), input_ids.size(1), input_ids.device)
         memory = None if copy_memory is None else copy_memory.last(self.config.copy_memory)
         votes, memory = self.copy_head(hidden.flatten(0, 1), input_ids.flatten(), layout, memory)
         votes = Votes(*(part.view(*input_ids.shape, *part.shape[1:]) for part in votes))

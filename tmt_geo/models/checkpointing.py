@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import fields
+from typing import Any
 
 from tmt_geo.nn.node_state import NodeState, TMTLayerOutput
 
 PARTS = tuple(field.name for field in fields(NodeState))
 
 
-def checkpointed(checkpoint: Callable, step: Callable, state: NodeState, *args) -> tuple[NodeState, TMTLayerOutput]:
+def checkpointed(
+    checkpoint: Callable, step: Callable, state: NodeState, *args: Any
+) -> tuple[NodeState, TMTLayerOutput]:
     """Run ``step(state, *args)`` under a checkpoint.
 
     With ``use_reentrant=True`` gradients flow only through tensors that are arguments or results by themselves, and
@@ -24,7 +27,7 @@ def checkpointed(checkpoint: Callable, step: Callable, state: NodeState, *args) 
         *args: Passed on; no gradient is wanted of them.
     """
 
-    def run(*parts):
+    def run(*parts: Any) -> Any:
         left, output = step(NodeState(*parts), *args)
         return (*_parts(left), *output)
 

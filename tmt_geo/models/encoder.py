@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -127,6 +128,9 @@ class TMTEncoder(nn.Module):
         torch.Size([10, 7])
     """
 
+    _gradient_checkpointing_func: Callable  # which transformers sets
+    layers: list[TMTLayer]  # a ModuleList, whose items have no type of their own
+
     def __init__(
         self,
         in_channels: int | None,
@@ -144,7 +148,7 @@ class TMTEncoder(nn.Module):
         ffn: Callable[[], nn.Module] | None = None,
         memory: Callable[[], MemoryAnchors] | None = None,
         eps: float = 1e-5,
-        **kwargs,
+        **kwargs: Any,
     ):
         super().__init__()
         if num_layers < 1:
@@ -158,7 +162,7 @@ class TMTEncoder(nn.Module):
         self.lin_in = None
         if in_channels is not None:
             self.lin_in = (nn.Linear if in_channels > 0 else Linear)(in_channels, hidden_channels)
-        self.layers = nn.ModuleList()
+        self.layers = nn.ModuleList()  # type: ignore[assignment]  # see above
         for layer in range(num_layers):
             parts = {
                 "gate": gates[layer] if layer < len(gates) else None,
@@ -172,7 +176,7 @@ class TMTEncoder(nn.Module):
         self.lin_out = None if out_channels is None else nn.Linear(hidden_channels, out_channels)
         self.gradient_checkpointing = False
 
-    def reset_parameters(self):
+    def reset_parameters(self) -> None:
         """Draw all weights anew."""
         for module in (self.lin_in, *self.layers, self.norm, self.lin_out):
             if module is not None:
@@ -221,7 +225,7 @@ class TMTEncoder(nn.Module):
         self,
         x: Tensor,
         layout: DenseLayout,
-        cache: list[LayerCache] | None = None,
+        cache: Sequence[LayerCache] | None = None,
         hidden_states: bool = False,
     ) -> EncoderOutput:
         """Run the layers on states :math:`(N, F)` whose layout is known; see :meth:`TMTLayer.step`."""
@@ -241,16 +245,20 @@ class TMTEncoder(nn.Module):
             **fields (Tensor, optional): More to put into every graph; those that are None are left out.
         """
         out = self._run(x, layout, None, True, trace=True)
-        confidences = [None] * len(self.layers)
-        if any(layer.gate is not None for layer in self.layers):
-            confidences = out.confidences()
+        gated = any(layer.gate is not None for layer in self.layers)
+        confidences = out.confidences() if gated else [None] * len(self.layers)
         return [
             layer_graph(left, output, layout, confidence=confidence, **fields)
             for left, output, confidence in zip(out.hidden_states[1:], out.layer_outputs, confidences, strict=True)
         ]
 
     def _run(
-        self, x: Tensor, layout: DenseLayout, cache: list[LayerCache] | None, hidden_states: bool, trace: bool = False
+        self,
+        x: Tensor,
+        layout: DenseLayout,
+        cache: Sequence[LayerCache] | None,
+        hidden_states: bool,
+        trace: bool = False,
     ) -> EncoderOutput:
         """Run the layers; no buffer is updated."""
         state, outputs, seen = NodeState(x), [], [x]

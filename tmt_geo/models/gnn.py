@@ -18,7 +18,7 @@ from tmt_geo.models.graph_input import GraphInput, graph_input, layer_fields
 from tmt_geo.nn.conv.edge_list import EdgeList
 from tmt_geo.nn.conv.mesh_attention import MeshAttention
 from tmt_geo.nn.evaluation_mode import evaluation_mode
-from tmt_geo.nn.exit_gate import exit_gates
+from tmt_geo.nn.exit_gate import ExitGate, GateOutput, exit_gates
 from tmt_geo.nn.node_state import NodeState
 from tmt_geo.ops.knn import check_options, knn_graph
 from tmt_geo.ops.mesh import Mesh
@@ -83,6 +83,8 @@ class MeshGNN(BasicGNN):
         torch.Size([2, 3])
     """
 
+    lin: nn.Linear
+    gates: list[ExitGate]  # a ModuleList, whose items have no type of their own
     supports_edge_weight = False
     supports_edge_attr = True
 
@@ -108,7 +110,7 @@ class MeshGNN(BasicGNN):
         exit_budget: float = 0.5,
         exit_threshold: float = 0.85,
         attention_dropout: float = 0.0,
-        **kwargs,
+        **kwargs: Any,
     ):
         if num_layers < 1:
             raise ValueError(f"'num_layers' must be at least 1 (got {num_layers})")
@@ -135,9 +137,9 @@ class MeshGNN(BasicGNN):
             if isinstance(self.pool, MultiAggregation):
                 channels = self.pool.get_out_channels(channels)
             self.lin = nn.Linear(channels, self.out_channels)
-        self.gates = nn.ModuleList(gates)
+        self.gates = nn.ModuleList(gates)  # type: ignore[assignment]  # see above
 
-    def init_conv(self, in_channels: int, out_channels: int, **kwargs) -> MeshAttention:
+    def init_conv(self, in_channels: int, out_channels: int, **kwargs: Any) -> MeshAttention:
         """A layer; the one that maps to the output averages its heads, as in PyG's GAT."""
         heads = kwargs.pop("heads", 1)
         kwargs["dropout"] = kwargs.pop("attention_dropout")
@@ -148,7 +150,7 @@ class MeshGNN(BasicGNN):
             raise ValueError(f"'heads' must divide 'hidden_channels' (got {heads} heads for {out_channels} channels)")
         return MeshAttention(in_channels, out_channels // heads, heads, **kwargs)
 
-    def reset_parameters(self):
+    def reset_parameters(self) -> None:
         """Draw all weights anew and forget what the gates observed."""
         super().reset_parameters()
         for gate in self.gates:
@@ -227,13 +229,15 @@ class MeshGNN(BasicGNN):
         fields = {name: part for name, part in (("time", time), ("batch", batch)) if part is not None}
         return [Data(x=left, **fields, **layer) for left, layer in zip(states[1:], traces, strict=True)]
 
-    def _input(self, x: Tensor, edge_index: Adj | Mesh | None, *parts) -> GraphInput:
+    def _input(self, x: Tensor, edge_index: Adj | Mesh | None, *parts: Any) -> GraphInput:
         """The arguments of :meth:`forward`, checked."""
         if edge_index is None and not self.k:
             raise ValueError("'edge_index' is needed where there is no mesh, k=0 (got None)")
         return graph_input(self.convs, x, edge_index, *parts)
 
-    def _run(self, x: Tensor, graph: GraphInput, trace: bool = False):
+    def _run(
+        self, x: Tensor, graph: GraphInput, trace: bool = False
+    ) -> tuple[list[Tensor], list[dict[str, Tensor]], list[Tensor]]:
         """All layers.
 
         Returns:
@@ -247,11 +251,13 @@ class MeshGNN(BasicGNN):
             if gated is not None:
                 statistics.append(self.gates[i].statistic(gated))
             if trace:
-                fields = layer_fields(self.convs[i], edges, alpha, targets, x.size(0))
+                fields = layer_fields(self.convs[i], edges, alpha, targets, x.size(0))  # type: ignore[arg-type]  # a list
                 traces.append(fields | ({} if state.confidence is None else {"confidence": state.confidence}))
         return states, traces, statistics
 
-    def _layer(self, i: int, state: NodeState, graph: GraphInput, trace: bool):
+    def _layer(
+        self, i: int, state: NodeState, graph: GraphInput, trace: bool
+    ) -> tuple[NodeState, GateOutput | None, EdgeList | Mesh, Tensor]:
         """One layer, for the nodes still active, and the gate behind it.
 
         Returns:
@@ -266,11 +272,15 @@ class MeshGNN(BasicGNN):
         else:
             key, value = state.project_kv(lambda nodes: conv.key_value(x if nodes is None else x[nodes]))
             query = conv.query(x[targets])
-        edges, added = EdgeList(graph.edge_index, graph.edge_attr, graph.edge_time), 0
+        edges: EdgeList | Mesh
         if self.k:
-            options = {"time": graph.time, "causal": self.causal, "metric": self.metric, "targets": targets}
-            mesh = knn_graph(x.detach(), self.k, graph.batch, **options)
+            mesh = knn_graph(
+                x.detach(), self.k, graph.batch, time=graph.time, causal=self.causal, metric=self.metric,
+                targets=targets,
+            )  # fmt: skip
             edges, added = graph.joined(mesh, self.causal, trace)
+        else:
+            edges, added = graph.given, 0
         h, edges, alpha = conv.attend(query, key, value, edges, graph.time, targets=targets, num_added=added)
         if conv.lin_skip is not None:
             h = h + conv.lin_skip(state.of_active(x))
@@ -288,7 +298,7 @@ class MeshGNN(BasicGNN):
             h = self.act(h)
         return self.dropout(h)
 
-    def inference(self, *args, **kwargs):
+    def inference(self, *args: Any, **kwargs: Any) -> Tensor:
         """Layer-wise inference with a loader, as PyG's models have it; for given edges alone.
 
         Raises:

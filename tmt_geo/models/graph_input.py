@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.parameter import UninitializedParameter
 from torch_geometric.typing import Adj
 
@@ -37,6 +38,11 @@ class GraphInput(NamedTuple):
     batch: Tensor | None
     batch_size: int | None = None
 
+    @property
+    def given(self) -> EdgeList:
+        """The edges as they are given, where there is no mesh."""
+        return EdgeList(self.edge_index, self.edge_attr, self.edge_time)  # type: ignore[arg-type]  # then there are
+
     def of(self, targets: Tensor) -> Tensor | None:
         """The graphs of these nodes."""
         return None if self.batch is None else self.batch[targets]
@@ -67,7 +73,14 @@ class GraphInput(NamedTuple):
 
 
 def graph_input(
-    convs: nn.ModuleList, x: Tensor, edge_index: Adj | Mesh | None, edge_attr, edge_time, time, batch, batch_size
+    convs: Sequence[MeshAttention],
+    x: Tensor,
+    edge_index: Adj | Mesh | None,
+    edge_attr: Tensor | None,
+    edge_time: Tensor | None,
+    time: Tensor | None,
+    batch: Tensor | None,
+    batch_size: int | None,
 ) -> GraphInput:
     """The arguments of :meth:`MeshGNN.forward` as its layers take them.
 

@@ -21,7 +21,7 @@ class CopyMemory(NamedTuple):
         token: Tokens, shape (B, P).
     """
 
-    index: Tensor
+    index: Tensor  # type: ignore[assignment]  # in place of `tuple.index`
     token: Tensor
 
     def last(self, length: int) -> CopyMemory:
@@ -75,7 +75,7 @@ class CopyHead(nn.Module):
         self.log_scale = nn.Parameter(torch.empty(()))
         self.reset_parameters()
 
-    def reset_parameters(self):
+    def reset_parameters(self) -> None:
         """Draw the weights anew; copying starts with a share of 0.12."""
         self.lin_index.reset_parameters()
         self.lin_gate.reset_parameters()

@@ -6,7 +6,7 @@ and all tokens until the cache grows. They compute what :meth:`TMTLayer.step` co
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,6 +16,9 @@ from tmt_geo.ops.compiled import Compiled
 from tmt_geo.ops.knn.latest import is_latest
 from tmt_geo.ops.layout import DenseLayout
 from tmt_geo.ops.mesh import Mesh
+
+if TYPE_CHECKING:
+    from tmt_geo.nn.tmt_layer import TMTLayer
 
 
 class Projected(NamedTuple):
@@ -28,15 +31,23 @@ class Projected(NamedTuple):
     query: Tensor
     key: Tensor
     value: Tensor
-    index: Tensor
+    index: Tensor  # type: ignore[assignment]  # in place of `tuple.index`
 
 
-def _project(layer, x: Tensor, cos: Tensor | None, sin: Tensor | None) -> Projected:
+def _project(layer: TMTLayer, x: Tensor, cos: Tensor | None, sin: Tensor | None) -> Projected:
     h, angles = layer.norm_attention(x), None if cos is None else (cos, sin)
     return Projected(h, layer.attention.query(h, angles), *layer.attention.key_value(h, angles), layer.features(x))
 
 
-def _attend(layer, x, projected, slots, position, slot_time, anchors) -> tuple[Tensor, Tensor, Tensor]:
+def _attend(
+    layer: TMTLayer,
+    x: Tensor,
+    projected: Projected,
+    slots: tuple[Tensor, Tensor, Tensor],
+    position: Tensor,
+    slot_time: Tensor,
+    anchors: tuple[Tensor, Tensor] | None,
+) -> tuple[Tensor, Tensor, Tensor]:
     key, value, index = slots  # of all slots (B C, ...), the new nodes' own included
     index = index.view(x.size(0), -1, index.size(-1))
     table, mask = layer.search.newest(projected.index, index, position)
@@ -53,7 +64,7 @@ project = Compiled(_project, _project)
 attend = Compiled(_attend, _attend)
 
 
-def can_decode(layer, state: NodeState, layout: DenseLayout) -> bool:
+def can_decode(layer: TMTLayer, state: NodeState, layout: DenseLayout) -> bool:
     """Whether the compiled pieces are wanted, and compute what this layer would."""
     search = layer.search
     if not project.always or layer.training or torch.is_grad_enabled() or state.active is not None:
@@ -64,7 +75,7 @@ def can_decode(layer, state: NodeState, layout: DenseLayout) -> bool:
 
 
 def decode(
-    layer, x: Tensor, layout: DenseLayout, cache: LayerCache, anchors: tuple[Tensor, Tensor] | None
+    layer: TMTLayer, x: Tensor, layout: DenseLayout, cache: LayerCache, anchors: tuple[Tensor, Tensor] | None
 ) -> tuple[Tensor, Mesh, dict]:
     """New states of the new nodes, their mesh, and the parts of their state for :meth:`NodeState.update`."""
     cos, sin = layer.rotation(layout, None, x.dtype) or (None, None)

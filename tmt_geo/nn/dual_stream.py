@@ -46,7 +46,7 @@ class DualStreamFFN(nn.Module):
         self.syntax_out = nn.Linear(stream_dim, channels)
         self.semantic_out = nn.Linear(stream_dim, channels)
 
-    def reset_parameters(self):
+    def reset_parameters(self) -> None:
         """Draw all weights anew."""
         for lin in (self.gate, self.lin_in, self.syntax_out, self.semantic_out):
             lin.reset_parameters()
@@ -94,7 +94,7 @@ class FFN(nn.Module):
         self.lin_in = nn.Linear(channels, 4 * channels if hidden_dim is None else hidden_dim)
         self.lin_out = nn.Linear(self.lin_in.out_features, channels)
 
-    def reset_parameters(self):
+    def reset_parameters(self) -> None:
         """Draw all weights anew."""
         self.lin_in.reset_parameters()
         self.lin_out.reset_parameters()

@@ -88,6 +88,9 @@ class ExitGate(PreciseBuffers):
         torch.Size([5])
     """
 
+    running: Tensor
+    count: Tensor
+
     def __init__(
         self, channels: int, rule: str = "budget", threshold: float = 0.85, rate: float = 0.5, momentum: float = 0.2
     ):
@@ -113,7 +116,7 @@ class ExitGate(PreciseBuffers):
         """No node leaves a budget gate that has seen nothing."""
         return 3e4 if self.rule == "budget" else 1.0
 
-    def reset_parameters(self):
+    def reset_parameters(self) -> None:
         """Draw the weights anew and reset the running threshold."""
         nn.init.normal_(self.lin.weight, std=0.02)
         nn.init.constant_(self.lin.bias, -2.0)  # few leave at first, as published

@@ -48,6 +48,8 @@ class MemoryAnchors(PreciseBuffers):
         (torch.Size([5, 16]), torch.Size([5, 4]))
     """
 
+    anchors: Tensor
+
     def __init__(self, channels: int, num_anchors: int = 16, momentum: float = 0.99):
         super().__init__()
         if num_anchors < 1:
@@ -62,7 +64,7 @@ class MemoryAnchors(PreciseBuffers):
         self.register_buffer("anchors", torch.empty(num_anchors, channels))
         self.reset_parameters()
 
-    def reset_parameters(self):
+    def reset_parameters(self) -> None:
         """Draw weights and anchors anew."""
         self.lin_key.reset_parameters()
         self.lin_value.reset_parameters()

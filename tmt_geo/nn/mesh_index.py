@@ -30,6 +30,8 @@ class MeshIndex(nn.Module):
         torch.Size([5, 4])
     """
 
+    weight: Tensor
+
     def __init__(self, channels: int, dim: int):
         super().__init__()
         if not 1 <= dim <= channels:
@@ -39,7 +41,7 @@ class MeshIndex(nn.Module):
         self.register_buffer("weight", torch.empty(dim, channels))
         self.reset_parameters()
 
-    def reset_parameters(self):
+    def reset_parameters(self) -> None:
         """Draw orthonormal rows anew."""
         nn.init.orthogonal_(self.weight)
 

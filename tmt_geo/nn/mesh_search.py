@@ -59,7 +59,7 @@ class MeshSearch(nn.Module):
         self.rebuild = rebuild
         self.index = MeshIndex(channels, index_dim) if rebuild and index_dim is not None else None
 
-    def reset_parameters(self):
+    def reset_parameters(self) -> None:
         """Draw the projection anew."""
         if self.index is not None:
             self.index.reset_parameters()
@@ -98,14 +98,21 @@ class MeshSearch(nn.Module):
             table, mask = torch.cat([table, before], dim=1), torch.cat([mask, exists], dim=1)
         neighbors = found
         if active is not None and previous is not None:
-            neighbors = tuple(last.index_copy(0, active, part) for last, part in zip(previous, found, strict=True))
+            neighbors = (previous[0].index_copy(0, active, found[0]), previous[1].index_copy(0, active, found[1]))
         slot = layout.slot if active is None else layout.slot[active]
         return Mesh(table, mask, layout.num_slots, slot), neighbors
 
-    def _nearest(self, layout, features, active, previous, cached) -> tuple[Tensor, Tensor]:
+    def _nearest(
+        self,
+        layout: DenseLayout,
+        features: Tensor,
+        active: Tensor | None,
+        previous: tuple[Tensor, Tensor] | None,
+        cached: Tensor | None,
+    ) -> tuple[Tensor, Tensor]:
         """The nearest slots of the active nodes and which of them exist, both (T, k)."""
         if not self.rebuild and previous is not None:
-            return previous if active is None else tuple(part[active] for part in previous)
+            return previous if active is None else (previous[0][active], previous[1][active])
         grid = layout.to_slots(features) if cached is None else cached
         query, batch, position = (
             part if active is None else part[active] for part in (features, layout.batch, layout.position)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from torch import Tensor
 
@@ -56,7 +56,7 @@ class NodeState:
 
         It is called only for nodes whose state has changed: the others keep what they have.
         """
-        if self.changed is None:
+        if self.changed is None or self.key is None or self.value is None:
             return project(None)
         if self.changed.numel() == 0:
             return self.key, self.value
@@ -64,7 +64,7 @@ class NodeState:
         return self.key.index_copy(0, self.changed, key), self.value.index_copy(0, self.changed, value)
 
     def update(
-        self, y: Tensor, gate: Callable[[Tensor], GateOutput] | None = None, **parts
+        self, y: Tensor, gate: Callable[[Tensor], GateOutput] | None = None, **parts: Any
     ) -> tuple[NodeState, GateOutput | None]:
         """The state behind a layer: active nodes take on new states, and those that the gate lets out leave.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -80,7 +81,7 @@ class TMTLayer(nn.Module):
         gated_heads: bool = False,
         dropout: float = 0.0,
         eps: float = 1e-5,
-        **kwargs,
+        **kwargs: Any,
     ):
         super().__init__()
         shift = kwargs.get("shift", False)
@@ -92,8 +93,9 @@ class TMTLayer(nn.Module):
         self.dropout = dropout
         self.search = None
         if k is not None:
-            options = {"backend": backend, "index_dim": index_dim, "rebuild": rebuild}
-            self.search = MeshSearch(channels, k, window, causal=causal, **options)
+            self.search = MeshSearch(
+                channels, k, window, causal=causal, backend=backend, index_dim=index_dim, rebuild=rebuild
+            )
         self.norm_attention = nn.LayerNorm(channels, eps=eps)
         self.attention = NeighborAttention(channels, heads, dropout=dropout, **kwargs)
         self.lin_gate = nn.Linear(channels, heads) if gated_heads else None
@@ -104,7 +106,7 @@ class TMTLayer(nn.Module):
         self.memory = memory
         self.gate = gate
 
-    def reset_parameters(self):
+    def reset_parameters(self) -> None:
         """Draw all weights anew and forget what was observed."""
         for module in self.children():
             module.reset_parameters()
@@ -181,7 +183,7 @@ class TMTLayer(nn.Module):
         return self._apply_gate(state, y, parts, output, snapshot.running)
 
     def post_attention(
-        self, x: Tensor, h: Tensor, out: Tensor, projected, anchors: Tensor | None = None
+        self, x: Tensor, h: Tensor, out: Tensor, projected: tuple[Tensor, Tensor] | None, anchors: Tensor | None = None
     ) -> tuple[Tensor, Tensor | None]:
         """What follows the attention: states (T, F) and, in training, the statistic for the anchors.
 
@@ -234,7 +236,10 @@ class TMTLayer(nn.Module):
 
         return state.project_kv(project)
 
-    def _attend(self, h, key, value, state, layout, cache, trace):
+    def _attend(
+        self, h: Tensor, key: Tensor, value: Tensor, state: NodeState, layout: DenseLayout, cache: LayerCache | None,
+        trace: bool,
+    ) -> tuple[Tensor, tuple[Tensor, Tensor] | None, TMTLayerOutput]:  # fmt: skip
         """Output (T, F) of the active nodes, the neighbors of all nodes, and the output of the layer so far."""
         query = self.attention.query(h, self.rotation(layout, state.active, h.dtype))
         own = (state.of_active(key), state.of_active(value))
@@ -258,7 +263,9 @@ class TMTLayer(nn.Module):
             output = output._replace(attention=alpha, decay=factor)
         return out.flatten(1), neighbors, output
 
-    def _apply_gate(self, state: NodeState, y: Tensor, parts: dict, output: TMTLayerOutput, running: Tensor | None):
+    def _apply_gate(
+        self, state: NodeState, y: Tensor, parts: dict, output: TMTLayerOutput, running: Tensor | None
+    ) -> tuple[NodeState, TMTLayerOutput]:
         """The state behind the layer and its gate, and the output of both."""
         gate = None if self.gate is None else partial(self.gate, running=running)
         state, judged = state.update(y, gate, **parts)

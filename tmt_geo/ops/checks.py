@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import overload
+
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
 
 
-def check_devices(device, **tensors: Tensor | None) -> None:
+def check_devices(device: torch.device | str, **tensors: Tensor | None) -> None:
     """Raise a `ValueError` that names the first of these tensors that is not on `device`; None is anywhere."""
     device = torch.device(device)
     for name, tensor in tensors.items():
@@ -46,10 +48,16 @@ def check_batch(batch: Tensor | None, num_nodes: int) -> None:
         raise ValueError(f"'batch' must not be negative (got {least})")
 
 
+@overload
+def check_targets(targets: Tensor, num_nodes: int) -> Tensor: ...
+@overload
+def check_targets(targets: None, num_nodes: int) -> None: ...
 def check_targets(targets: Tensor | None, num_nodes: int) -> Tensor | None:
     """The nodes (T) that these indices, or this mask over all nodes, name, or a `ValueError`."""
     if targets is None:
         return None
+    if not isinstance(targets, Tensor):
+        raise ValueError(f"'targets' must be a tensor (got {type(targets).__name__})")
     if targets.dtype == torch.bool and targets.shape == (num_nodes,):
         return targets.nonzero().squeeze(1)
     if targets.dim() != 1 or targets.is_floating_point() or targets.is_complex() or targets.dtype == torch.bool:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from typing import Any
 
 import torch
-from torch import Tensor
 
 MODES = ("auto", "always", "never")
 
@@ -17,7 +17,7 @@ LARGE = 2**22
 BREAK_EVEN = 2**36
 
 _log = logging.getLogger(__name__)
-_state = {"mode": "auto", "after": BREAK_EVEN, "done": 0, "broken": False}
+_state: dict[str, Any] = {"mode": "auto", "after": BREAK_EVEN, "done": 0, "broken": False}
 
 
 def set_compile(mode: str, after: int = BREAK_EVEN) -> None:
@@ -60,7 +60,7 @@ class Compiled:
         plain (callable): The same function, written to run as it stands.
     """
 
-    def __init__(self, function: Callable[..., Tensor], plain: Callable[..., Tensor]):
+    def __init__(self, function: Callable[..., Any], plain: Callable[..., Any]):
         self.function = torch.compile(function)
         self.plain = plain
         self.strict = function is not plain  # then what the compiler declines must not run as it stands
@@ -70,7 +70,7 @@ class Compiled:
         """Whether it runs compiled whatever the work."""
         return _state["mode"] == "always" and not _state["broken"]
 
-    def __call__(self, work: int, *args: Tensor) -> Tensor:
+    def __call__(self, work: int, *args: Any) -> Any:
         """Run on `args`; `work` is the number of multiplications."""
         if not (self.always or _repaid(work)):
             return self.plain(*args)

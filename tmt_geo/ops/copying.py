@@ -35,7 +35,7 @@ class Sources(NamedTuple):
         sizes: Filled slots of each row, shape (B).
     """
 
-    index: Tensor
+    index: Tensor  # type: ignore[assignment]  # in place of `tuple.index`
     token: Tensor
     row: Tensor
     rank: Tensor

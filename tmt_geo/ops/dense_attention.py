@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -28,7 +29,7 @@ def dense_attention(
         Tensor: Shape :math:`(T, H, C)`.
     """
     num_graphs, capacity = key.shape[:2]
-    shared = {"dropout_p": dropout, "enable_gqa": query.size(1) != key.size(2)}
+    shared: dict[str, Any] = {"dropout_p": dropout, "enable_gqa": query.size(1) != key.size(2)}
     key, value = key.transpose(1, 2), value.transpose(1, 2)  # [B, H', S, C]
     full = query.size(0) == num_graphs * capacity and bool(((row * capacity + rank).diff() > 0).all())
     if full:  # every slot is a target, in order: the kernel makes the mask
@@ -66,7 +67,9 @@ def decayed_dense_attention(
     return targets.from_dense(out.transpose(1, 2))
 
 
-def _dense_targets(query: Tensor, capacity: int, row: Tensor, rank: Tensor, num_graphs: int):
+def _dense_targets(
+    query: Tensor, capacity: int, row: Tensor, rank: Tensor, num_graphs: int
+) -> tuple[DenseLayout, Tensor, Tensor]:
     """The targets as a dense batch of their own (B, H, Q, C), and a mask of the slots up to each (B, 1, Q, S)."""
     targets = DenseLayout.from_batch(row.numel(), row, num_graphs=num_graphs)
     grid = targets.to_dense(query).transpose(1, 2)

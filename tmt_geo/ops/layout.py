@@ -45,7 +45,7 @@ class DenseLayout:
         batch: Tensor | None = None,
         time: Tensor | None = None,
         num_graphs: int = 1,
-        device=None,
+        device: torch.device | str | None = None,
     ) -> DenseLayout:
         """Order nodes by ``(batch, time, index)``.
 
@@ -84,7 +84,7 @@ class DenseLayout:
         return cls(batch, position, lengths, capacity, packed, slot_time)
 
     @classmethod
-    def uniform(cls, num_graphs: int, length: int, device=None) -> DenseLayout:
+    def uniform(cls, num_graphs: int, length: int, device: torch.device | str | None = None) -> DenseLayout:
         """Graphs of one length, nodes already in order: what a (B, S) block of tokens is."""
         batch = torch.arange(num_graphs, device=device).repeat_interleave(length)
         position = torch.arange(length, device=device).repeat(num_graphs)

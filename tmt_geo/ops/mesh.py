@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import wraps
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
 from torch import Tensor
@@ -145,7 +145,7 @@ class Mesh:
         return f"Mesh(num_nodes={self.num_nodes}, targets={rows}, width={width}, num_edges={self.num_edges})"
 
 
-def _refuse_meshes(store: type) -> None:
+def _refuse_meshes(store: Any) -> None:
     """Let PyG's storage refuse a mesh as edges: it keeps whatever it is given, and counts no edges in a mesh."""
     keep = store.__setitem__
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch_geometric.typing import PairTensor
 
 
-def past_edges(edge_index: PairTensor, time: Tensor | PairTensor, edge_time: Tensor | None = None) -> Tensor:
+def past_edges(edge_index: Tensor | PairTensor, time: Tensor | PairTensor, edge_time: Tensor | None = None) -> Tensor:
     """Which edges come from the past of their target.
 
     Args:
@@ -30,7 +30,7 @@ def past_edges(edge_index: PairTensor, time: Tensor | PairTensor, edge_time: Ten
     return (then < now) | ((then == now) & (source < target))
 
 
-def edge_lags(edge_index: PairTensor, time: Tensor | PairTensor, edge_time: Tensor | None = None) -> Tensor:
+def edge_lags(edge_index: Tensor | PairTensor, time: Tensor | PairTensor, edge_time: Tensor | None = None) -> Tensor:
     """The time from the source of each edge, or from the edge, to its target; arguments as of :func:`past_edges`.
 
     Returns:
@@ -40,7 +40,9 @@ def edge_lags(edge_index: PairTensor, time: Tensor | PairTensor, edge_time: Tens
     return now - then
 
 
-def _then_and_now(edge_index, time, edge_time) -> tuple[Tensor, Tensor]:
+def _then_and_now(
+    edge_index: Tensor | PairTensor, time: Tensor | PairTensor, edge_time: Tensor | None
+) -> tuple[Tensor, ...]:
     """The time of the source, or of the edge, and that of the target, comparable."""
     source, target = edge_index
     source_time, target_time = time if isinstance(time, tuple) else (time, time)

@@ -24,4 +24,4 @@ def assert_grads_close(out: Tensor, expected: Tensor, inputs: dict[str, Tensor],
     want = torch.autograd.grad(expected, list(inputs.values()), direction, allow_unused=True)
     for name, a, b in zip(inputs, got, want, strict=True):
         assert a is not None and b is not None, f"d{name}: no gradient"
-        torch.testing.assert_close(a, b, rtol=0, atol=atol, msg=lambda m, name=name: f"d{name}: {m}")
+        torch.testing.assert_close(a, b, rtol=0, atol=atol, msg=f"d{name}: {{}}".format)

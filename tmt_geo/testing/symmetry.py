@@ -62,9 +62,7 @@ def assert_graph_independent(
             place = own.cumsum(0) - 1
             edges["edge_index"] = place[edge_index[:, own[edge_index[1]]]]
         alone = run(**{name: value[own] for name, value in nodes.items()}, batch=None, **edges)
-        torch.testing.assert_close(
-            alone, out[own], rtol=0, atol=atol, msg=lambda m, graph=graph: f"graph {graph} is not alone: {m}"
-        )
+        torch.testing.assert_close(alone, out[own], rtol=0, atol=atol, msg=f"graph {graph} is not alone: {{}}".format)
 
 
 def _num_nodes(nodes: dict[str, Tensor]) -> int:

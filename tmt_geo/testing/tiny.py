@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import torch
+from torch import nn
 
 from tmt_geo.models import TMTConfig, TMTModel
 from tmt_geo.nn.dual_stream import FFN, DualStreamFFN
@@ -13,7 +16,7 @@ from tmt_geo.nn.memory_anchors import MemoryAnchors
 VOCAB = 61
 
 
-def tiny_config(**options) -> TMTConfig:
+def tiny_config(**options: Any) -> TMTConfig:
     """Three layers of 32 channels over 61 tokens; `options` are those of the configuration."""
     sizes = {"vocab_size": VOCAB, "d_model": 32, "n_heads": 4, "n_layers": 3, "max_seq_len": 64, "graph_k": 3}
     rest = {"window": 2, "exit_budget": 0.6, "memory_anchors": 4, "dropout": 0.0, "decay_rate": 8.0}
@@ -41,19 +44,19 @@ def parts(
     dual_stream: bool = True,
     ffn_dim: int | None = None,
     gated_streams: bool = False,
-    **options,
+    **options: Any,
 ) -> dict:
     """Options of a `TMTLayer`, its parts named by their sizes; with `stack` those of a `TMTEncoder`. Causal by itself.
 
     Without `mesh` the options of a mesh are left out.
     """
-    ffn = partial(FFN, channels, ffn_dim)
+    ffn: Callable[[], nn.Module] = partial(FFN, channels, ffn_dim)
     if dual_stream:
         ffn = partial(DualStreamFFN, channels, ffn_dim, gated=gated_streams)
     memory = partial(MemoryAnchors, channels, memory_anchors) if memory_anchors else None
     if not mesh:
         options = {name: value for name, value in options.items() if name not in ("window", "shift")} | {"k": None}
-    made = {"ffn": ffn, "memory": memory}
+    made: dict[str, Any] = {"ffn": ffn, "memory": memory}
     if not stack:
         made = {name: None if make is None else make() for name, make in made.items()}
     return {"causal": True, **options, **made}

@@ -70,7 +70,7 @@ def last_checkpoint(out: Path, model: nn.Module) -> Path:
     weights = [folder / "model.safetensors"]
     if (folder / INDEX_FILE).is_file():
         weights = [folder / name for name in sorted(set(_read(folder / INDEX_FILE)["weight_map"].values()))]
-    shapes = {}
+    shapes: dict[str, Any] = {}
     for path in weights:
         shapes |= _read(path)
     _check_fits(model, shapes, folder)

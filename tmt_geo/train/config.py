@@ -68,7 +68,7 @@ class TrainConfig:
     streams: bool = False
     progress: bool = True
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         self.out = Path(self.out)
         for name in ("steps", "batch_size", "grad_accum", "log_every", "keep_checkpoints"):
             _check_whole(name, getattr(self, name), at_least=1)
@@ -88,12 +88,12 @@ class TrainConfig:
             raise ValueError("'resume' and 'overwrite' exclude each other (got both)")
 
 
-def _check_whole(name: str, value, at_least: int) -> None:
+def _check_whole(name: str, value: object, at_least: int) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or value < at_least:
         raise ValueError(f"'{name}' must be a whole number of at least {at_least} (got {value!r})")
 
 
-def _check_not_negative(name: str, value) -> None:
+def _check_not_negative(name: str, value: object) -> None:
     # a YAML file gives 2e-3 as a string, and "nan" compares false with everything
     if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value < float("inf"):
         raise ValueError(f"'{name}' must be a number of at least 0 (got {value!r})")

@@ -160,7 +160,7 @@ def _resume_point(out: Path, model: PreTrainedModel, config: TrainConfig) -> Pat
     return checkpoint
 
 
-def _check_blocks(name: str, blocks, block_size: int | None) -> int:
+def _check_blocks(name: str, blocks: Any, block_size: int | None) -> int:
     """The tokens in a block, after a check that there are blocks and that they have ``block_size`` if it is given."""
     if len(blocks) == 0:
         raise ValueError(f"'{name}' must hold at least one block: the text is too short for 'block_size' (got none)")

@@ -5,21 +5,26 @@ from __future__ import annotations
 import math
 import time
 from datetime import timedelta
+from typing import Any
 
-from transformers import TrainerCallback
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 
 class ReportPrinter(TrainerCallback):
     """Prints step, loss, perplexity, tokens per second and the time that is left, from the main process alone."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._begin, self._first_step = 0.0, 0
 
-    def on_train_begin(self, args, state, control, **kwargs):
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         """Starts the clock that the time left is estimated from."""
         self._begin, self._first_step = time.perf_counter(), state.global_step
 
-    def on_log(self, args, state, control, logs=None, **kwargs):
+    def on_log(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: Any = None, **kwargs: Any
+    ) -> None:
         """Prints a report of the training or of an evaluation; other rows are left out."""
         if not state.is_world_process_zero or not logs:
             return
@@ -32,7 +37,7 @@ class ReportPrinter(TrainerCallback):
                 parts.append(f"{logs['tokens_per_second']:,.0f} tokens/s")
             print("  ".join([*parts, f"{self._time_left(state)} left"]), flush=True)
 
-    def _time_left(self, state) -> timedelta:
+    def _time_left(self, state: TrainerState) -> timedelta:
         done = max(1, state.global_step - self._first_step)
         seconds = (time.perf_counter() - self._begin) / done * (state.max_steps - state.global_step)
         return timedelta(seconds=round(seconds))

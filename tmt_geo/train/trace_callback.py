@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch_geometric.data import Data
-from transformers import TrainerCallback
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from tmt_geo.nn.evaluation_mode import evaluation_mode
 
@@ -39,22 +40,28 @@ class TraceCallback(TrainerCallback):
         self.graphs: dict[int, list[Data]] = {}
         self._steps: set[int] = set()
 
-    def on_train_begin(self, args, state, control, **kwargs):
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         """Chooses the steps."""
         first, rest = state.global_step, state.max_steps - state.global_step
         self.graphs = {}
         self._steps = {first + round(part * rest / (self.count - 1)) for part in range(self.count)}
 
-    def on_step_begin(self, args, state, control, model=None, **kwargs):
+    def on_step_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: Any = None, **kwargs: Any
+    ) -> None:
         """Traces before the next step instead of after the last one: the Trainer's clock stands then."""
         if state.global_step in self._steps:
             self._trace(model, state)
 
-    def on_train_end(self, args, state, control, model=None, **kwargs):
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: Any = None, **kwargs: Any
+    ) -> None:
         """Traces the finished model, at whichever step it was stopped."""
         self._trace(model, state)
 
-    def _trace(self, model, state) -> None:
+    def _trace(self, model: Any, state: TrainerState) -> None:
         if not state.is_world_process_zero:
             return
         with evaluation_mode(model):

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import Trainer, TrainerCallback
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 
 def collate_blocks(rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
@@ -37,7 +37,7 @@ def collate_blocks(rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
 class _Sums:
     """Sums of what the model reported since the last logged row, kept on the device so that nothing waits for them."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.values: dict[str, Tensor] = {}
 
     def add(self, inputs: Mapping[str, Tensor], outputs: Any, num_items: Tensor | int | None) -> None:
@@ -55,7 +55,7 @@ class _Sums:
         for name, value in found.items():
             self.values[name] = self.values[name] + value if name in self.values else value
 
-    def pop(self, accelerator) -> dict[str, float]:
+    def pop(self, accelerator: Any) -> dict[str, float]:
         """The sums over all processes under their names, all but ``tokens`` divided by it; starts again from zero."""
         if not self.values:
             return {}
@@ -69,14 +69,18 @@ class _Sums:
 class _StepClock(TrainerCallback):
     """Seconds spent in optimiser steps, without evaluation and saving; also has the last step logged."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.seconds = 0.0
         self._begin = 0.0
 
-    def on_step_begin(self, args, state, control, **kwargs):
+    def on_step_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         self._begin = time.perf_counter()
 
-    def on_step_end(self, args, state, control, **kwargs):
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> TrainerControl:
         self.seconds += time.perf_counter() - self._begin
         if state.global_step >= state.max_steps:
             control.should_log = True
@@ -110,7 +114,7 @@ class LanguageModelTrainer(Trainer):
         seconds: Time spent in steps up to there.
     """
 
-    def __init__(self, *args, **kwargs):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.tokens_seen = 0
         self.seconds = 0.0
@@ -119,7 +123,13 @@ class LanguageModelTrainer(Trainer):
         self._memory = None  # of what the rows of the last batch have read
         self.add_callback(self._clock)
 
-    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Any:
         """The model's own loss; collects the figures it reports, and hands its memory on from batch to batch."""
         remembers = self._streams and model.training
         if remembers and self._memory is not None:
@@ -131,12 +141,12 @@ class LanguageModelTrainer(Trainer):
         (self._train_sums if model.training else self._eval_sums).add(inputs, outputs, divisor)
         return (loss, outputs) if return_outputs else loss
 
-    def evaluate(self, *args, **kwargs):
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """As the Trainer's, but the random numbers of training stay as they were: its data loader would draw one."""
         with torch.random.fork_rng(devices=()):
             return super().evaluate(*args, **kwargs)
 
-    def log(self, logs, start_time=None):
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Log a row, with the figures collected since the last one of its kind."""
         if "eval_loss" in logs:
             found = self._eval_sums.pop(self.accelerator)

@@ -91,7 +91,7 @@ def cluster_flow(
 
 
 def _commonest(members: np.ndarray, labels: Sequence[str]) -> str:
-    common = Counter(labels[node] for node in np.flatnonzero(members)).most_common(EXAMPLES)
+    common = Counter(labels[node] for node in np.flatnonzero(members).tolist()).most_common(EXAMPLES)
     return " ".join(plain_text(label) for label, _ in common)
 
 

@@ -35,7 +35,8 @@ def mesh_clusters(graphs: Sequence[Data], *, by: str = "attention", seed: int = 
     """
     check_graphs(graphs)
     nodes = graphs[0].x.size(0)
-    rows, free = [], 0
+    rows: list[np.ndarray] = []
+    free = 0
     for edges in effective_edges(graphs, by):
         groups = _communities(edges, nodes, seed)
         kept = _match(groups, rows[-1]) if rows else {}

@@ -58,7 +58,8 @@ def decay_curves(
     scalars, name = scalars.detach().cpu().double(), plain_text(name)
     layers, heads = scalars.shape
     nearest = 1.0 if longest >= 10 else longest / 1000
-    distance = torch.logspace(*torch.tensor([nearest, longest]).log10().tolist(), POINTS, dtype=torch.double)
+    first, last = torch.tensor([nearest, longest]).log10().tolist()
+    distance = torch.logspace(first, last, POINTS, dtype=torch.double)
     rows, columns = ceil(layers / COLUMNS), min(layers, COLUMNS)
     titles = [f"layer {layer}" for layer in range(1, layers + 1)]
     figure = make_subplots(rows, columns, shared_xaxes="all", shared_yaxes="all", subplot_titles=titles)

@@ -68,7 +68,7 @@ def effective_edges(graphs: Sequence[Data], by: str = "attention") -> list[Edges
 
     Those are the edges of the layer, and to a frozen node the edges of the last layer that computed it.
     """
-    effective = []
+    effective: list[Edges] = []
     for graph in graphs:
         edges = layer_edges(graph, by)
         if effective and "active" in graph:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -15,7 +15,7 @@ from tmt_geo.viz.exit_depth import Passage, visible_token
 class Decoder(Protocol):
     """What a tokenizer must be able to do here."""
 
-    def decode(self, token_ids: list[int]) -> str:
+    def decode(self, token_ids: list[int], /) -> Any:
         """Returns the text of tokens."""
 
 

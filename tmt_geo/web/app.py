@@ -123,7 +123,7 @@ def draw_layers(
     """Returns the figures of a text by their titles, the menu of these, and the one to show: the same kind again."""
     with show_errors():
         sections = draw(*models.get(run), text)
-        drawn = frames(sections, run, f"gradio_api/file={plotly_file()}")
+        drawn = frames(sections, run or "", f"gradio_api/file={plotly_file()}")
     shown = figure if figure in drawn else next(iter(drawn))
     return drawn, gr.Radio(choices=list(drawn), value=shown, visible=len(drawn) > 1), drawn[shown]
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -49,7 +49,12 @@ def stream_text(
     streamer = TextIteratorStreamer(tokenizer, skip_special_tokens=True)
     closed = Event()
     sampling = {"do_sample": True, "temperature": temperature} if temperature > 0 else {"do_sample": False}
-    options = {"max_new_tokens": max_new_tokens, "seed": seed, "stopping_criteria": [_when(closed)], **sampling}
+    options: dict[str, Any] = {
+        "max_new_tokens": max_new_tokens,
+        "seed": seed,
+        "stopping_criteria": [_when(closed)],
+        **sampling,
+    }
     check_text(prompt)
     with ThreadPoolExecutor(max_workers=1) as pool:
         result = pool.submit(continue_text, model, tokenizer, prompt, streamer=streamer, **options)
@@ -65,7 +70,7 @@ def stream_text(
         yield result.result()
 
 
-def _when(event: Event):
+def _when(event: Event) -> Callable[..., Tensor]:
     """A criterion that stops all sequences once something has happened."""
 
     def stop(input_ids: Tensor, scores: Tensor, **_: object) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import partial
 from operator import attrgetter
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -156,7 +157,7 @@ def _new(family: Family, sizes: Sizes, width: int, expand: int, tie: bool, dropo
     return model
 
 
-def _of_layers(model: PreTrainedModel, family: Family, paths: tuple[str, ...]) -> Iterator[nn.Module | Tensor]:
+def _of_layers(model: PreTrainedModel, family: Family, paths: tuple[str, ...]) -> Iterator[Any]:
     """What lies at the paths in each of the layers."""
     for layer in attrgetter(family.layers)(model):
         for path in paths:

@@ -163,7 +163,8 @@ def _freeze_index(model: PreTrainedModel) -> None:
 
 def _drop_pooler(model: PreTrainedModel) -> None:
     """It serves classification, and no logit depends on it."""
-    model.bert.pooler = model.bert.activation = None
+    bert: Any = model.bert
+    bert.pooler = bert.activation = None
 
 
 def _loop_over_experts(model: PreTrainedModel) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -54,7 +56,7 @@ class TMTBackbone(TMTPreTrainedModel):
         return_dict: bool | None = None,
         batch: Tensor | None = None,
         time: Tensor | None = None,
-        **kwargs,
+        **kwargs: Any,
     ) -> TMTBackboneOutput | tuple:
         """Run the layers.
 
@@ -121,7 +123,7 @@ class TMTBackbone(TMTPreTrainedModel):
         out = self.encoder.run(x, tokens.layout, layers, output_hidden_states or output_edges)
         exit_masks, gate_loss, num_edges = out.exit_masks(), out.gate_loss(), out.num_edges()
         confidences = None if self.config.gate_rule is None else out.confidences()
-        edges = None
+        edges: Any = None
         if self.config.mesh and not tokens.continued:
             depth = len(out.layer_outputs)
             edges = tuple(out.edges(layer) for layer in range(0 if output_edges else depth - 1, depth))
@@ -130,6 +132,7 @@ class TMTBackbone(TMTPreTrainedModel):
             # Divided like the cross-entropy, so that accumulated small batches equal a large one.
             items = torch.as_tensor(x.size(0) if num_items is None else num_items).clamp(min=1)
             gate_loss = gate_loss / (items * max(len(out.layer_outputs) - 1, 1))
+        cache: dict[str, Any] = {CACHE: tokens.cache}
         return TMTBackboneOutput(
             last_hidden_state=tokens.pad(out.x),
             hidden_states=tuple(map(tokens.pad, out.hidden_states)) if output_hidden_states else None,
@@ -141,14 +144,14 @@ class TMTBackbone(TMTPreTrainedModel):
             gate_loss=gate_loss,
             active_share=1 - exit_masks.float().mean(dim=1),
             num_edges=num_edges,
-            **{CACHE: tokens.cache},
+            **cache,
         )
 
     def _embed(self, input_ids: Tensor | None, inputs_embeds: Tensor | None) -> Tensor:
         """The embeddings, given or those of the tokens."""
-        if input_ids is None and inputs_embeds is None:
-            raise ValueError("one of 'input_ids' and 'inputs_embeds' is needed (got neither)")
         if input_ids is None:
+            if inputs_embeds is None:
+                raise ValueError("one of 'input_ids' and 'inputs_embeds' is needed (got neither)")
             return inputs_embeds
         if input_ids.dim() not in (1, 2) or input_ids.numel() == 0:
             raise ValueError(f"'input_ids' must be (B, S) or (N,) and not empty (got {tuple(input_ids.shape)})")

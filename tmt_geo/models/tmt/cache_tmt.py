@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
@@ -20,7 +21,7 @@ class TMTCacheLayer(CacheLayerMixin):
     is_sliding = False
     is_croppable = True
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.index: Tensor | None = None
         self.length = 0
@@ -33,9 +34,9 @@ class TMTCacheLayer(CacheLayerMixin):
         """Hold at least `capacity` slots in each of `rows` rows."""
         if self.keys is not None and self.keys.size(1) < capacity:
             more = capacity - self.keys.size(1)
+            parts: tuple[Any, ...] = (self.keys, self.values, self.index)
             self.keys, self.values, self.index = (
-                torch.cat([part, part.new_zeros(part.size(0), more, *part.shape[2:])], dim=1)
-                for part in (self.keys, self.values, self.index)
+                torch.cat([part, part.new_zeros(part.size(0), more, *part.shape[2:])], dim=1) for part in parts
             )
         self.shape = (rows, capacity)
 
@@ -46,7 +47,7 @@ class TMTCacheLayer(CacheLayerMixin):
                 part.new_zeros(*self.shape, *part.shape[1:]) for part in (key, value, index)
             )
             self.is_initialized = True
-        grids = (self.keys, self.values, self.index)
+        grids: tuple[Any, ...] = (self.keys, self.values, self.index)
         # A graph may hold the slots, and a tensor of inference mode cannot be written outside of it.
         in_place = not torch.is_grad_enabled() and not any(grid.requires_grad for grid in grids)
         if in_place and self.keys.is_inference() == torch.is_inference_mode_enabled():
@@ -58,7 +59,8 @@ class TMTCacheLayer(CacheLayerMixin):
                 for grid, part in zip(grids, (key, value, index), strict=True)
             )
             self.keys, self.values, self.index = grids
-        return tuple(grid.flatten(0, 1) for grid in grids)
+        keys, values, features = (grid.flatten(0, 1) for grid in grids)
+        return keys, values, features
 
     def once(self, make: Callable[[], tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
         """What `make` made in the first call: anchors do not move while a text is continued."""
@@ -66,7 +68,7 @@ class TMTCacheLayer(CacheLayerMixin):
             self.made = make()
         return self.made
 
-    def update(self, key_states: Tensor, value_states: Tensor, *args, **kwargs):
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> NoReturn:
         """Not how this cache is written.
 
         Raises:
@@ -91,7 +93,8 @@ class TMTCacheLayer(CacheLayerMixin):
     def select(self, rows: Tensor) -> None:
         """Keep these rows, in this order."""
         if self.keys is not None:
-            self.keys, self.values, self.index = (part[rows] for part in (self.keys, self.values, self.index))
+            parts: tuple[Any, ...] = (self.keys, self.values, self.index)
+            self.keys, self.values, self.index = (part[rows] for part in parts)
 
 
 class TMTCache(Cache):
@@ -101,13 +104,15 @@ class TMTCache(Cache):
         num_layers (int): Layers of the model.
     """
 
+    layers: list[TMTCacheLayer]  # type: ignore[assignment]  # the base class takes any kind
+
     def __init__(self, num_layers: int):
         super().__init__(layers=[TMTCacheLayer() for _ in range(num_layers)])
         self.copied = TMTCacheLayer()  # the copy head's: features as keys, tokens as values
         self.seen: Tensor | None = None  # (B, P) bool: which columns were tokens, not padding
         self.capacity = 0
 
-    def lengths(self, rows: int, device=None) -> Tensor:
+    def lengths(self, rows: int, device: torch.device | None = None) -> Tensor:
         """The tokens that each of `rows` sequences has so far (B).
 
         Raises:
@@ -172,7 +177,7 @@ class TMTCache(Cache):
         self.__init__(len(self.layers))
 
 
-def check_cache(past_key_values, cache, num_layers: int) -> TMTCache | None:
+def check_cache(past_key_values: object, cache: object, num_layers: int) -> TMTCache | None:
     """The cache that was given under one of its two names, or None.
 
     Raises:

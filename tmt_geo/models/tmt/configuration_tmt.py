@@ -35,7 +35,10 @@ PUBLISHED = {
     "memory_anchors": 16,
 }
 
-PRESETS = {**{name: {**size, **COPYING} for name, size in SIZES.items()}, "published": PUBLISHED}
+PRESETS: dict[str, dict[str, Any]] = {
+    **{name: {**size, **COPYING} for name, size in SIZES.items()},
+    "published": PUBLISHED,
+}
 
 
 class TMTConfig(PreTrainedConfig):

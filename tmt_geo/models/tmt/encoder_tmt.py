@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
+from typing import Any
+
+from torch import nn
 
 from tmt_geo.models.encoder import TMTEncoder
 from tmt_geo.models.tmt.configuration_tmt import TMTConfig
@@ -14,14 +18,20 @@ from tmt_geo.nn.temporal_decay import TemporalDecay
 def build_encoder(config: TMTConfig) -> TMTEncoder:
     """The stack of layers of this configuration, its weights drawn as PyTorch draws them."""
     channels, heads = config.hidden_size, config.num_attention_heads
+    ffn: Callable[[], nn.Module]
     if config.dual_stream:
         ffn = partial(DualStreamFFN, channels, config.ffn_stream_dim, config.dropout, config.gated_streams)
     else:
         ffn = partial(FFN, channels, config.intermediate_size, config.dropout)
     memory = partial(MemoryAnchors, channels, config.memory_anchors, config.memory_momentum)
-    mesh = {"k": None}
+    mesh: dict[str, Any] = {"k": None}
     if config.mesh:
-        mesh = {"k": config.graph_k, "window": config.window, "shift": config.shift, "backend": config.search}
+        mesh = {
+            "k": config.graph_k,
+            "window": config.window,
+            "shift": config.shift,
+            "backend": config.search,
+        }
     return TMTEncoder(
         None,
         channels,

@@ -9,6 +9,7 @@ from transformers import GenerationConfig, GenerationMixin
 from transformers.generation.utils import GenerateOutput
 
 from tmt_geo.models.tmt.cache_tmt import TMTCache, check_cache
+from tmt_geo.models.tmt.configuration_tmt import TMTConfig
 from tmt_geo.models.tmt.output_tmt import CACHE
 
 REFUSED = {
@@ -23,6 +24,8 @@ class TMTGenerationMixin(GenerationMixin):
     So every kind of decoding that reads a cache before the first forward works: assisted decoding, prompt lookup,
     prefill in chunks.
     """
+
+    config: TMTConfig
 
     def generate(
         self,

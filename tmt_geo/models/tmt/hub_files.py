@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hashlib import sha256
+from os import PathLike
 from pathlib import Path
 
 from transformers import PreTrainedModel
@@ -61,19 +62,19 @@ print(tokenizer.decode(model.generate(**inputs, max_new_tokens=50)[0]))
 """
 
 
-def write_code(folder: str | Path) -> None:
+def write_code(folder: str | PathLike) -> None:
     """Put the code to which :data:`AUTO_MAP` refers into a folder."""
     (Path(folder) / CODE_FILE).write_text(CODE, encoding="utf-8")
 
 
-def write_card(model: PreTrainedModel, folder: str | Path) -> None:
+def write_card(model: PreTrainedModel, folder: str | PathLike) -> None:
     """Put a model card into a folder, unless a README.md is there that this function has not written as it stands."""
     path, text = Path(folder) / "README.md", CARD.format(rows=_rows(model))
     if not path.exists() or (path.is_file() and _is_signed(path.read_bytes())):
         path.write_bytes(_signed(text.encode()))
 
 
-def remove_card(folder: str | Path) -> None:
+def remove_card(folder: str | PathLike) -> None:
     """Remove the model card of a folder, where it stands as :func:`write_card` has written it."""
     path = Path(folder) / "README.md"
     if path.is_file() and _is_signed(path.read_bytes()):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
@@ -46,7 +48,7 @@ def fused_linear_cross_entropy(
         ValueError: If the labels do not have the shape of the positions, or lie outside the vocabulary.
     """
     if shift_labels is None:
-        shift_labels = pad(labels, (0, 1), value=ignore_index)[..., 1:]
+        shift_labels = pad(labels, (0, 1), value=ignore_index)[..., 1:]  # type: ignore[arg-type]  # one is given
     if shift_labels.shape != hidden.shape[:-1]:
         raise ValueError(
             f"'labels' must have the shape of the positions, {tuple(hidden.shape[:-1])} "
@@ -60,10 +62,10 @@ def fused_linear_cross_entropy(
     target = target.masked_fill(~scored, IGNORED)
     if not torch.is_grad_enabled():
         hidden, weight = hidden.detach(), weight.detach()  # spares their gradients
-    shares = (None, None)
+    shares: tuple[Tensor | None, ...] = (None, None)
     if votes is not None:
-        shares = votes.log_shares(shift_labels.to(hidden.device).masked_fill(~scored.view_as(shift_labels), 0))
-        shares = tuple(share.flatten() for share in shares)
+        mixture = votes.log_shares(shift_labels.to(hidden.device).masked_fill(~scored.view_as(shift_labels), 0))
+        shares = tuple(share.flatten() for share in mixture)
     total = _SummedLoss.apply(hidden.flatten(0, -2), weight, target, *shares)
     items = scored.sum() if num_items_in_batch is None else num_items_in_batch
     return total / (items.to(total.device) if isinstance(items, Tensor) else items)
@@ -78,7 +80,7 @@ class _SummedLoss(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx, hidden: Tensor, weight: Tensor, target: Tensor, keep: Tensor | None, copied: Tensor | None
+        ctx: Any, hidden: Tensor, weight: Tensor, target: Tensor, keep: Tensor | None, copied: Tensor | None
     ) -> Tensor:
         device = hidden.device.type
         product = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
@@ -124,7 +126,7 @@ class _SummedLoss(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         if ctx.empty:  # a mean over nothing has an infinite gradient: as in torch, it is zero here
             grad = torch.zeros_like(grad)
         hidden, weight, *shares = (None if part is None else part * grad for part in ctx.saved_tensors)

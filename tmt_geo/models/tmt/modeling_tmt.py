@@ -8,6 +8,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor, nn
 from transformers.loss.loss_utils import ForCausalLMLoss
 
@@ -65,7 +67,7 @@ class TMTForCausalLM(TMTPreTrainedModel, TMTGenerationMixin):
         time: Tensor | None = None,
         skip_logits: bool | None = None,
         copy_memory: CopyMemory | None = None,
-        **kwargs,
+        **kwargs: Any,
     ) -> TMTOutput | tuple:
         """Predict the next token after each token.
 
@@ -118,9 +120,10 @@ class TMTForCausalLM(TMTPreTrainedModel, TMTGenerationMixin):
         if labels is not None and len(tokens.shape) == 1:
             raise ValueError("'labels' need (B, S) inputs (got one axis)")
         states = self.backbone.encode(x, tokens, output_hidden_states, output_edges, kwargs.get("num_items_in_batch"))
-        hidden, votes, num_votes = states.last_hidden_state, None, None
+        hidden: Any = states.last_hidden_state
+        votes = num_votes = None
         if self.copy_head is not None:
-            votes, copy_memory = self._copy(hidden, tokens, input_ids, copy_memory)
+            votes, copy_memory = self._copy(hidden, tokens, input_ids, copy_memory)  # type: ignore[arg-type]  # given
             num_votes = (votes.weight > 0).sum()
         if len(tokens.shape) == 2 and not (isinstance(logits_to_keep, int) and logits_to_keep == 0):
             keep = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
@@ -155,7 +158,7 @@ class TMTForCausalLM(TMTPreTrainedModel, TMTGenerationMixin):
         return Votes(*(tokens.pad(part) for part in votes)), memory
 
     def _loss_and_logits(
-        self, hidden: Tensor, labels: Tensor | None, skip_logits: bool | None, votes: Votes | None, **kwargs
+        self, hidden: Tensor, labels: Tensor | None, skip_logits: bool | None, votes: Votes | None, **kwargs: Any
     ) -> tuple[Tensor | None, Tensor | None]:
         labelled = labels is not None or kwargs.get("shift_labels") is not None
         if skip_logits and not labelled:

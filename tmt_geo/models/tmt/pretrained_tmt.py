@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from os import PathLike
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -29,8 +30,8 @@ class TMTPreTrainedModel(PreTrainedModel):
     base_model_prefix = "backbone"
     supports_gradient_checkpointing = True
     _supports_sdpa = True
-    _no_split_modules = ("TMTLayer",)
-    _skip_keys_device_placement = ("past_key_values", "cache")
+    _no_split_modules = ["TMTLayer"]  # noqa: RUF012
+    _skip_keys_device_placement = ["past_key_values", "cache"]  # noqa: RUF012
 
     def __init__(self, config: TMTConfig):
         config.check()
@@ -41,7 +42,7 @@ class TMTPreTrainedModel(PreTrainedModel):
         return {end for layer in self.modules() if isinstance(layer, TMTLayer) for end in layer.branch_ends}
 
     @torch.no_grad()
-    def _init_weights(self, module):
+    def _init_weights(self, module: nn.Module) -> None:
         """Initialise one module's own parameters and buffers, leaving alone what was loaded."""
         super()._init_weights(module)
         std = self.config.initializer_range
@@ -70,7 +71,9 @@ class TMTPreTrainedModel(PreTrainedModel):
     def register_for_auto_class(cls, auto_class: str = "AutoModel") -> None:
         """Do nothing: a saved folder holds an import of the class, not a copy of its code."""
 
-    def save_pretrained(self, save_directory: str | PathLike, is_main_process: bool = True, **kwargs) -> None:
+    def save_pretrained(  # type: ignore[override]  # the other arguments are among `kwargs`
+        self, save_directory: str | PathLike, is_main_process: bool = True, **kwargs: Any
+    ) -> None:
         """Save weights, configuration, the code for the ``Auto`` classes and a model card.
 
         A README.md of the user's stays. Of a model with adapters attached, the adapters alone are saved.
@@ -110,7 +113,7 @@ class TMTPreTrainedModel(PreTrainedModel):
         Raises:
             ValueError: As :meth:`forward`, or if the model has no mesh.
         """
-        backbone = self.base_model
+        backbone: Any = self.base_model
         x, tokens = backbone.read(input_ids, attention_mask=attention_mask, use_cache=False, batch=batch, time=time)
         fields = {"batch": tokens.layout.batch, "input_ids": tokens.unpad(input_ids)}
         return backbone.encoder.trace(x, tokens.layout, **fields)

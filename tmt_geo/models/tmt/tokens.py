@@ -35,7 +35,7 @@ class Tokens:
         x = x.flatten(0, len(self.shape) - 1)
         return x if self.place is None else x[self.place]
 
-    def pad(self, x: Tensor, fill=0) -> Tensor:
+    def pad(self, x: Tensor, fill: float = 0) -> Tensor:
         """Rows of nodes (N, ...) in the shape of the input, `fill` at padding."""
         if self.place is not None:
             x = x.new_full((self.shape.numel(), *x.shape[1:]), fill).index_copy(0, self.place, x)
@@ -74,7 +74,9 @@ class Tokens:
         return cls(x.shape[:1], replace(layout, slot_time=layout.slot_time.double() / longest))
 
 
-def _of_sequences(x: Tensor, longest: int, attention_mask, position_ids, cache: TMTCache | None) -> Tokens:
+def _of_sequences(
+    x: Tensor, longest: int, attention_mask: Tensor | None, position_ids: Tensor | None, cache: TMTCache | None
+) -> Tokens:
     rows, columns = x.shape[:2]
     past = 0 if cache is None else cache.get_seq_length()
     if attention_mask is not None and attention_mask.shape != (rows, past + columns):

@@ -76,7 +76,7 @@ def _search_rows(index: Tensor, query: Tensor, limit: Tensor, k: int, limits: Li
     width = max(1, limits.scores // (num_rows * height))
     width = max(1, min(width - width % CHUNK or width, capacity))
     buffer = query.new_empty(num_rows * height * (width + -width % CHUNK))
-    index = Slots(index, height, num_queries > 2 * height)
+    multiplied = Slots(index, height, num_queries > 2 * height)
     score = query.new_full((num_rows, num_queries, k), float("-inf"))
     place = limit.new_zeros(num_rows, num_queries, k)
     cuts = [slice(cut, cut + height) for cut in range(0, num_queries, height)]
@@ -85,7 +85,7 @@ def _search_rows(index: Tensor, query: Tensor, limit: Tensor, k: int, limits: Li
         best = []
         for left in range(0, high, width):
             slots = slice(left, min(left + width, high))
-            tile = _product_tile(index, slots, query[:, cut], limit[:, cut], low, buffer)
+            tile = _product_tile(multiplied, slots, query[:, cut], limit[:, cut], low, buffer)
             value, at = top_scores(tile, min(k, slots.stop - left))
             best.append((value, at + left))
         if not best:

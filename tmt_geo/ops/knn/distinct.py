@@ -22,7 +22,7 @@ class Distinct(NamedTuple):
         begin: Where the slots of each distinct row begin, shape (B, U).
     """
 
-    index: Tensor
+    index: Tensor  # type: ignore[assignment]  # in place of `tuple.index`
     sizes: Tensor
     seen: Tensor
     slot: Tensor

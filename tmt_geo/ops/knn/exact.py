@@ -60,12 +60,12 @@ def _nearest(task: SearchTask, limit: Tensor, k: int, attempts: list[Products]) 
     distinct = Distinct.of(index, task.sizes)
     place, left = row.new_empty(row.numel(), k), None
     for attempt in attempts:
-        queries = (query, row, limit) if left is None else tuple(part[left] for part in (query, row, limit))
+        queries = (query, row, limit) if left is None else (query[left], row[left], limit[left])
         if distinct is None:
             found, sure, _ = attempt(*queries, index, task.sizes, k)
             settled = sure[:, -1]
         else:
-            found, settled = distinct.search(*queries, k, attempt)
+            found, settled = distinct.search(*queries, k, attempt)  # type: ignore[arg-type]  # a tuple that is called
         if left is None:
             place, left = found, (~settled).nonzero().squeeze(1)
         else:
@@ -132,7 +132,9 @@ class Products(NamedTuple):
         sure.masked_fill_(missing.unsqueeze(1), False)
         return pad(place, few), pad(sure, few, value=True), pad(tie, few)
 
-    def _refine(self, candidates: Candidates, close: Tensor, centred: Centred, index: Tensor, k: int):
+    def _refine(
+        self, candidates: Candidates, close: Tensor, centred: Centred, index: Tensor, k: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """The k nearest places by the definition, whether they are sure, and whether they tie: all (t, k)."""
         query, row, score, place, error = candidates
         score += centred.offset(query, row).unsqueeze(1)

@@ -7,6 +7,8 @@ nodes, of the most that its past holds; later nodes are sorted into them, and ch
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
@@ -49,7 +51,9 @@ def slots_in_cells(
 
 
 @torch.no_grad()
-def _top_in(members, opened, cells, query, slots, limit, k) -> tuple[Tensor, Tensor]:
+def _top_in(
+    members: Sequence[Tensor], opened: Tensor, cells: Cells, query: Tensor, slots: Tensor, limit: Tensor, k: int
+) -> tuple[Tensor, Tensor]:
     """For queries (T, F) in the order of their limits, each of which has opened some cells (T, O)."""
     many = opened.size(1)
     score = query.new_full((opened.numel(), k), float("-inf"))  # of each query in each of its cells

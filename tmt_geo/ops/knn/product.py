@@ -22,7 +22,9 @@ class Slots:
         self.index, self.step = index, max(1, PIECE // height)
         large = reused and index.size(0) == 1 and height * index.size(1) >= PIECE and index.size(2) >= 32
         plain = index.dtype == torch.float32 and index.device.type == "cpu"
-        self.pieces = {} if large and plain and torch.backends.mkldnn.is_available() else None
+        self.pieces: dict[int, Tensor] | None = (
+            {} if large and plain and torch.backends.mkldnn.is_available() else None
+        )
 
     def products(self, query: Tensor, slots: slice, out: Tensor) -> None:
         """Products of queries (b, Q, F) with some slots into `out` (b, Q, c)."""
@@ -44,7 +46,7 @@ class Slots:
 
 def rounding(dtype: torch.dtype, device: torch.device) -> float:
     """The machine epsilon with which products of this type are taken: matrix units may be set to fewer bits."""
-    backend = torch.backends.cuda.matmul if device.type == "cuda" else torch.backends.mkldnn.matmul
+    backend = torch.backends.cuda.matmul if device.type == "cuda" else torch.backends.mkldnn.matmul  # type: ignore[attr-defined]  # made at run time
     if dtype == torch.float32 and backend.fp32_precision not in ("none", "ieee"):
         dtype = torch.bfloat16
     return torch.finfo(dtype).eps

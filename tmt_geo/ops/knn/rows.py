@@ -52,7 +52,7 @@ class QueryGrid:
         device: Where the queries are.
     """
 
-    def __init__(self, start: int, counts: list[int], device):
+    def __init__(self, start: int, counts: list[int], device: torch.device):
         self.shape = (len(counts), max(counts))
         self.part = slice(start, start + sum(counts))
         self.take = self.filled = None

@@ -107,12 +107,12 @@ def by_score(score: Tensor, place: Tensor, tolerance: float = 0.0) -> tuple[Tens
 
 def _in_runs(score: Tensor, place: Tensor, tolerance: float) -> tuple[Tensor, Tensor]:
     """Falling scores with the places of each run in falling order; a run is as long as the tolerance."""
-    run, first = [torch.zeros_like(place[..., 0])], score[..., 0]
+    runs, first = [torch.zeros_like(place[..., 0])], score[..., 0]
     for column in range(1, score.size(-1)):
         ends = first - score[..., column] > tolerance
         first = torch.where(ends, score[..., column], first)
-        run.append(run[-1] + ends)
-    run = torch.stack(run, dim=-1)
+        runs.append(runs[-1] + ends)
+    run = torch.stack(runs, dim=-1)
     order = place.argsort(dim=-1, descending=True)
     order = order.gather(-1, run.gather(-1, order).argsort(dim=-1, stable=True))
     return score.gather(-1, order), place.gather(-1, order)

@@ -49,12 +49,12 @@ def _nearest(query: Tensor, points: Tensor, own: Tensor, k: int) -> Tensor:
         return own.new_zeros(query.size(0), k)
     # numpy throughout: threads that torch has started would go on waiting for work beside those of the tree.
     workers = torch.get_num_threads() if query.size(0) >= 2048 else 1
-    count, own = min(k + 1, points.size(0)), own.numpy()[:, None]
+    count, self_place = min(k + 1, points.size(0)), own.numpy()[:, None]
     # A range, since for a single neighbor a number would drop the axis.
     _, place = cKDTree(points.numpy()).query(query.numpy(), range(1, count + 1), workers=workers)
-    if (place[:, :1] == own).all():
+    if (place[:, :1] == self_place).all():
         place = place[:, 1:]
     else:  # twins may come before oneself, or have driven one out
-        after = np.cumsum(place == own, axis=1)[:, :-1]  # one from one's own place on
+        after = np.cumsum(place == self_place, axis=1)[:, :-1]  # one from one's own place on
         place = np.take_along_axis(place, np.arange(count - 1) + after, axis=1)
     return pad(torch.from_numpy(place), (0, k - count + 1), value=-1)

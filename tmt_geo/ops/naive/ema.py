@@ -10,7 +10,8 @@ def ema_update(anchors: Tensor, x: Tensor, attention: Tensor, momentum: float) -
     total = [0.0] * anchors.size(0)
     mean = [anchors.new_zeros(anchors.size(1)) for _ in range(anchors.size(0))]
     for token, weights in zip(x, attention, strict=True):
-        nearest = min(range(anchors.size(0)), key=lambda m, token=token: float((token - anchors[m]).norm()))
+        distance = [float((token - anchor).norm()) for anchor in anchors]
+        nearest = distance.index(min(distance))
         mean[nearest] = mean[nearest] + weights[nearest] * token
         total[nearest] += float(weights[nearest])
     out = anchors.clone()

@@ -57,12 +57,12 @@ def knn_graph_windows(
                 members = [member / max(float(member.norm()), 1e-300) for member in members]
             scored.append((similarity(x[i], torch.stack(members).mean(0), metric), w))
         chosen = [own] + [w for _, w in sorted(scored, reverse=True)[:nearest]]
-        scored = []
+        near = []
         for r in (r for w in chosen for r in range(w * window, (w + 1) * window)):
             if r < rank - skip or (loop and r == rank):
                 j = node[graph, r]
-                scored.append((similarity(x[i], x[j], metric), r, j))
-        edges += [(j, i) for _, _, j in sorted(scored, reverse=True)[:k]]
+                near.append((similarity(x[i], x[j], metric), r, j))
+        edges += [(j, i) for _, _, j in sorted(near, reverse=True)[:k]]
     return torch.tensor(edges, dtype=torch.long).reshape(-1, 2).t()
 
 

@@ -18,10 +18,10 @@ def temporal_graph(num_nodes: int, window: int, batch: Tensor | None = None, *, 
     return torch.tensor(edges, dtype=torch.long).reshape(-1, 2).t()
 
 
-def past_edges(edge_index: Tensor, time, edge_time: Tensor | None = None) -> Tensor:
+def past_edges(edge_index: Tensor, time: Tensor | tuple[Tensor, Tensor], edge_time: Tensor | None = None) -> Tensor:
     """The definition: compare the two times of each edge."""
     two_sets = isinstance(time, tuple)
-    source_time, target_time = (part.tolist() for part in (time if two_sets else (time, time)))
+    source_time, target_time = (part.tolist() for part in (time if isinstance(time, tuple) else (time, time)))
     past = []
     for e, (j, i) in enumerate(edge_index.t().tolist()):
         if edge_time is not None:
