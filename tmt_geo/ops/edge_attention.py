@@ -50,9 +50,9 @@ def triangle_attention(
 
     The product is that of the Edge Transformer (Bergen et al., "Systematic generalization with Edge Transformers",
     arXiv:2112.00578), the pivot that of FloydNet (arXiv:2601.19094), the gated one the triangle multiplication of
-    AlphaFold 2 (Jumper et al., Nature 596, 2021, supplement, algorithms 11 and 12), whose gates are in the values. The
-    factored one is made of products of matrices, as Strassen attention is (arXiv:2501.19215). An edge without
-    triangles gets zero.
+    AlphaFold 2 (Jumper et al., Nature 596, 2021, supplement, algorithms 11 and 12) along paths; its gates are in the
+    values. The factored one is made of products of matrices, as Strassen attention is (arXiv:2501.19215). An edge
+    without triangles gets zero.
 
     Args:
         values (tuple): Values of each edge as first and as second leg :math:`v, w`, each of shape :math:`(E, H, C)`.
@@ -114,7 +114,7 @@ def pair_attention(
 
     where :math:`\beta^r_{uv}` is a bias that the edge :math:`u \to v` has in role :math:`r`, or what stands for a pair
     of nodes without one. Between present edges these labels tell strongly regular graphs apart, which triangles alone
-    do not: the four ends of two edges are four nodes (folklore 3-WL looks at as many; Cai, Fürer and Immerman, 1992).
+    do not: the four ends of two edges are seen together.
 
     Args:
         query (Tensor): Shape :math:`(E, H, C)`.
