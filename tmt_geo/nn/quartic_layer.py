@@ -13,7 +13,7 @@ from tmt_geo.nn.edge_attention import EdgeAttention, EdgePairAttention, causal_r
 
 
 class QuarticLayer(nn.Module):
-    r"""Edges take in their ends and attend to each other; then nodes attend along the edges, by content and by the edges' states.
+    r"""Edges take in their ends and attend to each other; then nodes attend along the edges, whose states count too.
 
     .. math::
         \begin{aligned}

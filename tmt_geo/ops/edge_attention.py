@@ -90,7 +90,7 @@ def triangle_attention(
         return out
     thin = thin.nonzero().squeeze(1)
     exact = _over_list(values, scores, edge_index, num_nodes, form, time, null_slot, thin)
-    return out.index_copy(0, thin, exact.index_select(0, thin))
+    return out.index_copy(0, thin, exact.index_select(0, thin).to(out.dtype))
 
 
 def pair_attention(

@@ -40,7 +40,7 @@ def soft_topk(score: Tensor, k: int, temperature: float = 0.1, mask: Tensor | No
     Example:
         >>> import torch
         >>> from tmt_geo.ops.routing import soft_topk
-        >>> soft_topk(torch.tensor([3.0, 1.0, 2.0, 1.0]), k=2, temperature=0.01)
+        >>> soft_topk(torch.tensor([3.0, 1.0, 2.0, 1.0]), k=2, temperature=0.01).round(decimals=3)
         tensor([1., 0., 1., 0.])
     """
     _check(k, temperature)
