@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch_geometric import EdgeIndex
 
-from tmt_geo.nn.edge_attention import EdgeAttention, EdgePairAttention
+from tmt_geo.nn.edge_attention import EdgeAttention, EdgeAxialAttention, EdgePairAttention
 from tmt_geo.testing import assert_graph_independent, assert_node_equivariant
 
 N, H, C, D = 6, 2, 3, 5
@@ -15,6 +15,7 @@ LAYERS = {
     "product": lambda **options: EdgeAttention(D, H * C, H, "product", **options),
     "pivot": lambda **options: EdgeAttention(D, H * C, H, "pivot", **options),
     "gated": lambda **options: EdgeAttention(D, H * C, H, "gated", **options),
+    "axial": lambda **options: EdgeAxialAttention(D, H * C, H, **options),
     "pair": lambda **options: EdgePairAttention(D, H * C, H, **options),
 }
 every_layer = pytest.mark.parametrize("name", LAYERS)
@@ -35,7 +36,7 @@ def linear(layer, e):
 
 
 @pytest.mark.parametrize("n", [1, 4])
-@pytest.mark.parametrize("name", [name for name in LAYERS if name != "pair"])
+@pytest.mark.parametrize("name", [name for name in LAYERS if name not in ("pair", "axial")])
 def test_triangle_layers_are_their_formula(name, n):
     layer = LAYERS[name]().double()
     e = torch.randn(n * n, D, dtype=torch.float64)
@@ -83,6 +84,16 @@ def test_the_pair_layer_is_its_formula():
         weights, values = torch.stack(weights).unsqueeze(-1), torch.stack(values)
         out.append(((weights * values).sum(0) / (1 + weights.sum(0))).flatten())
     torch.testing.assert_close(layer(e, edge_index), linear(layer.lin_out, torch.stack(out)))
+
+
+def test_the_axial_layer_is_its_formula():
+    layer, n = EdgeAxialAttention(D, H * C, H).double(), 4
+    e = torch.randn(n * n, D, dtype=torch.float64)
+    row = [part.permute(0, 2, 1, 3) for part in linear(layer.lin_row, e).view(n, n, 3, H, C).unbind(2)]
+    column = [part.permute(1, 2, 0, 3) for part in linear(layer.lin_column, e).view(n, n, 3, H, C).unbind(2)]
+    attend = F.scaled_dot_product_attention
+    expected = attend(*row).permute(0, 2, 1, 3) + attend(*column).permute(2, 0, 1, 3)
+    torch.testing.assert_close(layer(e, full(n)), linear(layer.lin_out, expected.reshape(n * n, H * C)))
 
 
 def at_targets(layer, projection):
@@ -197,7 +208,7 @@ def test_low_precision(name, scale):
     """Cast or under autocast, and with scores that leave the range of products of exponentials."""
     layer = LAYERS[name]()
     with torch.no_grad():
-        for lin in (getattr(layer, "lin_score", None), getattr(layer, "lin_content", None)):
+        for lin in (getattr(layer, name, None) for name in ("lin_score", "lin_content", "lin_row")):
             if lin is not None:
                 lin.weight.mul_(scale)
     for edge_index in (full(N), directed()):

@@ -11,7 +11,7 @@ from tmt_geo.testing import assert_graph_independent, assert_node_equivariant
 
 F, D, N = 6, 4, 9
 OPTIONS = [{}, {"forms": ("gated", "pair")}, {"forms": ("product",), "null_slot": True}, {"forms": ("pivot",)},
-           {"forms": ()}]  # fmt: skip
+           {"forms": ("axial",)}, {"forms": ()}]  # fmt: skip
 every_option = pytest.mark.parametrize("options", OPTIONS, ids=str)
 
 

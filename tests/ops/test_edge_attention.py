@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from tmt_geo.ops.edge_attention import TRIANGLE_FORMS, pair_attention, triangle_attention
+from tmt_geo.ops.edge_attention import TRIANGLE_FORMS, axial_attention, pair_attention, triangle_attention
 from tmt_geo.ops.naive import edge_attention as naive
 from tmt_geo.ops.triangles import triangles
 from tmt_geo.testing import assert_grads_close, largest_tensor
@@ -114,6 +114,36 @@ def test_every_path_of_pair_attention_matches_the_loops(name, null_slot, timed):
         assert_grads_close(out, expected, named(inputs))
 
 
+@pytest.mark.parametrize("along", ["source", "target"])
+@pytest.mark.parametrize("timed", [False, True])
+@pytest.mark.parametrize("null_slot", [False, True])
+@pytest.mark.parametrize("name", GRAPHS)
+def test_every_path_of_axial_attention_matches_the_loops(name, null_slot, timed, along):
+    edge_index, n = GRAPHS[name]()
+    options = {"null_slot": null_slot, "along": along, "time": torch.randint(4, (n,)) if timed else None}
+    inputs = [rows(edge_index.size(1)) for _ in range(3)]
+    for path in ("list", "dense", "auto"):
+        out = axial_attention(*inputs, edge_index, n, path=path, **options)
+        expected = naive.axial_attention(*inputs, edge_index, n, **options)
+        if edge_index.size(1) == 0:
+            assert out.shape == (0, H, C)
+            continue
+        assert_grads_close(out, expected, named(inputs))
+
+
+@pytest.mark.parametrize("path", ["list", "dense"])
+def test_axial_attention_on_a_full_graph_is_attention_of_rows_or_columns(path):
+    n = 5
+    inputs = [rows(n * n) for _ in range(3)]
+    q, k, v = (x.view(n, n, H, C) for x in inputs)
+    by_row = torch.nn.functional.scaled_dot_product_attention(*(x.permute(0, 2, 1, 3) for x in (q, k, v)))
+    by_column = torch.nn.functional.scaled_dot_product_attention(*(x.permute(1, 2, 0, 3) for x in (q, k, v)))
+    out = axial_attention(*inputs, full(n), n, along="source", path=path)
+    assert_grads_close(out, by_row.permute(0, 2, 1, 3).flatten(0, 1), named(inputs))
+    out = axial_attention(*inputs, full(n), n, along="target", path=path)
+    assert_grads_close(out, by_column.permute(2, 0, 1, 3).flatten(0, 1), named(inputs))
+
+
 @pytest.mark.parametrize("path", ["list", "dense"])
 @pytest.mark.parametrize("n", [1, 3, 6])
 @pytest.mark.parametrize("form", FORMS)
@@ -224,7 +254,10 @@ def every_form(edge_index, n, seed, **options):
             outs.append(triangle_attention(values, scores, edge_index, n, form=form, **options, **more))
         edges, absent = pair[3][:-2], pair[3][-2:]
         cross = torch.cat([edges[perm], absent])
-        outs.append(pair_attention(*(x[perm] for x in pair[:3]), cross, edge_index, n, **options, **more))
+        content = [x[perm] for x in pair[:3]]
+        outs.append(pair_attention(*content, cross, edge_index, n, **options, **more))
+        for along in ("source", "target"):
+            outs.append(axial_attention(*content, edge_index, n, along=along, **options, **more))
         return torch.cat(outs, dim=1).flatten(1)
 
     return run, [*(x for values, scores in parts.values() for x in (*values, *scores)), *pair]
@@ -343,5 +376,7 @@ def test_errors_of_pairs():
     edge_index, x = torch.tensor([[0], [1]]), torch.zeros(1, 1, 1)
     with pytest.raises(ValueError, match=r"'cross' must have shape \(3, 4, 1\) \(got"):
         pair_attention(x, x, x, torch.zeros(1, 4, 1), edge_index, 2)
+    with pytest.raises(ValueError, match=r"'along' must be 'source' or 'target' \(got 'row'\)"):
+        axial_attention(x, x, x, edge_index, 2, along="row")
     with pytest.raises(ValueError, match=r"'batch' must put both ends"):
         pair_attention(x, x, x, torch.zeros(3, 4, 1), edge_index, 2, torch.tensor([0, 1]))

@@ -8,7 +8,7 @@ from torch_geometric import EdgeIndex
 from torch_geometric.utils.num_nodes import maybe_num_nodes
 
 from tmt_geo.ops.checks import check_features, check_length
-from tmt_geo.ops.edge_attention import TRIANGLE_FORMS, pair_attention, triangle_attention
+from tmt_geo.ops.edge_attention import TRIANGLE_FORMS, axial_attention, pair_attention, triangle_attention
 
 
 class EdgeLayer(nn.Module):
@@ -233,6 +233,58 @@ class EdgePairAttention(EdgeLayer):
 
     def _options(self) -> list[str]:
         return ["null_slot=False"] * (not self.null_slot)
+
+
+class EdgeAxialAttention(EdgeLayer):
+    r"""Attention of each edge to the edges that share its source, and beside it to those that share its target.
+
+    The row and column attention of the quartic transformer, over any graph, and a peer for attention over triangles:
+    see :func:`tmt_geo.ops.edge_attention.axial_attention`. Both outputs are added before the last projection.
+
+    Args:
+        in_channels (int): Edge features :math:`F_{in}`.
+        out_channels (int): Channels of the output :math:`F_{out}`, a multiple of `heads`.
+        heads (int, optional): The number of heads. (default: :obj:`4`)
+        null_slot (bool, optional): Attention to nothing at score 0, so that the number of edges shows.
+            (default: :obj:`False`)
+        causal (bool, optional): An edge is as late as the later of its ends, and attends to edges that are no later.
+            Needs `time`. (default: :obj:`False`)
+
+    Shapes:
+        - **input:** edge features :math:`(|\mathcal{E}|, F_{in})`, edges :math:`(2, |\mathcal{E}|)`, batch and time
+          :math:`(|\mathcal{V}|)`
+        - **output:** :math:`(|\mathcal{E}|, F_{out})`
+
+    Raises:
+        ValueError: If `heads` does not divide `out_channels`.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        heads: int = 4,
+        null_slot: bool = False,
+        causal: bool = False,
+    ):
+        super().__init__(in_channels, out_channels, heads, causal)
+        self.null_slot = null_slot
+        self.lin_row = nn.Linear(in_channels, 3 * out_channels)  # query, key and value
+        self.lin_column = nn.Linear(in_channels, 3 * out_channels)
+        self.reset_parameters()
+
+    def attend(self, edge_attr, edge_index, num_nodes, batch, rank):
+        """See :meth:`EdgeLayer.attend`."""
+        out = 0
+        for lin, along in ((self.lin_row, "source"), (self.lin_column, "target")):
+            content = self._split(lin(edge_attr), 3)
+            out = out + axial_attention(
+                *content, edge_index, num_nodes, along=along, time=rank, null_slot=self.null_slot
+            )
+        return self.lin_out(out.flatten(1))
+
+    def _options(self) -> list[str]:
+        return ["null_slot=True"] * self.null_slot
 
 
 def plain_edges(edge_index: Tensor) -> Tensor:

@@ -9,7 +9,9 @@ from torch import Tensor, nn
 
 from tmt_geo.nn.conv.mesh_attention import MeshAttention
 from tmt_geo.nn.dual_stream import FFN
-from tmt_geo.nn.edge_attention import EdgeAttention, EdgePairAttention, causal_rank, plain_edges
+from tmt_geo.nn.edge_attention import EdgeAttention, EdgeAxialAttention, EdgePairAttention, causal_rank, plain_edges
+
+OTHER_FORMS = {"pair": EdgePairAttention, "axial": EdgeAxialAttention}
 
 
 class QuarticLayer(nn.Module):
@@ -33,7 +35,8 @@ class QuarticLayer(nn.Module):
         edge_channels (int): Edge features :math:`D`, a multiple of `heads`.
         heads (int, optional): The number of heads of all attention. (default: :obj:`4`)
         forms (sequence of str, optional): Attention among edges, one after another: the forms of
-            :class:`EdgeAttention`, and ``"pair"`` for :class:`EdgePairAttention`. (default: ``("factored",)``)
+            :class:`EdgeAttention`, ``"pair"`` for :class:`EdgePairAttention` and ``"axial"`` for
+            :class:`EdgeAxialAttention`. (default: ``("factored",)``)
         null_slot (bool, optional): That of :class:`EdgeAttention`. (default: :obj:`False`)
         dropout (float, optional): Probability with which a channel of a branch is dropped. (default: :obj:`0.`)
         causal (bool, optional): Nodes and edges get nothing from what is later; an edge is as late as the later of its
@@ -81,8 +84,8 @@ class QuarticLayer(nn.Module):
         self.lin_target = nn.Linear(channels, edge_channels, bias=False)
         size = (edge_channels, edge_channels, heads)
         self.edge_attentions = nn.ModuleList(
-            EdgePairAttention(*size, causal=causal)
-            if form == "pair"
+            OTHER_FORMS[form](*size, causal=causal)
+            if form in OTHER_FORMS
             else EdgeAttention(*size, form=form, null_slot=null_slot, causal=causal)
             for form in self.forms
         )

@@ -11,7 +11,7 @@ from tmt_geo.ops.dense_triangles import attend_by_products, attend_by_triples
 from tmt_geo.ops.edge_grid import EdgeGrid
 from tmt_geo.ops.edge_pairs import edge_pairs
 from tmt_geo.ops.null_softmax import grouped_softmax
-from tmt_geo.ops.triangles import EdgeFinder, past_triangles, triangles
+from tmt_geo.ops.triangles import EdgeFinder, edge_times, past_triangles, triangles
 
 # How many tensors each form takes as scores.
 TRIANGLE_FORMS = {"factored": 2, "product": 2, "pivot": 3, "gated": 0}
@@ -143,14 +143,66 @@ def pair_attention(
     expected = (edge_index.size(1) + 2, 4, value.size(1))
     if cross.shape != expected:
         raise ValueError(f"'cross' must have shape {expected} (got {tuple(cross.shape)})")
-    pairs = edge_pairs(edge_index, num_nodes, batch, time, path)
+    edge_index = edge_index.long()
+    graph, other = edge_index if batch is None else batch.long()[edge_index]
+    if batch is None:
+        graph = torch.zeros_like(graph)
+    elif not torch.equal(graph, other):
+        raise ValueError("'batch' must put both ends of an edge into one graph (got an edge between two)")
+    pairs = edge_pairs(graph, None if time is None else edge_times(edge_index, time), path)
     finder = EdgeFinder(edge_index, num_nodes)
     here, there = edge_index[:, pairs.asking], edge_index[:, pairs.asked]
     absent, same = edge_index.size(1), edge_index.size(1) + 1
     labels = (finder.one(there[c], here[a], absent, same) for c in (0, 1) for a in (0, 1))
     bias = sum(embedding(label, cross[:, role]) for role, label in enumerate(labels))
-    query = query * query.size(-1) ** -0.5
-    return pairs.attend(query, key, value, bias, null_slot)
+    return pairs.attend(query, key, value, null_slot, bias)
+
+
+def axial_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    edge_index: Tensor,
+    num_nodes: int,
+    *,
+    along: str,
+    time: Tensor | None = None,
+    null_slot: bool = False,
+    path: str = "auto",
+) -> Tensor:
+    r"""Attention of each edge to those that share an end with it: within its row or its column of the matrix of edges.
+
+    As in axial attention (Ho et al., arXiv:1912.12180), with scores :math:`q_A^\top k_B / \sqrt{C}`. No score sees two
+    edges and the third that closes them, so that rows and columns tell no graphs apart that look alike to each node.
+
+    Args:
+        query (Tensor): Shape :math:`(E, H, C)`.
+        key (Tensor): Shape :math:`(E, H, C)`.
+        value (Tensor): Shape :math:`(E, H, C)`.
+        edge_index (Tensor): Sources and targets, shape :math:`(2, E)`, in any order.
+        num_nodes (int): The number of nodes :math:`N`.
+        along (str): ``"source"``: edges out of the same node, a row; ``"target"``: edges into it, a column.
+        time (Tensor, optional): The time of each node, shape :math:`(N)`. An edge is as late as the later of its
+            ends, and attends to edges that are no later.
+        null_slot (bool): A further term of score 0 and value 0. (default: :obj:`False`)
+        path (str): ``"dense"`` (one matrix of scores a node), ``"list"`` (one row a pair of edges), or ``"auto"``, by
+            the degrees of the nodes. (default: ``"auto"``)
+
+    Returns:
+        Tensor: Shape :math:`(E, H, C)`.
+
+    Raises:
+        ValueError: If `along` or `path` is unknown, a tensor has another shape, or `edge_index` names nodes that are
+            not there.
+    """
+    _check((value, value), (query, key), edge_index, "product", path)
+    check_edge_index(edge_index, num_nodes, num_nodes)
+    if along not in ("source", "target"):
+        raise ValueError(f"'along' must be 'source' or 'target' (got {along!r})")
+    edge_index = edge_index.long()
+    shared = edge_index[0] if along == "source" else edge_index[1]
+    pairs = edge_pairs(shared, None if time is None else edge_times(edge_index, time), path)
+    return pairs.attend(query, key, value, null_slot)
 
 
 def _check(values, scores, edge_index: Tensor, form: str, path: str) -> None:

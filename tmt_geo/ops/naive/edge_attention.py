@@ -79,6 +79,31 @@ def pair_attention(
     return torch.stack(rows) if rows else torch.zeros_like(value)
 
 
+def axial_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    edge_index: Tensor,
+    num_nodes: int,
+    *,
+    along: str,
+    time: Tensor | None = None,
+    null_slot: bool = False,
+) -> Tensor:
+    """The definition of :func:`tmt_geo.ops.edge_attention.axial_attention`."""
+    row = {"source": 0, "target": 1}[along]
+    rows = []
+    for here, a in enumerate(edge_index.t().tolist()):
+        score, carried = [], []
+        for there, b in enumerate(edge_index.t().tolist()):
+            if a[row] == b[row] and (time is None or time[b].max() <= time[a].max()):
+                score.append((query[here] * key[there]).sum(-1) / query.size(-1) ** 0.5)
+                carried.append(value[there])
+        alpha = _softmax(torch.stack(score), null_slot)
+        rows.append((alpha.unsqueeze(-1) * torch.stack(carried)).sum(0))
+    return torch.stack(rows) if rows else torch.zeros_like(value)
+
+
 def _score(scores, form: str, edge: int, first: int, second: int) -> Tensor:
     """The score of one path (H)."""
     if form == "factored":
