@@ -358,6 +358,9 @@ def test_a_softmax_without_a_null_slot_cannot_count_and_with_it_can():
         ({"values": (torch.zeros(2, 1, 1), torch.zeros(2, 1, 1))}, "'values' must have shape"),
         ({"values": (torch.zeros(3, 1, 1), torch.zeros(3, 1, 2))}, "'values' must be two tensors"),
         ({"num_nodes": 2}, "'edge_index' must name"),
+        ({"batch": torch.tensor([0, 0])}, "'batch' must have one entry a node"),
+        ({"batch": torch.tensor([0, 1, 1])}, "'batch' must put both ends"),
+        ({"time": torch.zeros(2)}, "'time' must have one entry a node"),
         ({"edge_index": torch.tensor([[0, 0, 0], [1, 1, 2]]), "path": "dense"}, "'path' must be 'list'"),
     ],
 )

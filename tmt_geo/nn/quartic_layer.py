@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from tmt_geo.nn.conv.mesh_attention import MeshAttention
 from tmt_geo.nn.dual_stream import FFN
-from tmt_geo.nn.edge_attention import EdgeAttention, EdgeAxialAttention, EdgePairAttention, causal_rank, plain_edges
+from tmt_geo.nn.edge_attention import EdgeAttention, EdgeAxialAttention, EdgePairAttention
+from tmt_geo.nn.edge_layer import causal_rank, plain_edges
 
 OTHER_FORMS = {"pair": EdgePairAttention, "axial": EdgeAxialAttention}
 
@@ -100,7 +101,7 @@ class QuarticLayer(nn.Module):
         self.ffn = FFN(channels, dropout=dropout)
         self.reset_parameters()
 
-    def reset_parameters(self):
+    def reset_parameters(self) -> None:
         """Draw all weights anew."""
         for module in self.children():
             for part in module if isinstance(module, nn.ModuleList) else (module,):
@@ -148,7 +149,9 @@ class QuarticLayer(nn.Module):
         x = x + self._drop(self.lin_out(self.conv(hidden, past, bias)))
         return x + self._drop(self.ffn(self.ffn_norm(x))), edge_attr
 
-    def _edges(self, x: Tensor, edge_index: Tensor, edge_attr: Tensor, batch, time) -> Tensor:
+    def _edges(
+        self, x: Tensor, edge_index: Tensor, edge_attr: Tensor, batch: Tensor | None, time: Tensor | None
+    ) -> Tensor:
         """The edges after they took in their ends and attended to each other."""
         source, target = edge_index
         ends = self.lin_source(x).index_select(0, source) + self.lin_target(x).index_select(0, target)

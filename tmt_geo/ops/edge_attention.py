@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import embedding
 
-from tmt_geo.ops.checks import check_edge_index
+from tmt_geo.ops.checks import check_batch, check_edge_index, check_length
 from tmt_geo.ops.dense_triangles import attend_by_products, attend_by_triples
-from tmt_geo.ops.edge_grid import EdgeGrid
+from tmt_geo.ops.edge_grid import EdgeGrid, graph_of_edges
 from tmt_geo.ops.edge_pairs import edge_pairs
 from tmt_geo.ops.null_softmax import grouped_softmax
 from tmt_geo.ops.triangles import EdgeFinder, edge_times, past_triangles, triangles
@@ -76,10 +76,11 @@ def triangle_attention(
 
     Raises:
         ValueError: If `form` or `path` is unknown, `scores` are too many or too few, a tensor has not one row an
-            edge, `edge_index` names nodes that are not there, or the dense path meets parallel edges.
+            edge, `batch` or `time` not one entry a node, `batch` puts the ends of an edge into two graphs,
+            `edge_index` names nodes that are not there, or the dense path meets parallel edges.
     """
     _check(values, scores, edge_index, form, path)
-    check_edge_index(edge_index, num_nodes, num_nodes)
+    _check_graph(edge_index, num_nodes, batch, time)
     grid = EdgeGrid.from_edges(edge_index, num_nodes, batch)
     if not _as_matrices(path, grid, edge_index, num_nodes):
         return _over_list(values, scores, edge_index, num_nodes, form, time, null_slot)
@@ -139,17 +140,13 @@ def pair_attention(
             graphs, or `edge_index` names nodes that are not there.
     """
     _check((value, value), (query, key), edge_index, "product", path)
-    check_edge_index(edge_index, num_nodes, num_nodes)
+    _check_graph(edge_index, num_nodes, batch, time)
     expected = (edge_index.size(1) + 2, 4, value.size(1))
     if cross.shape != expected:
         raise ValueError(f"'cross' must have shape {expected} (got {tuple(cross.shape)})")
     edge_index = edge_index.long()
-    graph, other = edge_index if batch is None else batch.long()[edge_index]
-    if batch is None:
-        graph = torch.zeros_like(graph)
-    elif not torch.equal(graph, other):
-        raise ValueError("'batch' must put both ends of an edge into one graph (got an edge between two)")
-    pairs = edge_pairs(graph, None if time is None else edge_times(edge_index, time), path)
+    late = None if time is None else edge_times(edge_index, time)
+    pairs = edge_pairs(graph_of_edges(edge_index, batch), late, path)
     finder = EdgeFinder(edge_index, num_nodes)
     here, there = edge_index[:, pairs.asking], edge_index[:, pairs.asked]
     absent, same = edge_index.size(1), edge_index.size(1) + 1
@@ -196,7 +193,7 @@ def axial_attention(
             not there.
     """
     _check((value, value), (query, key), edge_index, "product", path)
-    check_edge_index(edge_index, num_nodes, num_nodes)
+    _check_graph(edge_index, num_nodes, None, time)
     if along not in ("source", "target"):
         raise ValueError(f"'along' must be 'source' or 'target' (got {along!r})")
     edge_index = edge_index.long()
@@ -221,6 +218,12 @@ def _check(values, scores, edge_index: Tensor, form: str, path: str) -> None:
     for score in scores:
         if score.shape != wanted:
             raise ValueError(f"'scores' must have shape {tuple(wanted)} (got {tuple(score.shape)})")
+
+
+def _check_graph(edge_index: Tensor, num_nodes: int, batch: Tensor | None, time: Tensor | None) -> None:
+    check_edge_index(edge_index, num_nodes, num_nodes)
+    check_batch(batch, num_nodes)
+    check_length("time", time, num_nodes)
 
 
 def _as_matrices(path: str, grid: EdgeGrid, edge_index: Tensor, num_nodes: int) -> bool:

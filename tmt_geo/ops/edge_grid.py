@@ -19,6 +19,20 @@ def within_groups(group: Tensor, num_groups: int = 1) -> tuple[Tensor, Tensor]:
     return place, size
 
 
+def graph_of_edges(edge_index: Tensor, batch: Tensor | None = None) -> Tensor:
+    """The graph of each edge (E), where `batch` (N) names that of each node; without it all are of one.
+
+    Raises:
+        ValueError: If the ends of an edge are in two graphs.
+    """
+    if batch is None:
+        return torch.zeros_like(edge_index[0], dtype=torch.long)
+    graph, other = batch.long()[edge_index]
+    if not torch.equal(graph, other):
+        raise ValueError("'batch' must put both ends of an edge into one graph (got an edge between two)")
+    return graph
+
+
 @dataclass(frozen=True)
 class EdgeGrid:
     r"""Where each edge stands in a batch of matrices: row the source, column the target.
@@ -38,11 +52,12 @@ class EdgeGrid:
     @classmethod
     def from_edges(cls, edge_index: Tensor, num_nodes: int, batch: Tensor | None = None) -> EdgeGrid:
         """Lay out the edges (2, E) of graphs that `batch` (N) names, or of one."""
+        graph = graph_of_edges(edge_index, batch)
         batch = edge_index.new_zeros(num_nodes, dtype=torch.long) if batch is None else batch.long()
         place, sizes = within_groups(batch)
         size = int(sizes.max()) if num_nodes else 0
         source, target = edge_index.long()
-        slot = (batch[source] * size + place[source]) * size + place[target]
+        slot = (graph * size + place[source]) * size + place[target]
         return cls(slot, batch * size + place, sizes.numel(), size)
 
     @property
