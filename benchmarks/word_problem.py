@@ -33,7 +33,7 @@ def words(count: int, length: int, generator: torch.Generator) -> tuple[Tensor, 
 
 
 class WordReader(nn.Module):
-    """A quartic layer, several times, over all pairs of positions from the earlier to the later; position 0 is a mark."""
+    """A quartic layer, several times, over all pairs of positions from the earlier to the later."""
 
     def __init__(self, channels: int, rounds: int, heads: int, forms: tuple[str, ...]):
         super().__init__()
@@ -45,7 +45,7 @@ class WordReader(nn.Module):
 
     def forward(self, word: Tensor) -> Tensor:
         """Logits (B, S, 6) of words (B, S)."""
-        word = nn.functional.pad(word, (1, 0), value=len(GROUP))
+        word = nn.functional.pad(word, (1, 0), value=len(GROUP))  # position 0 is the mark of the start
         count, length = word.shape
         pair = torch.triu_indices(length, length)
         edge_index = (pair.unsqueeze(1) + length * torch.arange(count).view(1, -1, 1)).flatten(1)

@@ -64,8 +64,8 @@ def past_triangles(found: Tensor, edge_index: Tensor, time: Tensor) -> Tensor:
         edge_index (Tensor): Sources and targets, shape :math:`(2, E)`.
         time (Tensor): The time of each node, shape :math:`(N)`; an edge is as late as the later of its ends.
     """
-    closing, first, second = edge_times(edge_index, time)[found]
-    return found[:, (first <= closing) & (second <= closing)]
+    between = time[edge_index[1, found[1]]]  # of the node l in the middle, which alone can be later
+    return found[:, between <= edge_times(edge_index, time)[found[0]]]
 
 
 def edge_times(edge_index: Tensor, time: Tensor) -> Tensor:
