@@ -19,7 +19,7 @@ WHEEL_TAG := import sys, sysconfig, torch; \
 WORKERS ?= 2
 ARGS ?=
 
-.PHONY: help demo test test-latest lint bench
+.PHONY: help demo test test-latest lint docs bench
 
 help:
 	@echo "make demo   train a small TMT and a Llama of its size, compare them, write runs/demo/report.html"
@@ -27,7 +27,8 @@ help:
 	@echo "make test   install everything, then ruff and pytest"
 	@echo "make test-latest  install the wheel with the newest of everything but torch, and try it"
 	@echo "make lint   ruff alone"
-	@echo "make bench  measure what has no result yet beside its peers, and put the table into README.md"
+	@echo "make docs   build the documentation into docs/_build/html; a warning is an error"
+	@echo "make bench  measure what has no result yet beside its peers, and write the tables into docs/results/speed.md"
 	@echo "            (takes about an hour; one row: make bench ARGS='--again --rows search')"
 
 demo: $(VENV)/.demo
@@ -56,6 +57,10 @@ test-latest:
 lint: | $(BIN)/ruff
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+docs: $(VENV)/.docs
+	rm -rf docs/_build
+	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going docs docs/_build/html
 
 bench: $(VENV)/.test
 	$(BIN)/python -m benchmarks.speed --write $(ARGS)
@@ -93,6 +98,10 @@ $(VENV)/.test: $(VENV)/.extensions requirements.txt pyproject.toml
 	$(PIP) install --requirement requirements.txt
 	$(PIP) install --no-deps --no-build-isolation --editable .
 	@touch $(VENV)/.demo $@
+
+$(VENV)/.docs: $(VENV)/.torch requirements.txt pyproject.toml
+	$(PIP) install --constraint requirements.txt --editable '.[docs]'
+	@touch $@
 
 $(BIN)/ruff: | $(BIN)/python
 	$(PIP) install --constraint requirements.txt ruff

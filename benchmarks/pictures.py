@@ -13,8 +13,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tmt_geo.cli.inspect import text_sections, token_ids
-from tmt_geo.cli.runs import load_run, max_context
+from tmt_geo.apps.model_folder import load_run, max_context
+from tmt_geo.apps.text_figures import text_sections, token_ids
 from tmt_geo.extras import check_extra
 from tmt_geo.viz import save_figure
 

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-README = Path(__file__).parents[1] / "README.md"
-PAGES = {"graphs": README, "speed": README, "language": README, "options": README}  # where each table stands
+ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
+RESULTS = ROOT / "docs" / "results"
+PAGES = {name: RESULTS / f"{name}.md" for name in ("graphs", "speed", "language", "options")}  # where a table stands
+PAGES["highlights"] = README
 
 
 def write(name: str, text: str, page: Path | None = None) -> None:

@@ -1,9 +1,9 @@
-"""How well and how quickly each search finds the neighbours in the states of a trained model.
+"""How well and how quickly each search finds the neighbors in the states of a trained model.
 
     python -m benchmarks.recall --data wikitext-2
 
 A small model is trained once, without exits, and reads one long text with exact search; what enters each of its layers
-is then searched in every way. Its states are kept in `--out`. Recall is the share of the 8 exact neighbours that is
+is then searched in every way. Its states are kept in `--out`. Recall is the share of the 8 exact neighbors that is
 found; seconds are those of one search, in processor time with one thread.
 """
 
@@ -15,6 +15,7 @@ import platform
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
@@ -24,10 +25,9 @@ from torch import Tensor
 from tmt_geo.compare.markdown import markdown_table
 from tmt_geo.data import load_text, token_stream, tokenize_blocks, train_tokenizer
 from tmt_geo.models import TMTConfig, TMTModel
-from tmt_geo.nn.frame import Frame
 from tmt_geo.nn.mesh_index import MeshIndex
 from tmt_geo.ops.knn import search, unit_rows
-from tmt_geo.ops.order import NodeOrder
+from tmt_geo.ops.layout import DenseLayout
 from tmt_geo.train import TrainConfig, train_model
 
 SIZE = {"d_model": 128, "n_layers": 4, "n_heads": 4, "max_seq_len": 256, "dropout": 0.0}
@@ -38,7 +38,7 @@ K, WINDOW = 8, 8
 DIMS, PROJECTED = (16, 32, 64), 16384  # how well a projection does hardly depends on the length: spare the longest
 RESULTS = Path(__file__).parent / "results" / "speed" / "recall.json"
 
-Found = tuple[Tensor, Tensor]  # neighbours (N, k) and which of them exist
+Found = tuple[Tensor, Tensor]  # neighbors (N, k) and which of them exist
 
 
 def states(data: str, out: Path, steps: int) -> Tensor:
@@ -49,32 +49,32 @@ def states(data: str, out: Path, steps: int) -> Tensor:
     splits = load_text(data)
     tokenizer = train_tokenizer(splits.train, vocab_size=VOCAB_SIZE)
     torch.manual_seed(0)
-    parts = {"exit": False, "window": 8, "gated_heads": False, "gated_streams": False}  # as when this was measured
+    # As when this was measured.
+    parts = {"exit": False, "window": 8, "gated_heads": False, "gated_streams": False, "memory_anchors": 16}
     model = TMTModel(TMTConfig(vocab_size=len(tokenizer), **parts, **SIZE))
     blocks = tokenize_blocks(splits.train, tokenizer, SIZE["max_seq_len"])
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as run:
         train_model(model, None, blocks, None, TrainConfig(out=run, steps=steps, threads=1))
     stream = token_stream([*splits.valid, *splits.train], tokenizer)[: max(LENGTHS)]
-    time = torch.arange(stream.numel(), dtype=torch.double) / SIZE["max_seq_len"]
+    layout = DenseLayout.uniform(1, stream.numel())
+    layout = replace(layout, slot_time=layout.slot_time.double() / SIZE["max_seq_len"])
     with torch.no_grad():
         x = model.eval().get_input_embeddings()(stream)
-        seen = model.encoder.run(
-            x, Frame(NodeOrder.uniform(1, stream.numel()), time), hidden_states=True
-        ).hidden_states
+        seen = model.backbone.encoder.run(x, layout, hidden_states=True).hidden_states
     torch.save(torch.stack(seen[:-1]), path)
     return torch.load(path)
 
 
 def find(features: Tensor, **options) -> Found:
-    """Search in one long graph, in which every node asks and also hears the few nodes before it."""
+    """Search in one long graph for every node, without the few nodes before it, which a window has."""
     rank = torch.arange(features.size(0))
     grid, row, sizes = features.unsqueeze(0), torch.zeros_like(rank), torch.tensor([rank.numel()])
     return search(features, grid, row, rank, sizes, K, skip=WINDOW, **options)
 
 
 def recall(found: Found, exact: Found) -> float:
-    """The share of the exact neighbours that is found."""
+    """The share of the exact neighbors that is found."""
     hit = (found[0].unsqueeze(2) == exact[0].unsqueeze(1)) & found[1].unsqueeze(2) & exact[1].unsqueeze(1)
     return float(hit.any(1).sum() / exact[1].sum())
 

@@ -70,7 +70,7 @@ FIGURES = {
     "depth_profile": lambda: viz.depth_profile([("noun", 3, 1.5)], num_layers=2),
     "loss_curves": lambda: viz.loss_curves({"a": [{"step": 1, "loss": 1.0}]}),
     "mesh_evolution": lambda: viz.mesh_evolution(GRAPHS),
-    "neighbour_table": lambda: viz.neighbour_table(GRAPHS, [0]),
+    "neighbor_table": lambda: viz.neighbor_table(GRAPHS, [0]),
     "stream_gate": lambda: viz.stream_gate(
         [Data(x=torch.ones(2, 3), edge_index=torch.zeros(2, 0).long(), stream_gate=torch.ones(2, 3))]
     ),

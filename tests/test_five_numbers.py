@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tmt_geo import TMT, MeshAttention, TMTConfig, TMTEncoder, TMTModel, knn_graph
+from tmt_geo import MeshAttention, MeshGNN, TemporalDecay, TMTConfig, TMTEncoder, TMTModel, knn_graph
 
 LOSS = 3.7556748034980276
 GRADIENT = 1.57263903732641
@@ -47,12 +47,14 @@ def test_encoder_with_a_window():
 
 def test_graph_model_with_a_mesh_beside_its_edges():
     x, edge_index, batch = torch.randn(30, 6), torch.randint(30, (2, 70)), torch.arange(30) // 15
-    model = TMT(6, 16, num_layers=3, out_channels=4, k=3, heads=2, norm="layer_norm", pool="mean", exit_rule="budget")
+    model = MeshGNN(
+        6, 16, num_layers=3, out_channels=4, k=3, heads=2, norm="layer_norm", pool="mean", exit_rule="budget"
+    )
     assert model.eval()(x, edge_index, batch=batch).square().sum().item() == fixed(GRAPH)
 
 
 def test_attention_with_decay_over_a_causal_mesh():
     x, time = torch.randn(30, 6), torch.arange(30.0)
-    conv = MeshAttention(6, 4, heads=2, causal=True, decay="log", decay_rate=0.1)
+    conv = MeshAttention(6, 4, heads=2, causal=True, decay=TemporalDecay(2, "log", rate=0.1))
     mesh = knn_graph(x, 3, time=time, causal=True)
     assert conv(x, mesh, time=time).square().sum().item() == fixed(ATTENTION)

@@ -9,16 +9,20 @@ import tmt_geo
 
 # A layer imports from its own rank and from those before it.
 RANKS = [
-    "extras typing",
+    "extras",
     "ops",
     "transforms",
     "data",
     "nn",
     "models",
     "train",
-    "evaluate viz",
+    "evaluate",
+    "viz",
     "compare",
-    "cli web __main__",
+    "apps",
+    "web",
+    "cli",
+    "__main__",
 ]
 RANK = {name: rank for rank, names in enumerate(RANKS) for name in names.split()}
 ROOT = Path(next(iter(tmt_geo.__path__)))

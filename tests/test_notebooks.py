@@ -184,7 +184,7 @@ def test_attention_by_hand_is_that_of_the_library_and_the_graph_rebuilds_itself(
     cells = run("01")
     assert float(printed(cells["conv"]).split(":")[1]) < 1e-6
     assert "causal=True: D F moved" in printed(cells["causal"])
-    assert "now hears" in printed(cells["rebuild"])
+    assert "now attends to" in printed(cells["rebuild"])
     (figure,) = figures(cells["rebuild"])
     assert [frame.name for frame in figure.frames] == [f"round {number}" for number in range(1, 6)]
     assert list(figure.data[3].text) == list("ABCDEF")
@@ -200,7 +200,7 @@ def test_clusters_have_a_frame_a_layer_and_the_model_has_learned(run):
     assert "loop" in "".join(figure.data[3].text)
     (learning,) = figures(cells["learning"])
     assert [frame.name for frame in learning.frames] == ["step 0", "step 10", "step 30", "step 100"]
-    (table,), (flow,) = figures(cells["neighbours"]), figures(cells["flow"])
+    (table,), (flow,) = figures(cells["neighbors"]), figures(cells["flow"])
     assert (table.data[0].type, flow.data[0].type) == ("table", "sankey")
     assert len(table.data[0].header["values"]) == layers == 4
     assert len(table.layout.updatemenus[0].buttons) > 4
@@ -226,8 +226,8 @@ def test_layers_in_a_gnn_take_cora_where_it_is(tmp_path, data_folder):
     notebook = load("03")
     ids = [cell.id for cell in notebook.cells]
     notebook.cells = notebook.cells[: ids.index("graph") + 1]
-    told = printed(execute(notebook, tmp_path, data)["graph"])
-    assert "x=[2708, 1433]" in told and "7 classes, 140 nodes to learn from, 1000 to be asked" in told
+    lines = printed(execute(notebook, tmp_path, data)["graph"])
+    assert "x=[2708, 1433]" in lines and "7 classes, 140 nodes to learn from, 1000 to test on" in lines
     assert sorted(data.rglob("*")) == before
 
 

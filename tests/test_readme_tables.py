@@ -1,16 +1,15 @@
-"""No number in the README that a committed result does not hold."""
-
-import re
+"""No number in the README and the pages of results that a committed result does not hold."""
 
 import pytest
 
-from benchmarks import language
+from benchmarks import highlights, language
 from benchmarks.graphs import results as graphs
 from benchmarks.graphs.__main__ import SUITES as GRAPH_SUITES
-from benchmarks.readme import README, shown
+from benchmarks.readme import shown
 from benchmarks.speed import results as speed
 from benchmarks.speed.__main__ import ROWS
 from tmt_geo.compare import Run, load_results
+from tmt_geo.compare.mean import Mean
 from tmt_geo.compare.suites import OPTIONS, SIZED, SUITES
 
 
@@ -97,8 +96,21 @@ def test_no_row_that_was_ever_measured_has_lost_its_result():
         assert sum(map(len, load_results(language.RESULTS, SUITES[name]).values())) >= count, name
 
 
-def test_pictures_of_the_readme_are_there_and_small():
-    pictures = re.findall(r"!\[.+?\]\((.+?)\)", README.read_text(encoding="utf-8"))
-    assert len(pictures) >= 3
-    for name in pictures:
-        assert (README.parent / name).stat().st_size < 300_000, name
+def test_the_highlights_of_the_readme_are_those_of_the_results():
+    assert shown("highlights") == highlights.table()
+    rows = shown("highlights").splitlines()[2:]
+    assert len(rows) == 6
+    assert any("**the control**" in row for row in rows), "no result in which the control is ahead"
+
+
+@pytest.mark.parametrize(
+    ("ours", "control", "lower", "said"),
+    [
+        pytest.param(Mean(3.0, 0.3), Mean(4.0, 0.4), True, "this package", id="lower is better"),
+        pytest.param(Mean(3.0, 0.3), Mean(4.0, 0.4), False, "**the control**", id="higher is better"),
+        pytest.param(Mean(3.0, 0.6), Mean(4.0, 0.8), True, "neither, within the error", id="errors add up"),
+        pytest.param(Mean(3.0, None), Mean(3.1, None), True, "this package", id="no error known"),
+    ],
+)
+def test_who_is_ahead(ours, control, lower, said):
+    assert highlights.ahead(ours, control, lower) == said

@@ -133,7 +133,7 @@ def test_contestants_are_timed_by_the_median_of_a_call(monkeypatch):
 # Shares
 
 
-def test_recall_is_the_share_of_true_neighbours_that_were_found():
+def test_recall_is_the_share_of_true_neighbors_that_were_found():
     generator = torch.Generator().manual_seed(0)
     tables = [torch.stack([torch.randperm(12, generator=generator)[:4] for _ in range(20)]) for _ in range(2)]
     masks = [torch.rand(20, 4, generator=generator) < 0.8 for _ in range(2)]
@@ -144,7 +144,7 @@ def test_recall_is_the_share_of_true_neighbours_that_were_found():
 
 
 def test_operations_and_active_shares_are_means_over_the_text():
-    """Exits make both depend on the window; the start token is read, and scored by nobody."""
+    """Exits make both depend on the window; the start token is read, and not scored."""
     torch.manual_seed(3)
     sizes = {"vocab_size": 31, "d_model": 16, "n_heads": 2, "n_layers": 3, "max_seq_len": 8, "graph_k": 2}
     model = TMTModel(TMTConfig(**sizes, window=2, memory_anchors=0, exit_budget=0.6, dropout=0.0))

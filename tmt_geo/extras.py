@@ -15,7 +15,7 @@ class MissingExtra(ImportError, ValueError):
 
 
 def check_extra(purpose: str, extra: str, *packages: str) -> None:
-    """Tells before any work whether packages are missing.
+    """Checks before any work that packages are there.
 
     Args:
         purpose: What needs them.

@@ -55,7 +55,7 @@ def event_data(edge_index: Tensor, rating: Tensor, time: Tensor) -> Data:
     """The graph of the ratings.
 
     Args:
-        edge_index: Who rated whom (2, E), in order of time.
+        edge_index: The user who rates and the user rated (2, E), in order of time.
         rating: From -10 to 10 (E).
         time: Seconds (E), in double precision.
 

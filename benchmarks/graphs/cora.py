@@ -83,7 +83,7 @@ def row(name: str, encoder: Callable, *extra: dict) -> GraphRow:
 
 
 def nearest_row(name: str, encoder: Callable, *extra: dict) -> GraphRow:
-    """The same over the nearest neighbours by the words."""
+    """The same over the nearest neighbors by the words."""
 
     def build(width: int, sizes: Sizes, config: dict) -> nn.Module:
         inner = encoder(sizes.in_channels, width, sizes.out_channels, config | {"k": 0})

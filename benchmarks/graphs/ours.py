@@ -8,22 +8,22 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 
 from benchmarks.graphs.suite import Sizes
-from tmt_geo import TMT, MeshAttention
+from tmt_geo import MeshAttention, MeshGNN, TemporalDecay
 
 
 def tmt(in_channels: int, width: int, out_channels: int | None, config: dict) -> nn.Module:
-    """The model `TMT`; `edges` says whether it uses those that are given."""
+    """The rows `TMT`, which are `MeshGNN`; `edges` says whether it uses the given ones."""
     names = ("act", "norm", "jk", "k", "metric", "heads", "attention_dropout", "latent", "residual")
     options = {name: config[name] for name in names if name in config}
     dropout = config.get("inner_dropout", config["dropout"])
-    model = TMT(in_channels, width, config["layers"], out_channels or width, dropout, **options)
+    model = MeshGNN(in_channels, width, config["layers"], out_channels or width, dropout, **options)
     return OverGraph(model, config.get("edges", True))
 
 
 class OverGraph(nn.Module):
     """A model with the arguments of this benchmark's encoders."""
 
-    def __init__(self, model: TMT, edges: bool):
+    def __init__(self, model: MeshGNN, edges: bool):
         super().__init__()
         self.model, self.edges = model, edges
 
@@ -38,11 +38,15 @@ class EventMesh(nn.Module):
     def __init__(self, sizes: Sizes, width: int, config: dict):
         super().__init__()
         heads, self.dropout, self.lag = config["heads"], config["dropout"], config["lag"]
-        options = {"edge_dim": sizes.edge_channels + self.lag, "decay": config["decay"], "decay_rate": config["rate"]}
+        form, edge_dim = config["decay"], sizes.edge_channels + self.lag
         self.lin_in = nn.Linear(sizes.in_channels, width)
         self.convs = nn.ModuleList(
-            MeshAttention(width, width // heads, heads, **options) for _ in range(config["layers"])
-        )
+            MeshAttention(
+                width, width // heads, heads, edge_dim=edge_dim,
+                decay=None if form is None else TemporalDecay(heads, form, config["rate"]),
+            )
+            for _ in range(config["layers"])
+        )  # fmt: skip
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in self.convs)
         self.lin_out = nn.Linear(width, 1)
 

@@ -80,7 +80,7 @@ class GPSStack(nn.Module):
 class EdgeConvStack(nn.Module):
     """What PyG's `DynamicEdgeConv` computes, layer by layer, between two linear layers.
 
-    Its graph of nearest neighbours is that of :func:`tmt_geo.knn_graph`, for PyG's own needs a wheel of pyg-lib.
+    Its graph of nearest neighbors is that of :func:`tmt_geo.knn_graph`, for PyG's own needs a wheel of pyg-lib.
     """
 
     def __init__(self, in_channels: int, width: int, out_channels: int | None, config: dict):
@@ -103,7 +103,7 @@ class EdgeConvStack(nn.Module):
 
 
 class DGCNN(nn.Module):
-    """Points as in DGCNN: edge convolutions over the nearest neighbours, found anew by each, and all of them at once.
+    """Points as in DGCNN: edge convolutions over the nearest neighbors, found anew by each, and all of them at once.
 
     The search is torch-cluster's, which PyG's `DynamicEdgeConv` used until PyG 2.8, or that of :mod:`tmt_geo`.
     """

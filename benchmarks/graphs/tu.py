@@ -76,8 +76,8 @@ def load(folder: Path, name: str) -> TUTask:
     graphs = list(TUDataset(str(place(folder, "tu")), name, use_node_attr=True, cleaned=True))
     for graph in graphs:
         if graph.x is None:
-            neighbours = degree(graph.edge_index[0], graph.num_nodes, torch.long).clamp(max=LARGEST_DEGREE)
-            graph.x = one_hot(neighbours, LARGEST_DEGREE + 1)
+            neighbors = degree(graph.edge_index[0], graph.num_nodes, torch.long).clamp(max=LARGEST_DEGREE)
+            graph.x = one_hot(neighbors, LARGEST_DEGREE + 1)
     return TUTask(graphs)
 
 

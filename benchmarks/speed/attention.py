@@ -11,9 +11,8 @@ from torch import Tensor
 from benchmarks.speed.row import SpeedRow, faster
 from benchmarks.speed.search import WINDOW, K, noise
 from tmt_geo.ops.knn import search, unit_rows
+from tmt_geo.ops.layout import DenseLayout
 from tmt_geo.ops.mesh_attention import table_attention
-from tmt_geo.ops.order import NodeOrder
-from tmt_geo.ops.temporal import window_slots
 
 HEADS, CHANNELS = 8, 64
 
@@ -25,23 +24,23 @@ def inputs(shape: tuple[int, ...], device: torch.device) -> list[Tensor]:
     return [part.requires_grad_(i < 3) for i, part in enumerate(made)]
 
 
-def table_of(x: Tensor, order: NodeOrder) -> tuple[Tensor, Tensor]:
-    """Who hears whom: the nearest nodes of the past, and the window before each."""
+def table_of(x: Tensor, layout: DenseLayout) -> tuple[Tensor, Tensor]:
+    """The sources of each node: the nearest nodes of the past, and the window before it."""
     index = unit_rows(x)
-    table, mask = search(index, index.unsqueeze(0), order.row, order.rank, order.sizes, K, skip=WINDOW)
-    near, heard = window_slots(order.slot, order.rank, WINDOW)
-    return torch.cat([table, near], dim=1), torch.cat([mask, heard], dim=1)
+    table, mask = search(index, index.unsqueeze(0), layout.batch, layout.position, layout.lengths, K, skip=WINDOW)
+    window, exists = layout.window(WINDOW)
+    return torch.cat([table, window], dim=1), torch.cat([mask, exists], dim=1)
 
 
 def mesh(length: int, searched: bool, device: torch.device):
     """Attention over 8 nearest nodes, a window of 8 and the node itself; the search inside or before."""
     query, key, value, grad = inputs((length, HEADS, CHANNELS), device)
-    x, order = noise(length, device), NodeOrder.uniform(1, length, device)
-    ready = table_of(x, order)
+    x, layout = noise(length, device), DenseLayout.uniform(1, length, device)
+    ready = table_of(x, layout)
 
     def run():
-        table, mask = table_of(x, order) if searched else ready
-        out, _ = table_attention(query, key, value, table, mask, own=(key, value))
+        table, mask = table_of(x, layout) if searched else ready
+        out, _ = table_attention(query, key, value, table, mask, self_kv=(key, value))
         return torch.autograd.grad(out, (query, key, value), grad)
 
     return run

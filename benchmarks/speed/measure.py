@@ -10,6 +10,7 @@ import torch
 
 from benchmarks.measure import alternate, calls_of_a_sample, seconds_of_call
 from benchmarks.speed.row import Build, SpeedRow
+from tmt_geo import set_compile
 from tmt_geo.compare.memory import held_memory, peak_memory, reset_peak_memory
 
 MIB = 2**20
@@ -55,6 +56,7 @@ def device_name(device: torch.device) -> str:
 
 def _time(row: SpeedRow, device: torch.device, threads: int) -> tuple[dict, dict]:
     torch.compiler.reset()  # what earlier rows have compiled counts against the compiler's limit of versions
+    set_compile("auto", after=0)  # as in the middle of a long run
     gc.collect()
     synchronise = torch.cuda.synchronize if device.type == "cuda" else _nothing
     runs, calls, failed = {}, {}, {}
@@ -90,6 +92,7 @@ def _memory(row: SpeedRow, device: torch.device, threads: int) -> tuple[dict, di
 def memory_of(build: Build, device: torch.device, threads: int) -> float:
     """MiB that two calls need over what is there before: modules, weights and inputs."""
     torch.set_num_threads(threads)
+    set_compile("auto", after=0)
     run = build(device)
     gc.collect()
     reset_peak_memory()

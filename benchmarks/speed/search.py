@@ -10,7 +10,7 @@ from torch import Tensor
 from benchmarks import recall
 from benchmarks.speed.row import SpeedRow, below, growth, share
 from tmt_geo.ops.knn import knn_graph, search, unit_rows
-from tmt_geo.ops.order import NodeOrder
+from tmt_geo.ops.layout import DenseLayout
 
 WIDTH = 64
 K = 8
@@ -55,7 +55,7 @@ def cluster(nodes: int, channels: int, device: torch.device):
 
 
 def tree(nodes: int, channels: int, device: torch.device, **options):
-    """The k-d tree of scipy, built and asked by as many threads as torch has."""
+    """The k-d tree of scipy, built and searched by as many threads as torch has."""
     from scipy.spatial import cKDTree
 
     x = points(nodes, channels).numpy()
@@ -84,12 +84,14 @@ def inverted_file(nodes: int, device: torch.device):
 
 def long_search(nodes: int, backend: str, device: torch.device):
     """A causal search of a trained model's states."""
-    x, order = trained(nodes, device), NodeOrder.uniform(1, nodes, device)
-    return lambda: search(x, x.unsqueeze(0), order.row, order.rank, order.sizes, K, backend=backend, skip=WINDOW)
+    x, layout = trained(nodes, device), DenseLayout.uniform(1, nodes, device)
+    return lambda: search(
+        x, x.unsqueeze(0), layout.batch, layout.position, layout.lengths, K, backend=backend, skip=WINDOW
+    )
 
 
 def hnsw(nodes: int, device: torch.device):
-    """The graph of small worlds of faiss over the same states, built and asked, without causality."""
+    """The graph of small worlds of faiss over the same states, built and searched, without causality."""
     import faiss
 
     faiss.omp_set_num_threads(torch.get_num_threads())
@@ -105,7 +107,7 @@ def hnsw(nodes: int, device: torch.device):
 
 
 def pynndescent(nodes: int, device: torch.device):
-    """The neighbour descent of pynndescent over the same states, without causality."""
+    """The neighbor descent of pynndescent over the same states, without causality."""
     from pynndescent import NNDescent
 
     x = trained(nodes, device).numpy()
@@ -114,17 +116,17 @@ def pynndescent(nodes: int, device: torch.device):
 
 
 def long_recall(nodes: int, device: torch.device) -> dict:
-    """What share of the true neighbours each search of the row finds: the causal ones ours, all others the peers."""
+    """What share of the true neighbors each search of the row finds: the causal ones ours, all others the peers."""
     x = trained(nodes, device)
-    asked = torch.arange(nodes // 2, nodes, max(1, nodes // 4096), device=device)  # with a long past, evenly
-    score = x[asked].double() @ x.double().T
+    queries = torch.arange(nodes // 2, nodes, max(1, nodes // 4096), device=device)  # with a long past, evenly
+    score = x[queries].double() @ x.double().T
     place = torch.arange(nodes, device=device)
-    past = score.masked_fill(place >= asked.unsqueeze(1) - WINDOW, float("-inf")).topk(K).indices
-    others = score.masked_fill(place == asked.unsqueeze(1), float("-inf")).topk(K).indices
-    recall = {"recall@8": _share(inverted_file(nodes, device)()[0][asked], past)}
+    past = score.masked_fill(place >= queries.unsqueeze(1) - WINDOW, float("-inf")).topk(K).indices
+    others = score.masked_fill(place == queries.unsqueeze(1), float("-inf")).topk(K).indices
+    recall = {"recall@8": _share(inverted_file(nodes, device)()[0][queries], past)}
     for name, build in (("HNSW's", hnsw), ("pynndescent's", pynndescent)):
         try:
-            recall[name] = _share(build(nodes, device)()[asked], others)
+            recall[name] = _share(build(nodes, device)()[queries], others)
         except ImportError:
             continue
     return recall

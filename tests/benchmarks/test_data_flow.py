@@ -53,7 +53,7 @@ def bitcoin_task(changed):
     rating = torch.where(torch.rand(80) < 0.4, -1.0, 1.0) * torch.randint(1, 11, (80,))
     time = (86_400.0 * torch.arange(80)).double()
     if changed:
-        rating[round(0.55 * 80) :] *= -1  # heard by later ratings, and by them alone
+        rating[round(0.55 * 80) :] *= -1  # sources of later ratings, and of them alone
     return bitcoin.BitcoinTask(bitcoin.event_data(edge_index, rating, time))
 
 

@@ -28,7 +28,7 @@ WIDTH = 8
 
 
 class ToyTask:
-    """Counts what it is asked; a trial is as good as its `quality`, a little better with every seed."""
+    """Counts its calls; a trial is as good as its `quality`, a little better with every seed."""
 
     sizes = Sizes(3, 2)
 
@@ -141,7 +141,7 @@ def test_a_finished_row_is_not_run_again_until_its_plan_changes(tmp_path, capsys
     assert "| b | 400 |" in capsys.readouterr().out
 
 
-def test_a_row_that_fails_is_told_and_the_others_run(tmp_path, capsys):
+def test_a_row_that_fails_is_reported_and_the_others_run(tmp_path, capsys):
     def broken(width, sizes, config):
         raise RuntimeError("no such layer")
 
@@ -160,7 +160,7 @@ def test_the_command_refuses_what_would_mislead(options):
         main(options, (toy_suite(ToyTask()),))
 
 
-def test_a_quick_run_is_told_from_a_real_one(tmp_path):
+def test_a_quick_run_is_kept_apart_from_a_real_one(tmp_path):
     suite = toy_suite(ToyTask())
     assert main(["--quick", "--out", str(tmp_path)], (suite,)) == 0
     assert whole(suite.quick(), suite.quick().rows[0]).load(tmp_path) is not None
@@ -181,12 +181,12 @@ class Script(nn.Module):
 
 def scripted(scores, losses, patience):
     """Train on given validation results, an epoch each."""
-    model, told = Script(), []
+    model, seen = Script(), []
 
     def validate():
         assert not model.training and not torch.is_grad_enabled()
-        told.append((scores[len(told)], losses[len(told)]))
-        return told[-1]
+        seen.append((scores[len(seen)], losses[len(seen)]))
+        return seen[-1]
 
     def epoch():
         assert model.training
@@ -194,7 +194,7 @@ def scripted(scores, losses, patience):
         yield lambda: -model.weight
 
     config = {"lr": 1.0, "weight_decay": 0.0}
-    return model, train(model, epoch, validate, config, Limits(len(scores), patience)), len(told)
+    return model, train(model, epoch, validate, config, Limits(len(scores), patience)), len(seen)
 
 
 def test_the_best_epoch_comes_back_ties_by_the_loss():
@@ -447,17 +447,17 @@ def test_a_step_is_timed_beside_the_quicker_peer(monkeypatch):
     task, row = small_shapes(), shapes.SUITES[0].rows[0]
     model = row.build(WIDTH, task.sizes, row.trials[0])
     before = [weight.clone() for weight in model.parameters()]
-    told = shapes.compare(task, model)
-    assert told["peer"] == told["peers"][told["peer_name"]] == min(told["peers"].values())
-    assert told["ratio"] == told["ours"] / told["peer"] and len(told["peers"]) == 2
+    result = shapes.compare(task, model)
+    assert result["peer"] == result["peers"][result["peer_name"]] == min(result["peers"].values())
+    assert result["ratio"] == result["ours"] / result["peer"] and len(result["peers"]) == 2
     assert all(torch.equal(old, new) for old, new in zip(before, model.parameters(), strict=True))
 
 
 def test_counts_are_of_strictly_earlier_events():
     users, time = torch.tensor([0, 1, 0, 0, 2]), torch.tensor([1.0, 1.0, 2.0, 2.0, 3.0])
     assert bitcoin.earlier(users, users, time).tolist() == [0, 0, 1, 1, 0]
-    asked = torch.tensor([1, 0, 1, 2, 0])
-    assert bitcoin.earlier(users, asked, time).tolist() == [0, 0, 1, 0, 3]
+    queries = torch.tensor([1, 0, 1, 2, 0])
+    assert bitcoin.earlier(users, queries, time).tolist() == [0, 0, 1, 0, 3]
 
 
 @pytest.mark.parametrize("row", bitcoin.SUITES[0].rows, ids=lambda row: row.name)

@@ -1,4 +1,4 @@
-"""The script that plants bugs: what it replaces is there, and it tells a catch from a tree that does not run."""
+"""The script that plants bugs: what it replaces is there, and a tree that does not run is no catch."""
 
 import pytest
 
@@ -40,7 +40,7 @@ def test_a_bug_is_caught_where_a_test_fails(tree, capsys):
     assert (tree / "sums.py").read_text().endswith("return a + b\n")
 
 
-def test_a_text_that_is_gone_is_told(tree):
+def test_a_text_that_is_gone_is_reported(tree):
     with pytest.raises(ValueError, match="'text' of the bug 'gone' must stand once"):
         main(["gone"])
     with pytest.raises(SystemExit, match="no bug has such a name"):

@@ -184,7 +184,7 @@ def test_the_command_keeps_finished_rows(tmp_path, capsys):
     assert [row["row"] for row in results.load(tmp_path / "cpu.json")] == ["a", "b"]
 
 
-def test_rows_are_told_apart_and_can_be_sent_to_a_fresh_process():
+def test_rows_are_distinct_and_can_be_sent_to_a_fresh_process():
     assert len({(row.name, row.at) for row in ROWS}) == len(ROWS)
     for row in ROWS:
         pickle.dumps((row.ours, row.peers))
@@ -254,7 +254,7 @@ def test_every_call_of_a_decoder_starts_from_the_same_prompt(static):
     assert not torch.equal(first[0], first[1])
 
 
-def test_the_sub_quadratic_row_searches_trained_states_and_tells_its_recall(monkeypatch):
+def test_the_sub_quadratic_row_searches_trained_states_and_reports_its_recall(monkeypatch):
     generator = torch.Generator().manual_seed(0)
     states = torch.randn(4, 600, 8, generator=generator)
     monkeypatch.setattr(search.recall, "states", lambda *_: states)

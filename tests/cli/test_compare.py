@@ -14,7 +14,7 @@ def folder(tmp_path_factory):
     return out
 
 
-def test_a_row_is_run_and_told_of(tmt, folder, tmp_path):
+def test_a_row_is_run_and_reported(tmt, folder, tmp_path):
     arguments = ["compare", "ablation", "--data", folder, "--row", "vanilla", "--seed", 42, "--steps", 1]
     arguments += ["--out", tmp_path / "out", "--work", tmp_path / "work", "--threads", 1]
     result = tmt(*arguments)

@@ -1,3 +1,5 @@
+from dataclasses import asdict
+
 import pytest
 import typer
 import yaml
@@ -11,11 +13,11 @@ def _options(monkeypatch, *arguments):
     """The options that `train` would build its model from, without training."""
     seen = {}
 
-    def stop(preset, vocab_size, options):
-        seen.update(preset=preset, vocab_size=vocab_size, **options)
+    def stop(options, vocab_size):
+        seen.update(asdict(options), vocab_size=vocab_size)
         raise ValueError("enough seen")
 
-    monkeypatch.setattr("tmt_geo.cli.train._model_config", stop)
+    monkeypatch.setattr("tmt_geo.cli.model_options.ModelOptions.config", stop)
     app = typer.Typer()
     app.command()(train)
     result = CliRunner().invoke(app, [str(argument) for argument in arguments])

@@ -37,7 +37,7 @@ def test_both_models_learn_from_the_same_tokens_and_are_measured_alike(tmt, tiny
     monkeypatch.setattr(train, "train_model", watched)
     result = tmt("demo", "--steps", 2, "--data", text_file)
     assert result.exit_code == 0, f"{result.output}\n{result.exception!r}"
-    assert len(seen["TMTModel"]) == 2 and seen["TMTModel"] == seen["LlamaForCausalLM"]
+    assert len(seen["TMTForCausalLM"]) == 2 and seen["TMTForCausalLM"] == seen["LlamaForCausalLM"]
 
     out = tiny / "runs" / "demo"
     tmt_figures, llama = json.loads((out / "results.json").read_text())["models"].values()

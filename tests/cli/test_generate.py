@@ -37,7 +37,7 @@ def test_an_empty_prompt_begins_a_text(tmt, run):
 
 def test_a_sequence_over_the_model_is_one_line(refused, run):
     line = refused("generate", run, "the fox", "--max-new-tokens", 100)
-    assert "--max-new-tokens exceeds with the prompt the model's max_seq_len=32" in line
+    assert "--max-new-tokens and the prompt exceed the model's max_seq_len=32" in line
 
 
 def test_a_sampling_option_without_sampling_is_one_line(refused, run):

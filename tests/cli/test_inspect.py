@@ -8,7 +8,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, Llama
 pytest.importorskip("plotly", reason="plotly is not installed")
 
 import tmt_geo.models  # noqa: F401  registers the model type
-from tmt_geo.cli.inspect import text_sections
+from tmt_geo.apps.text_figures import text_sections
 from tmt_geo.viz import visible_token
 
 TEXT = "the fox of the lazy dogs jumps"

@@ -7,13 +7,13 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import tmt_geo.models  # noqa: F401  registers the model type
-from tmt_geo.cli.runs import can_stream
+from tmt_geo.cli.training_text import TokenizedText
 
 
 def test_a_run_is_what_hugging_face_loads(trained):
     out, _ = trained
     model, tokenizer = AutoModelForCausalLM.from_pretrained(out), AutoTokenizer.from_pretrained(out)
-    assert type(model).__name__ == "TMTModel" and model.config.hidden_size == 16
+    assert type(model).__name__ == "TMTForCausalLM" and model.config.hidden_size == 16
     ids = tokenizer("the lazy fox", return_tensors="pt").input_ids
     assert model(input_ids=ids).logits.shape == (1, ids.size(1), len(tokenizer))
     assert tokenizer.decode(ids[0]) == "the lazy fox"
@@ -134,7 +134,7 @@ def test_a_folder_that_cannot_be_written_is_one_line(refused, tmp_path, text_fil
         (["--block-size", 0], "--block-size must be a whole number of at least 2 (got 0)"),
         (["--decay", "linear"], "--decay must be one of"),
         (["--steps", 0], "--steps must be"),
-        (["--lr", "-1"], "--lr must be"),
+        (["--learning-rate", "-1"], "--learning-rate must be"),
         (["--vocab-size", 10], "--vocab-size must be at least 257"),
         (["--resume"], "--resume needs a checkpoint"),
         (["--tokenizer", "/no/such/tokenizer"], "--tokenizer is no folder"),
@@ -175,6 +175,9 @@ def test_a_copy_head_reads_the_text_in_order(tmt, trained, tmp_path):
 
 
 def test_a_text_is_read_in_order_if_it_has_a_block_for_each_row(monkeypatch):
-    assert can_stream(4, 4) and not can_stream(3, 4)
+    def can_stream(blocks):
+        return TokenizedText(splits=None, tokenizer=None, train_blocks=[0] * blocks, valid_blocks=None).can_stream(4)
+
+    assert can_stream(4) and not can_stream(3)
     monkeypatch.setenv("WORLD_SIZE", "2")
-    assert can_stream(8, 4) and not can_stream(7, 4)
+    assert can_stream(8) and not can_stream(7)

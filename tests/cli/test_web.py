@@ -21,7 +21,7 @@ def served(monkeypatch):
     return calls
 
 
-def test_it_listens_to_this_machine_unless_told_otherwise(tmt, served):
+def test_it_serves_this_machine_by_default(tmt, served):
     result = tmt("web")
     assert result.exit_code == 0, result.output
     (runs, host, port), options = served[0]

@@ -22,9 +22,19 @@ def suite():
 
 
 @pytest.fixture(scope="session")
-def corpus(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("text")
-    for name, lines in (("train", 120), ("valid", 12), ("test", 15)):
-        text = "\n".join(f"{name} line {n % 13} says word{n % 7} and word{n % 5}" for n in range(lines))
-        (folder / f"{name}.txt").write_text(text)
-    return load_corpus(str(folder), MICRO)
+def text_of(tmp_path_factory):
+    """Writes splits of so many lines; returns their folder."""
+
+    def write(**splits):
+        folder = tmp_path_factory.mktemp("text")
+        for name, lines in splits.items():
+            text = "\n".join(f"{name} line {n % 13} says word{n % 7} and word{n % 5}" for n in range(lines))
+            (folder / f"{name}.txt").write_text(text)
+        return str(folder)
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def corpus(text_of):
+    return load_corpus(text_of(train=120, valid=12, test=15), MICRO)

@@ -22,8 +22,8 @@ OTHER = Recipe(
 SMALL = {"memory_anchors": 2}
 
 
-class Look(TrainerCallback):
-    """What the Trainer was told and given."""
+class Recorder(TrainerCallback):
+    """The options and batches of the Trainer."""
 
     def on_train_begin(self, args, state, control, model=None, train_dataloader=None, **kwargs):
         self.arguments, self.model = args, model
@@ -35,12 +35,8 @@ class Look(TrainerCallback):
 
 
 @pytest.fixture(scope="module")
-def other_corpus(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("text")
-    for name, lines in (("train", 200), ("valid", 20), ("test", 25)):
-        text = "\n".join(f"{name} line {n % 13} says word{n % 7} and word{n % 5}" for n in range(lines))
-        (folder / f"{name}.txt").write_text(text)
-    return load_corpus(str(folder), OTHER)
+def other_corpus(text_of):
+    return load_corpus(text_of(train=200, valid=20, test=25), OTHER)
 
 
 def test_no_field_is_at_its_default():
@@ -58,20 +54,21 @@ def test_no_field_is_at_its_default():
 )
 def test_a_recipe_is_what_is_done(other_corpus, tmp_path, row, recipe):
     suite = LanguageSuite("toy", "", (row,), recipe, full=SMALL)
-    look = Look()
-    result = measure_run(LanguageRun(suite, row, 3), other_corpus, tmp_path / "run", callbacks=[look])
-    config, told = look.model.config, look.arguments
+    recorder = Recorder()
+    result = measure_run(LanguageRun(suite, row, 3), other_corpus, tmp_path / "run", callbacks=[recorder])
+    config, arguments = recorder.model.config, recorder.arguments
 
     assert (config.hidden_size, config.num_hidden_layers, config.num_attention_heads) == (24, 3, 2)
     assert (config.vocab_size, config.max_position_embeddings) == (310, 20)
-    assert look.batch.shape == (5, 20) and len(other_corpus.tokenizer) <= 310
-    assert (told.max_steps, told.eval_steps, told.save_steps, told.seed) == (4, 2, 3, 3)
+    assert recorder.batch.shape == (5, 20) and len(other_corpus.tokenizer) <= 310
+    assert (arguments.max_steps, arguments.eval_steps, arguments.save_steps, arguments.seed) == (4, 2, 3, 3)
     # of four steps the first two rise to the peak, and the others fall along a cosine to zero
-    assert look.rates == pytest.approx([1.5e-3, 3e-3, 1.5e-3, 0.0], abs=1e-9) and look.decays == {0.03, 0.0}
+    assert recorder.rates == pytest.approx([1.5e-3, 3e-3, 1.5e-3, 0.0], abs=1e-9) and recorder.decays == {0.03, 0.0}
     assert [entry["step"] for entry in result["history"] if "eval_loss" in entry] == [2, 4]
     assert result["tokens"] == 4 * 5 * 20 and result["plan"]["recipe"] == asdict(OTHER)
 
-    model, ids = copy.deepcopy(look.model).train(), look.batch  # dropout: two readings differ, in use they do not
+    # With dropout two passes differ in training, and agree in use.
+    model, ids = copy.deepcopy(recorder.model).train(), recorder.batch
     first, second = (model(ids, labels=ids).loss for _ in range(2))
     assert first != second
     first, second = (model.eval()(ids, labels=ids).loss for _ in range(2))
@@ -81,12 +78,12 @@ def test_a_recipe_is_what_is_done(other_corpus, tmp_path, row, recipe):
 def test_the_looks_on_the_way_are_at_the_validation_split(other_corpus, tmp_path):
     row = LanguageRow("a", family="llama")
     suite = LanguageSuite("toy", "", (row,), replace(OTHER, learning_rate=1e-9), full=SMALL)
-    look = Look()
-    result = measure_run(LanguageRun(suite, row, 3), other_corpus, tmp_path / "run", callbacks=[look])
+    recorder = Recorder()
+    result = measure_run(LanguageRun(suite, row, 3), other_corpus, tmp_path / "run", callbacks=[recorder])
     valid = other_corpus.streams["valid"]
     ids = valid[: len(valid) // 20 * 20].view(-1, 20)
     with torch.no_grad():
-        logits = look.model.eval()(ids).logits.double()
+        logits = recorder.model.eval()(ids).logits.double()
     expected = torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten())
     seen = [entry["eval_loss"] for entry in result["history"] if "eval_loss" in entry]
     assert seen == pytest.approx([expected.item()] * 2, rel=1e-5)
@@ -103,9 +100,9 @@ def test_the_first_tokens_of_the_validation_split_alone_are_scored(other_corpus)
 @pytest.mark.parametrize("shuffle", [False, True])
 def test_blocks_are_read_in_order_or_shuffled(other_corpus, tmp_path, shuffle):
     suite = LanguageSuite("toy", "", (LanguageRow("a", family="llama"),), replace(OTHER, shuffle=shuffle), full=SMALL)
-    look = Look()
-    measure_run(LanguageRun(suite, suite.rows[0], 3), other_corpus, tmp_path / "run", callbacks=[look])
+    recorder = Recorder()
+    measure_run(LanguageRun(suite, suite.rows[0], 3), other_corpus, tmp_path / "run", callbacks=[recorder])
     blocks = torch.tensor(other_corpus.blocks[:]["input_ids"])
-    places = [int((blocks == row).all(dim=1).nonzero()[0]) for row in look.batch]
+    places = [int((blocks == row).all(dim=1).nonzero()[0]) for row in recorder.batch]
     steps = {second - first for first, second in zip(places, places[1:], strict=False)}
     assert (len(steps) > 1) == shuffle  # rows of a batch that read on are equally far apart in the text

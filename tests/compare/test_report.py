@@ -100,9 +100,9 @@ def test_depths_stand_next_to_the_claim(suite, folder):
     assert depth_table(suite, folder(names=("vanilla",)) / "nothing") == ""
 
 
-@pytest.mark.parametrize(("looks", "shown"), [(1, [1]), (10, list(range(1, 11))), (12, list(range(2, 13, 2)))])
-def test_the_loss_on_the_way_stands_by_steps_with_the_last_one(suite, folder, looks, shown):
-    history = [{"step": step, "eval_loss": 7 - step / 8} for step in range(1, looks + 1)]
+@pytest.mark.parametrize(("steps_logged", "shown"), [(1, [1]), (10, list(range(1, 11))), (12, list(range(2, 13, 2)))])
+def test_the_loss_on_the_way_stands_by_steps_with_the_last_one(suite, folder, steps_logged, shown):
+    history = [{"step": step, "eval_loss": 7 - step / 8} for step in range(1, steps_logged + 1)]
     results = folder(full={"history": [{"step": 1, "loss": 9.0}, *history]})
     text = curve_table(suite, results)
     assert cells(text, "validation loss after so many steps")[1:] == [str(step) for step in shown]
@@ -119,13 +119,13 @@ def test_the_loss_on_the_way_is_that_of_the_runs_that_were_looked_at(suite, fold
 
 def test_passkeys_stand_by_distance(suite, folder):
     row = replace(suite.rows[0], passkey=(500, 50))
-    asked = replace(suite, rows=(row, *suite.rows[1:]))
-    text = passkey_table(asked, folder(vanilla={"passkey": {"500": 0.25, "50": 1.0}}))
+    changed = replace(suite, rows=(row, *suite.rows[1:]))
+    text = passkey_table(changed, folder(vanilla={"passkey": {"500": 0.25, "50": 1.0}}))
     assert cells(text, "vanilla")[1:] == ["1.00 +- 0.00", "0.25 +- 0.00"]
     assert "| 50 | 500 |" in text and passkey_table(suite, folder()) == ""
 
 
-def test_a_suite_without_a_test_split_tells_of_validation(suite, folder):
+def test_a_suite_without_a_test_split_reports_validation(suite, folder):
     untested = replace(suite, tested=False)
     text = table(untested, folder())
     assert cells(text, "full")[3:6] == ["62.0 +- 1.0", "0.61", "1.250 +- 0.000"] and "test" not in text

@@ -1,4 +1,4 @@
-"""The runner: finished runs are never repeated, cut-off ones go on, and one failure stops nobody."""
+"""The runner: finished runs are never repeated, cut-off ones go on, and one failure stops no other run."""
 
 import json
 import shutil
@@ -24,14 +24,14 @@ KEYS = {
 @pytest.fixture
 def go(corpus, tmp_path):
     def run(suite, out="out", **options):
-        asked = []
+        calls = []
 
         def give(recipe):
-            asked.append(recipe)
+            calls.append(recipe)
             return corpus
 
-        failed = run_suite(suite, give, tmp_path / out, tmp_path / "work", log=asked.append, **options)
-        return failed, asked
+        failed = run_suite(suite, give, tmp_path / out, tmp_path / "work", log=calls.append, **options)
+        return failed, calls
 
     return run
 
@@ -91,7 +91,7 @@ def test_a_suite_that_still_chooses_does_not_see_the_test_split_of_another(suite
 
 
 @pytest.mark.parametrize("other", ["seed", "recipe", "options", "full", "tokens", "tested", "profiled", "passkey"])
-def test_a_run_that_differs_or_tells_less_is_not_taken_over(suite, go, tmp_path, corpus, other):
+def test_a_run_that_differs_or_holds_less_is_not_taken_over(suite, go, tmp_path, corpus, other):
     plain = replace(suite, rows=(replace(suite.rows[1], profiled=False),), tested=other != "tested")
     go(plain, rows=["full"], seeds=[1])
     row = plain.rows[0]
@@ -100,9 +100,9 @@ def test_a_run_that_differs_or_tells_less_is_not_taken_over(suite, go, tmp_path,
     if other == "options":
         row = replace(row, options=row.options | {"graph_k": 3})
     changes = {"recipe": {"recipe": replace(suite.recipe, steps=7)}, "full": {"full": {}}}
-    asking = replace(suite, name="other", rows=(row,), **changes.get(other, {}))
+    other_suite = replace(suite, name="other", rows=(row,), **changes.get(other, {}))
     digest = "of other tokens" if other == "tokens" else corpus.digest
-    assert load_shared(tmp_path / "out", LanguageRun(asking, row, 2 if other == "seed" else 1), digest) is None
+    assert load_shared(tmp_path / "out", LanguageRun(other_suite, row, 2 if other == "seed" else 1), digest) is None
     same = LanguageRun(plain, plain.rows[0], 1)
     assert other == "tested" or load_shared(tmp_path / "out", same, corpus.digest) is not None
 
@@ -200,7 +200,7 @@ def test_peak_memory_is_that_of_the_run(suite):
     assert memory.peak_memory(device) < before - 2**27
 
 
-def test_a_text_that_cannot_be_read_is_told_at_once(suite, tmp_path):
+def test_a_text_that_cannot_be_read_is_reported_at_once(suite, tmp_path):
     def give(recipe):
         raise ValueError("'source' does not exist (got 'nowhere')")
 
@@ -217,7 +217,7 @@ def test_checkpoints_of_another_plan_are_not_continued(suite, go):
     assert steps == [1, 2, 3, 4, 5, 6]
 
 
-def test_one_failure_stops_nobody(suite, go, capsys, tmp_path):
+def test_one_failure_stops_no_other_run(suite, go, capsys, tmp_path):
     broken = LanguageRow("broken", options={"n_heads": 5})
     failed, _ = go(replace(suite, rows=(broken, suite.rows[0])), seeds=[1])
     assert failed == 1 and "broken, seed 1: ValueError" in capsys.readouterr().err

@@ -162,8 +162,8 @@ def test_words_that_some_take_for_nothing_are_words():
 )
 def test_the_named_file_is_read_and_no_other(name, tmp_path):
     form = Path(name).suffix
-    for neighbour in ("a1", "ab", "a0", "train-0", "a", "b"):
-        write_file(neighbour + form, ["another file"] * 40)
+    for neighbor in ("a1", "ab", "a0", "train-0", "a", "b"):
+        write_file(neighbor + form, ["another file"] * 40)
     write_file(name, stories("mine", 40))
     assert documents(load_text(name)) == stories("mine", 40)
     assert documents(load_text(tmp_path / name)) == stories("mine", 40)

@@ -34,7 +34,7 @@ class BigramModel(PreTrainedModel):
 
 
 class PlaceModel(BigramModel):
-    """Surer of token 0 the more input it has seen: what it says of a target tells how much context that had."""
+    """Surer of token 0 the more input it has seen: its score of a target shows how much context that had."""
 
     def forward(self, input_ids):
         logits = super().forward(input_ids).logits * 0

@@ -53,16 +53,16 @@ def read(model, stream, stride):
     while scored < stream.numel():
         start = min(start, stream.numel() - 1 - S)
         ids = stream[start : start + S]
-        out = model(ids.unsqueeze(0), **({} if memory is None else {"memory": memory}), **no_cache(model))
+        out = model(ids.unsqueeze(0), **({} if memory is None else {"copy_memory": memory}), **no_cache(model))
         chances = out.logits[0].log_softmax(-1)
         for place in range(S):
             if start + place + 1 >= scored and start + place + 1 < stream.numel():
                 nll -= chances[place, stream[start + place + 1]].item()
                 scored += 1
         step = min(start + stride, stream.numel() - 1 - S) - start
-        memory = out.memory._replace(
-            index=out.memory.index[:, : out.memory.index.size(1) - S + step],
-            token=out.memory.token[:, : out.memory.token.size(1) - S + step],
+        memory = out.copy_memory._replace(
+            index=out.copy_memory.index[:, : out.copy_memory.index.size(1) - S + step],
+            token=out.copy_memory.token[:, : out.copy_memory.token.size(1) - S + step],
         )
         start += stride
     return nll
@@ -72,11 +72,11 @@ def no_cache(model):
     return {"use_cache": False} if isinstance(model, TMTModel) else {}
 
 
-@pytest.mark.parametrize("lanes", [1, 3, 50])
+@pytest.mark.parametrize("chunks", [1, 3, 50])
 @pytest.mark.parametrize("stride", [S, 5, 1])
 @torch.no_grad()
-def test_every_token_is_scored_with_what_was_read_before(model, stream, stride, lanes):
-    report = evaluate_model(model, stream, words=50, bytes=300, context=S, stride=stride, batch_size=lanes)
+def test_every_token_is_scored_with_what_was_read_before(model, stream, stride, chunks):
+    report = evaluate_model(model, stream, words=50, bytes=300, context=S, stride=stride, batch_size=chunks)
     assert report.nll == pytest.approx(read(model, stream, stride), rel=1e-5)
     assert report.tokens_scored == 71
     forgetful = model
@@ -89,9 +89,10 @@ def test_every_token_is_scored_with_what_was_read_before(model, stream, stride, 
 def test_operations_of_the_head_are_counted(stream):
     """Index and gate, a search among memory and input, its comparisons, and the votes."""
     ids = stream[:S].unsqueeze(0)
-    memory = make_tmt()(stream[20 : 20 + S].unsqueeze(0), use_cache=False).memory  # of another text: nothing is equal
+    other_text = stream[20 : 20 + S].unsqueeze(0)  # nothing is equal
+    memory = make_tmt()(other_text, use_cache=False).copy_memory
     with_head, without = count_flops(make_tmt(), ids, memory), count_flops(make_tmt(copy_k=0), ids)
-    slots = 2 * S - 1  # the last token hears all but itself
+    slots = 2 * S - 1  # the last token attends to all but itself
     assert (with_head.layers - without.layers) * S == 2 * S * D * (DIM + 1) + 2 * S * slots * (
         DIM + 1
     ) + 2 * 2 * S * DIM
@@ -110,12 +111,30 @@ def test_control_is_the_model_where_nothing_is_copied(stream):
     torch.testing.assert_close(model(ids, labels=ids).loss, expected.loss)
 
 
+@pytest.mark.parametrize("training", [False, True])
+def test_control_around_our_own_model_is_our_model_with_a_copy_head(training, stream):
+    ids, exits = stream[:60].view(5, S), {"exit": True, "exit_budget": 0.7}
+    whole, plain = make_tmt(**exits), make_tmt(copy_k=0, **exits)
+    wrapped = CopyLM(plain, k=VOTES, index_dim=DIM, memory=20)
+    plain.load_state_dict(whole.state_dict(), strict=False)
+    wrapped.copy_head.load_state_dict(whole.copy_head.state_dict())
+    memory = whole(ids.roll(1, 0), use_cache=False).copy_memory
+    for model in (whole, wrapped):
+        model.train(training)
+    expected = whole(ids, labels=ids, copy_memory=memory, use_cache=False)
+    out = wrapped(ids, labels=ids, copy_memory=memory, skip_logits=training)
+    torch.testing.assert_close(out.loss, expected.loss)
+    assert out.num_votes == expected.num_votes and torch.equal(out.copy_memory.token, expected.copy_memory.token)
+    if not training:
+        torch.testing.assert_close(out.logits, expected.logits)
+
+
 def test_control_trains_on_the_loss_of_its_logits(stream):
     model, ids = make_llama(), stream[:60].view(5, S)
-    before = model(ids.roll(1, 0)).memory
-    chances = model(ids, memory=before).logits
+    before = model(ids.roll(1, 0)).copy_memory
+    chances = model(ids, copy_memory=before).logits
     expected = -chances[:, :-1].gather(2, ids[:, 1:].unsqueeze(2)).mean()
-    out = model(ids, labels=ids, memory=before)
+    out = model(ids, labels=ids, copy_memory=before)
     torch.testing.assert_close(out.loss, expected)
     out.loss.backward()
     missing = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().max() > 0]
@@ -125,5 +144,5 @@ def test_control_trains_on_the_loss_of_its_logits(stream):
 @pytest.mark.parametrize("training", [False, True])
 def test_control_is_causal(training, stream):
     model, ids = make_llama().train(training), stream[:24].view(2, S)
-    memory = model(ids.roll(3, 1)).memory
-    assert_causal(model, lambda m, ids: {"logits": m(ids, memory=memory).logits[:, :7]}, ids, 7, V)
+    memory = model(ids.roll(3, 1)).copy_memory
+    assert_causal(model, lambda m, ids: {"logits": m(ids, copy_memory=memory).logits[:, :7]}, ids, 7, V)

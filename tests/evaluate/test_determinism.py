@@ -32,8 +32,8 @@ MODELS = {
     "llama that copies": lambda: make_peer("llama", copying=True),
 }
 
-ASKED = ("perplexity", "operations", "passkeys", "exits")
-CASES = [(name, what) for name in MODELS for what in ASKED if what != "exits" or name.startswith("tmt")]
+MEASURES = ("perplexity", "operations", "passkeys", "exits")
+CASES = [(name, what) for name in MODELS for what in MEASURES if what != "exits" or name.startswith("tmt")]
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ def tokenizer():
 
 @pytest.fixture
 def leaving(bigram):
-    """A model in which `rule` tells at which layer a token leaves, from the tokens and their places in the window."""
+    """A model in which `rule` says at which layer a token leaves, from the tokens and their places in the window."""
 
     def make(rule, vocab_size=257):
         class Leaving(type(bigram())):

@@ -41,8 +41,8 @@ class Finder(PreTrainedModel):
         super().__init__(config)
         self.anchor = nn.Parameter(torch.zeros(()))
 
-    def forward(self, input_ids, memory=None):
-        seen = input_ids if memory is None else torch.cat([memory, input_ids], dim=1)
+    def forward(self, input_ids, copy_memory=None):
+        seen = input_ids if copy_memory is None else torch.cat([copy_memory, input_ids], dim=1)
         text, old = seen[0].tolist(), seen.size(1) - input_ids.size(1)
         logits = torch.zeros(1, input_ids.size(1), self.config.vocab_size)
         for at in range(max(old, 4), len(text)):
@@ -51,7 +51,7 @@ class Finder(PreTrainedModel):
                     logits[0, at - old, text[start + 4]] = 1
                     break
         out = CausalLMOutput(logits=logits)
-        out["memory"] = seen
+        out["copy_memory"] = seen
         return out
 
 

@@ -57,7 +57,7 @@ def test_parameters_are_met_and_the_head_is_tied_as_asked(name, tie):
 
 @pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize("name", PEERS)
-def test_no_token_hears_a_later_one(name, training):
+def test_no_token_attends_to_a_later_one(name, training):
     model = lively(peer(name)).train(training)
 
     def prefix(module, tokens):
@@ -65,7 +65,7 @@ def test_no_token_hears_a_later_one(name, training):
             return {"logits": plain_forward(module, tokens).logits[:, :13]}
 
     assert_causal(model, prefix, ids(), 13, V)
-    with torch.no_grad():  # and it does hear the one before, so that the test can fail
+    with torch.no_grad():  # and it does attend to the one before, so that the test can fail
         changed = ids()
         changed[:, 11] = (changed[:, 11] + 1) % V
         moved = (plain_forward(model, ids()).logits - plain_forward(model, changed).logits).abs().amax(dim=(0, 2))
@@ -77,7 +77,7 @@ def test_bigbird_is_dense_at_any_length():
     assert peer("bigbird").config.attention_type == "original_full"
 
 
-def test_a_family_that_hears_later_tokens_is_refused(monkeypatch):
+def test_a_family_that_attends_to_later_tokens_is_refused(monkeypatch):
     """As BigBird did in some versions of the library."""
     monkeypatch.setattr(
         modeling_big_bird, "create_causal_mask", modeling_big_bird.create_bidirectional_mask, raising=False
@@ -220,14 +220,14 @@ def test_a_scan_is_counted_with_its_recurrence():
     assert all(scan_flops(peer(name).config) == 0 for name in PEERS if name != "mamba")
 
 
-@pytest.mark.parametrize(("name", "hears"), [("llama", S), ("mistral", 4)])
-def test_a_window_ends_where_it_says(name, hears):
+@pytest.mark.parametrize(("name", "reach"), [("llama", S), ("mistral", 4)])
+def test_a_window_ends_where_it_says(name, reach):
     model = lively(peer(name, n_layers=1, params=20_000)).eval()
     changed = ids()
     changed[:, 2] = (changed[:, 2] + 1) % V
     with torch.no_grad():
         moved = (plain_forward(model, ids()).logits - plain_forward(model, changed).logits).abs().amax(dim=(0, 2))
-    assert (moved > 1e-5).nonzero().flatten().tolist() == list(range(2, min(2 + hears, S)))
+    assert (moved > 1e-5).nonzero().flatten().tolist() == list(range(2, min(2 + reach, S)))
 
 
 def test_an_index_selects_as_many_tokens_as_it_says():

@@ -57,13 +57,15 @@ def test_operations_follow_the_active_share_exactly(tmt, share, seed):
         layers += fresh * 2 * 2 * D * D  # keys and values of the tokens that the layer before has changed
         layers += targets * 2 * 2 * D * D  # query and output
         layers += targets * 2 * D * 2  # gates of the two heads
-        candidates = latest[layer] - WINDOW  # in one block: what the last of the active may hear is scored for all
-        # With a column for the length of each, but for a single token; and a product to tell whether some are equal.
+        candidates = (
+            latest[layer] - WINDOW
+        )  # in one block: what the last of the active may attend to is scored for all
+        # With a column for the length of each, but for a single token; and a product to find whether some are equal.
         layers += candidates * 2 * D if targets == 1 else targets * candidates * 2 * (D + 1) + S * 2 * D
         layers += targets * (2 * D * D + 2 * D * 4 * D + 2 * 4 * D * D)  # gate of the streams, both in, both out
         layers += M * 2 * 2 * D * D + targets * 2 * 2 * D * M  # memory: keys and values of anchors, read
         layers += targets * 2 * D if layer < 3 else 0  # exit gate
-        # Whole chunks; the search of a single token has none, and looks three times.
+        # Whole chunks; the search of a single token has none, and has three products.
         comparisons += 3 * candidates if targets == 1 else targets * -(-candidates // 16) * 16
         fresh = targets
     report = count_flops(model, unlike())

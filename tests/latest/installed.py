@@ -15,6 +15,7 @@ assert (Path(tmt_geo.__file__).parent / "py.typed").is_file()
 LINE = "the {} fox of {} jumps over {} lazy dogs and writes a line of text .\n"
 TEXT = "".join(LINE.format(i, i * i, 7 * i % 11) for i in range(400))
 TINY = "--vocab-size 300 --d-model 16 --n-layers 2 --n-heads 2 --max-seq-len 32 --graph-k 2 --window 2 --steps 2"
+TINY += " --memory-anchors 2"
 
 
 def command(*arguments: object, code: int = 0) -> str:

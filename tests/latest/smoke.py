@@ -8,7 +8,7 @@ import installed  # first: it sets the environment
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from tmt_geo import TMT, MeshAttention, TMTConfig, TMTModel, knn_graph, viz
+from tmt_geo import MeshAttention, MeshGNN, TMTConfig, TMTModel, knn_graph, viz
 from tmt_geo.web import build_app
 
 print(*(f"{name} {version(name)}" for name in ("torch", "torch-geometric", "transformers", "datasets", "plotly")))
@@ -31,7 +31,7 @@ assert set(zip(source.tolist(), target.tolist(), strict=True)) == nearest
 
 print("conv and graph neural network")
 edge_index = torch.stack([source, target])
-for module in (MeshAttention(3, 8, heads=2), TMT(3, 8, 2, out_channels=4, k=2)):
+for module in (MeshAttention(3, 8, heads=2), MeshGNN(3, 8, 2, out_channels=4, k=2)):
     out = module(x, edge_index)
     assert out.size(0) == 200 and out.isfinite().all()
     out.square().sum().backward()
@@ -53,9 +53,9 @@ with torch.no_grad():
 
 print("pictures")
 graphs = model.layer_graphs(ids[:1])
-for figure in (viz.mesh_evolution(graphs), viz.cluster_flow(graphs), viz.neighbour_table(graphs, [0, 1])):
+for figure in (viz.mesh_evolution(graphs), viz.cluster_flow(graphs), viz.neighbor_table(graphs, [0, 1])):
     assert viz.save_figure(figure, "figure.html").stat().st_size > 1e6
-viz.mesh_evolution(TMT(3, 8, 2, out_channels=4, k=2).eval().layer_graphs(x))
+viz.mesh_evolution(MeshGNN(3, 8, 2, out_channels=4, k=2).eval().layer_graphs(x))
 
 print("command")
 Path("foxes.txt").write_text(installed.TEXT)

@@ -6,7 +6,7 @@ import torch
 from tmt_geo.models import TMTConfig, TMTModel
 
 LENGTH = 400
-SHARP = {"decay_rate": 400.0}  # most of what a head hears is a token or two away: one place more or less shows
+SHARP = {"decay_rate": 400.0}  # most of what a head attends to is a token or two away: one place more or less shows
 KINDS = {
     "default": {},
     "dense, rotary": {"mesh": False, "decay": None},

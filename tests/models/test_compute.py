@@ -14,20 +14,20 @@ def layer_flops(model, ids):
     with torch.no_grad(), counter:
         out = model(ids, use_cache=False)
     counts = counter.get_flop_counts()
-    head = sum(counts["TMTModel.lm_head"].values())
+    head = sum(counts["TMTForCausalLM.lm_head"].values())
     return counter.get_total_flops() - head, out
 
 
 def with_thresholds(model, share):
     """Let every gate but the first keep everyone, and the first keep this share, to a node where anchors stand."""
     model.train()
-    for layer in model.encoder.layers[:-1]:
+    for layer in model.backbone.encoder.layers[:-1]:
         layer.gate.rate = 1.0
-    model.encoder.layers[0].gate.rate = share
+    model.backbone.encoder.layers[0].gate.rate = share
     ids = torch.randint(VOCAB, (8, 48))
     for _ in range(2):
         model(ids)
-    for layer in model.encoder.layers[1:-1]:
+    for layer in model.backbone.encoder.layers[1:-1]:
         layer.gate.running.fill_(layer.gate.initial_running)
     return model.eval(), ids
 

@@ -22,7 +22,12 @@ def test_the_published_preset_is_the_published_formulas():
     config = TMTConfig.from_preset("published")
     assert (config.hidden_size, config.num_hidden_layers, config.graph_k, config.ffn_stream_dim) == (512, 12, 8, 256)
     assert config.decay == "published" and config.gate_rule == "fixed" and config.exit_threshold == 0.85
-    assert not config.window and not config.shift
+    assert not config.window and not config.shift and config.memory_anchors == 16
+
+
+def test_anchors_are_off_unless_asked_for():
+    assert TMTConfig().memory_anchors == 0
+    assert all(TMTConfig.from_preset(name).memory_anchors == 0 for name in PRESETS if name != "published")
 
 
 def test_a_threshold_means_the_fixed_rule():
@@ -43,7 +48,6 @@ def test_a_threshold_means_the_fixed_rule():
         ("'kv_heads'", {"kv_heads": 3}),
         ("'index_dim'", {"index_dim": 0}),
         ("'index_dim'", {"index_dim": 1000}),
-        ("'index_learned'", {"index_learned": True}),
         ("'rebuild_every'", {"rebuild_every": 0}),
         ("'search'", {"search": "torch_cluster"}),
         ("'decay'", {"decay": "slow"}),
@@ -75,4 +79,4 @@ def test_an_unknown_preset_lists_the_known_ones():
 
 def test_the_momentum_of_the_gates_reaches_them():
     model = TMTModel(tiny_config(exit_momentum=0.5))
-    assert {layer.gate.momentum for layer in model.encoder.layers if layer.gate is not None} == {0.5}
+    assert {layer.gate.momentum for layer in model.backbone.encoder.layers if layer.gate is not None} == {0.5}

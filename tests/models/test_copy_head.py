@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tmt_geo import TMTModel
-from tmt_geo.models.tmt.loss import next_token_loss
+from tmt_geo.models.tmt.loss import fused_linear_cross_entropy
 from tmt_geo.testing.tiny import VOCAB, lively, tiny_config
 
 
@@ -20,10 +20,9 @@ def ids():
 
 def test_logits_are_the_mixture_of_head_and_votes(model, ids):
     out = model(ids, use_cache=False)
-    x = model.encoder.run(model.embed_tokens(ids).flatten(0, 1), model._frame(model._tokens(
-        model.embed_tokens(ids), None, None, None, None))).x  # fmt: skip
-    order = model._tokens(model.embed_tokens(ids), None, None, None, None).order
-    votes, _ = model.copy_head(x, ids.flatten(), order)
+    embeds, tokens = model.backbone.read(ids, use_cache=False)
+    x = model.backbone.encoder.run(embeds, tokens.layout).x
+    votes, _ = model.copy_head(x, ids.flatten(), tokens.layout)
     torch.testing.assert_close(out.logits.flatten(0, 1), votes.mix(model.lm_head(x)))
     torch.testing.assert_close(out.logits.exp().sum(-1), torch.ones(2, 20))
     assert out.num_votes == int(sum(min(3, place) for place in range(20))) * 2
@@ -37,7 +36,9 @@ def test_without_votes_it_is_another_model(model, ids):
     silent = model(ids, use_cache=False).logits
     assert (out.exp() - silent.exp()).abs().max() > 0.05
     hidden = model(ids, use_cache=False, output_hidden_states=True).hidden_states[-1]
-    torch.testing.assert_close(silent, model.lm_head(model.encoder.norm(hidden)).log_softmax(-1), atol=1e-4, rtol=0)
+    torch.testing.assert_close(
+        silent, model.lm_head(model.backbone.encoder.norm(hidden)).log_softmax(-1), atol=1e-4, rtol=0
+    )
 
 
 @pytest.mark.parametrize("padding", ["none", "left", "right"])
@@ -63,13 +64,12 @@ def test_loss_without_logits_is_the_loss_with_them(model, ids, padding):
 
 
 def test_mixed_loss_is_right_to_the_last_digit(model, ids):
-    votes, _ = model.double()._copy(
-        torch.randn(40, 32).double(), model._tokens(model.embed_tokens(ids), None, None, None, None), ids, None, None
-    )
+    _, tokens = model.double().backbone.read(ids, use_cache=False)
+    votes, _ = model._copy(torch.randn(2, 20, 32).double(), tokens, ids, None)
     hidden = torch.randn(2, 20, 32, dtype=torch.float64, requires_grad=True)
     logits = votes.mix(model.lm_head(hidden))[:, :-1]
     expected = -logits.gather(2, ids[:, 1:].unsqueeze(2)).mean()
-    out = next_token_loss(hidden, model.lm_head.weight, ids, votes=votes)
+    out = fused_linear_cross_entropy(hidden, model.lm_head.weight, ids, votes=votes)
     torch.testing.assert_close(out, expected, rtol=0, atol=1e-12)
     inputs = (hidden, model.lm_head.weight, model.copy_head.lin_gate.weight, model.copy_head.log_scale)
     grads = (torch.autograd.grad(loss, inputs, retain_graph=True) for loss in (out, expected))
@@ -78,22 +78,22 @@ def test_mixed_loss_is_right_to_the_last_digit(model, ids):
 
 
 def test_a_memory_is_the_text_before(model, ids):
-    """Only the copy head hears it: its votes are those of the whole text, the layers begin anew."""
+    """Only the copy head uses it: its votes are those of the whole text, the layers begin anew."""
     first = model(ids[:, :12], use_cache=False)
-    out = model(ids[:, 12:], use_cache=False, memory=first.memory)
-    assert torch.equal(out.memory.token, ids)
+    out = model(ids[:, 12:], use_cache=False, copy_memory=first.copy_memory)
+    assert torch.equal(out.copy_memory.token, ids)
     alone = model(ids[:, 12:], use_cache=False)
     assert (out.logits - alone.logits).abs().max() > 0.01
-    other = first.memory._replace(token=(first.memory.token + 1) % VOCAB)
-    assert (model(ids[:, 12:], use_cache=False, memory=other).logits - out.logits).abs().max() > 0.01
+    other = first.copy_memory._replace(token=(first.copy_memory.token + 1) % VOCAB)
+    assert (model(ids[:, 12:], use_cache=False, copy_memory=other).logits - out.logits).abs().max() > 0.01
 
 
 def test_only_the_configured_length_is_remembered(ids):
     model = lively(TMTModel(tiny_config(copy_k=3, copy_memory=5)))
-    first = model(ids, use_cache=False).memory
-    out = model(ids, use_cache=False, memory=first)
-    assert out.memory.token.size(1) == 25
-    torch.testing.assert_close(out.logits, model(ids, use_cache=False, memory=first.last(5)).logits)
+    first = model(ids, use_cache=False).copy_memory
+    out = model(ids, use_cache=False, copy_memory=first)
+    assert out.copy_memory.token.size(1) == 25
+    torch.testing.assert_close(out.logits, model(ids, use_cache=False, copy_memory=first.last(5)).logits)
 
 
 @pytest.mark.parametrize("padding", [False, True])
@@ -138,12 +138,12 @@ def test_pyg_batches_copy_too(model, ids):
 
 def test_what_cannot_be_copied_is_named(model, ids):
     with pytest.raises(ValueError, match="'input_ids' are what the copy head copies"):
-        model(inputs_embeds=model.embed_tokens(ids))
-    memory = model(ids, use_cache=False).memory
-    with pytest.raises(ValueError, match="'memory' and a cache"):
-        model(ids, memory=memory)
-    with pytest.raises(ValueError, match="'memory' needs a copy head"):
-        lively(TMTModel(tiny_config()))(ids, memory=memory, use_cache=False)
+        model(inputs_embeds=model.backbone.embed_tokens(ids))
+    memory = model(ids, use_cache=False).copy_memory
+    with pytest.raises(ValueError, match="'copy_memory' and a cache"):
+        model(ids, copy_memory=memory)
+    with pytest.raises(ValueError, match="'copy_memory' needs a copy head"):
+        lively(TMTModel(tiny_config()))(ids, copy_memory=memory, use_cache=False)
 
 
 def test_it_learns_to_copy():

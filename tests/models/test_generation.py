@@ -1,5 +1,7 @@
 """Every kind of decoding gives the text of plain greedy decoding, or is refused by name."""
 
+import warnings
+
 import pytest
 import torch
 from transformers import DynamicCache, GenerationConfig, LlamaConfig, LlamaForCausalLM
@@ -9,7 +11,7 @@ from tmt_geo.testing.tiny import VOCAB, lively, tiny_config
 
 
 @pytest.fixture(params=[0, 4], ids=["without copy head", "with copy head"])
-def speaker(request):
+def language_model(request):
     return lively(TMTModel(tiny_config(copy_k=request.param)))
 
 
@@ -44,9 +46,9 @@ ASSISTED = {
 
 
 @pytest.mark.parametrize("how", ASSISTED)
-def test_assisted_decoding_is_greedy_decoding(speaker, ids, how):
+def test_assisted_decoding_is_greedy_decoding(language_model, ids, how):
     text = torch.cat([ids[:1], ids[:1, :7]], dim=1)  # something to look up
-    assert torch.equal(decode(speaker, text, **ASSISTED[how](speaker)), greedy(speaker, text, 12))
+    assert torch.equal(decode(language_model, text, **ASSISTED[how](language_model)), greedy(language_model, text, 12))
 
 
 def test_it_assists_other_models(ids):
@@ -69,23 +71,49 @@ def test_candidates_are_checked_in_one_forward(ids, monkeypatch):
 
 
 @pytest.mark.parametrize("chunk", [1, 7, 50])
-def test_prefill_in_chunks(speaker, ids, chunk):
+def test_prefill_in_chunks(language_model, ids, chunk):
     columns = torch.cat([torch.zeros(3, 2, dtype=torch.long), ids], dim=1)  # some chunks are padding in every row
     mask = torch.ones_like(columns)
     mask[:, :2] = mask[1, :8] = 0
-    text = decode(speaker, columns, attention_mask=mask, prefill_chunk_size=chunk)
-    assert torch.equal(text[[0, 2], 2:], greedy(speaker, ids[[0, 2]], 12))
-    assert torch.equal(text[1:2, 8:], greedy(speaker, ids[1:2, 6:], 12))
+    text = decode(language_model, columns, attention_mask=mask, prefill_chunk_size=chunk)
+    assert torch.equal(text[[0, 2], 2:], greedy(language_model, ids[[0, 2]], 12))
+    assert torch.equal(text[1:2, 8:], greedy(language_model, ids[1:2, 6:], 12))
 
 
-def test_what_is_returned_beside_the_text(speaker, ids):
+@pytest.mark.parametrize("use_cache", [True, False])
+@pytest.mark.parametrize("options", [{}, {"copy_k": 4}, {"decay": "published"}, {"mesh": False}], ids=str)
+def test_a_text_may_outgrow_max_seq_len(ids, options, use_cache):
+    """It goes on with a warning, and what stands within the length is what a shorter text has."""
+    model = lively(TMTModel(tiny_config(max_seq_len=24, **options)))
+    with pytest.warns(UserWarning, match="max_seq_len=24"):
+        text = decode(model, ids, use_cache=use_cache)
+    with pytest.warns(UserWarning, match="max_seq_len=24"):
+        assert torch.equal(text, greedy(model, ids, 12))
+        longer = model(text, use_cache=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        within = model(text[:, :24], use_cache=False)
+    torch.testing.assert_close(longer.logits[:, :24], within.logits, rtol=0, atol=1e-5)
+    assert torch.equal(longer.exit_masks[:, :, :24], within.exit_masks)
+
+
+def test_a_prompt_may_be_longer_than_max_seq_len(ids):
+    model = lively(TMTModel(tiny_config(max_seq_len=16)))
+    with pytest.warns(UserWarning, match="max_seq_len=16"):
+        assert torch.equal(decode(model, ids, steps=3), greedy(model, ids, 3))
+    with pytest.warns(UserWarning, match="max_seq_len=16"):
+        flat = model(ids[0], time=torch.arange(20)).logits
+        torch.testing.assert_close(flat, model(ids[:1]).logits[0], rtol=0, atol=1e-5)
+
+
+def test_what_is_returned_beside_the_text(language_model, ids):
     out = decode(
-        speaker, ids, steps=4, return_dict_in_generate=True, output_hidden_states=True, output_logits=True,
+        language_model, ids, steps=4, return_dict_in_generate=True, output_hidden_states=True, output_logits=True,
         output_scores=True,
     )  # fmt: skip
-    text = greedy(speaker, ids, 4)
+    text = greedy(language_model, ids, 4)
     assert torch.equal(out.sequences, text)
-    full = speaker(text, use_cache=False, output_hidden_states=True)
+    full = language_model(text, use_cache=False, output_hidden_states=True)
     for step, (logits, states) in enumerate(zip(out.logits, out.hidden_states, strict=True)):
         torch.testing.assert_close(logits, full.logits[:, 19 + step], rtol=0, atol=2e-5)
         for mine, whole in zip(states, full.hidden_states, strict=True):
@@ -93,28 +121,28 @@ def test_what_is_returned_beside_the_text(speaker, ids):
     assert out.past_key_values.get_seq_length() == 23
 
 
-def test_a_returned_cache_goes_on(speaker, ids):
-    first = decode(speaker, ids, steps=5, return_dict_in_generate=True)
+def test_a_returned_cache_goes_on(language_model, ids):
+    first = decode(language_model, ids, steps=5, return_dict_in_generate=True)
     longer = torch.cat([first.sequences, ids[:, :3]], dim=1)
     for name in ("past_key_values", "cache"):
-        again = decode(speaker, longer, steps=6, **{name: first.past_key_values})
-        assert torch.equal(again, greedy(speaker, longer, 6))
-        first = decode(speaker, ids, steps=5, return_dict_in_generate=True)
+        again = decode(language_model, longer, steps=6, **{name: first.past_key_values})
+        assert torch.equal(again, greedy(language_model, longer, 6))
+        first = decode(language_model, ids, steps=5, return_dict_in_generate=True)
 
 
 def test_embeddings_in(ids):
     model = lively(TMTModel(tiny_config()))
     text = greedy(model, ids, 6)[:, 20:]
     for use_cache in (True, False):
-        embeds = model.embed_tokens(ids)
+        embeds = model.backbone.embed_tokens(ids)
         assert torch.equal(decode(model, None, steps=6, inputs_embeds=embeds, use_cache=use_cache), text)
 
 
-def test_no_cache_where_none_is_wanted(speaker, ids):
+def test_no_cache_where_none_is_wanted(language_model, ids):
     for how in ({"use_cache": False}, {"generation_config": GenerationConfig(use_cache=False, pad_token_id=0)}):
-        out = speaker.generate(ids, max_new_tokens=3, do_sample=False, return_dict_in_generate=True, **how)
+        out = language_model.generate(ids, max_new_tokens=3, do_sample=False, return_dict_in_generate=True, **how)
         assert out.past_key_values is None
-        assert torch.equal(out.sequences, greedy(speaker, ids, 3))
+        assert torch.equal(out.sequences, greedy(language_model, ids, 3))
 
 
 @pytest.mark.parametrize(
@@ -130,14 +158,16 @@ def test_no_cache_where_none_is_wanted(speaker, ids):
     ],
     ids=str,
 )
-def test_decoding_with_and_without_cache_agree(speaker, ids, how):
+def test_decoding_with_and_without_cache_agree(language_model, ids, how):
     mask = torch.ones_like(ids)
     mask[0, :8] = 0
     texts = []
     for use_cache in (True, False):
         torch.manual_seed(3)
         texts.append(
-            speaker.generate(ids, attention_mask=mask, max_new_tokens=9, use_cache=use_cache, pad_token_id=0, **how)
+            language_model.generate(
+                ids, attention_mask=mask, max_new_tokens=9, use_cache=use_cache, pad_token_id=0, **how
+            )
         )
     assert texts[0].shape == (3 * how.get("num_return_sequences", 1), 29)
     assert torch.equal(*texts)
@@ -186,8 +216,9 @@ def test_cache_can_be_cropped_reordered_and_repeated(model, ids):
     assert model(ids[[0, 0, 1, 1, 2, 2], :1], past_key_values=cache).logits.shape == (6, 1, VOCAB)
     with pytest.raises(ValueError, match="'past_key_values'"):
         model(ids[:, :1], past_key_values=cache)
-    with pytest.raises(ValueError, match="max_seq_len"):
-        model(ids[[0] * 6].repeat(1, 4), past_key_values=cache)
+    for wrong in ({"position_ids": torch.zeros(6, 4)}, {"attention_mask": torch.ones(6, 4)}):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            model(ids[[0] * 6, :4], past_key_values=cache, **wrong)
     assert cache.get_seq_length() == 22  # a refused step leaves the cache as it was
     cache.reset()
     assert cache.get_seq_length() == 0

@@ -15,7 +15,7 @@ from torch_geometric.nn.models.basic_gnn import BasicGNN
 from torch_geometric.typing import WITH_TORCH_SPARSE, SparseTensor
 from torch_geometric.utils import coalesce, to_torch_csr_tensor
 
-from tmt_geo import TMT, TemporalDecay, knn_graph
+from tmt_geo import MeshGNN, TemporalDecay, knn_graph
 from tmt_geo.ops.naive.knn import knn_graph as naive_knn_graph
 from tmt_geo.ops.naive.mesh_attention import mesh_attention as naive_mesh_attention
 from tmt_geo.testing import assert_grads_close
@@ -26,7 +26,7 @@ NODE_NORM = {"norm": "layer_norm", "norm_kwargs": {"mode": "node"}}  # PyG's own
 
 
 def graph(seed=0):
-    """Features, different edges within each of two graphs, and times of nodes that tell nothing of their order."""
+    """Features, different edges within each of two graphs, and times of nodes that do not show their order."""
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn(N, 5, dtype=torch.float64, generator=generator)
     edge_index = torch.randint(N, (2, 2 * E), generator=generator)
@@ -36,8 +36,8 @@ def graph(seed=0):
 
 
 def model_of(num_layers=3, out_channels=3, **options):
-    """In float64, and with gates, where it has any, that tell nodes apart."""
-    model = TMT(5, 8, num_layers, out_channels, **{"heads": 2, "act": "elu", **options}).double()
+    """In float64, and with gates, where it has any, that distinguish nodes."""
+    model = MeshGNN(5, 8, num_layers, out_channels, **{"heads": 2, "act": "elu", **options}).double()
     for gate in model.gates:
         nn.init.normal_(gate.lin.weight)
     return model
@@ -91,7 +91,7 @@ def test_given_edges_alone_it_is_the_model_of_pyg(norm, jk, act_first, num_layer
 
 @pytest.mark.parametrize("options", [{"edge_dim": 4}, {"edge_dim": 4, "latent": True, "residual": True}], ids=str)
 def test_given_edges_with_features_it_is_the_model_of_pyg(options):
-    model, (x, edge_index, _) = model_of(kv_heads=1, **options), graph()
+    model, (x, edge_index, _) = model_of(**options), graph()
     edge_attr = torch.randn(edge_index.size(1), 4).double()
     out = model(x, edge_index, edge_attr=edge_attr)
     close(out, BasicGNN.forward(model, x, edge_index, edge_attr=edge_attr))
@@ -106,6 +106,14 @@ def test_dropout_is_where_pyg_has_it_and_that_of_the_attention_apart():
     torch.manual_seed(1)
     assert torch.equal(model(x, edge_index), expected)
     assert not torch.equal(model(x, edge_index), expected)
+
+
+def test_a_decay_given_as_a_module_is_copied_for_each_layer():
+    decay = TemporalDecay(2, "published", rate=3.0)
+    model = model_of(decay=decay)
+    decays = [conv.decay for conv in model.convs]
+    assert len({id(part) for part in (decay, *decays)}) == 4
+    assert all(part.form == "published" and part.rate == 3 for part in decays)
 
 
 def test_layers_one_by_one_as_inference_runs_them():
@@ -128,7 +136,7 @@ def union(given, found):
 
 @pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize("metric", ["cosine", "euclidean"])
-@pytest.mark.parametrize("options", [{}, {"decay": "log"}, {"latent": True, "residual": True, "kv_heads": 1}], ids=str)
+@pytest.mark.parametrize("options", [{}, {"decay": "log"}, {"latent": True, "residual": True}], ids=str)
 def test_the_mesh_alone_is_that_of_the_states_that_enter_each_layer(causal, metric, options):
     model, (x, _, time) = model_of(k=3, causal=causal, metric=metric, jk="cat", norm="layer_norm", **options), graph()
     h, states = x, []
@@ -144,7 +152,7 @@ def test_the_mesh_alone_is_that_of_the_states_that_enter_each_layer(causal, metr
     for a, b in zip(got, torch.autograd.grad(expected, list(model.parameters()), direction), strict=True):
         close(a, b)
     if not causal and "decay" not in options:
-        torch.testing.assert_close(model(x, batch=BATCH), out)  # nobody asks for the time
+        torch.testing.assert_close(model(x, batch=BATCH), out)  # no layer needs the time
 
 
 @pytest.mark.parametrize("edge_timed", [False, True], ids=["node times", "edge times"])
@@ -152,7 +160,8 @@ def test_the_mesh_alone_is_that_of_the_states_that_enter_each_layer(causal, metr
 @pytest.mark.parametrize("edge_dim", [None, 4])
 def test_both_are_each_edge_once(edge_timed, causal, edge_dim):
     """Edges of the mesh have no features, and happen when their source does."""
-    model, (x, given, time) = model_of(k=3, causal=causal, decay="log", decay_rate=4.0, edge_dim=edge_dim), graph()
+    options = {"causal": causal, "decay": TemporalDecay(2, rate=4.0), "edge_dim": edge_dim}
+    model, (x, given, time) = model_of(k=3, **options), graph()
     edge_time = time[given[0]] + torch.rand(given.size(1)).double() / 4 if edge_timed else None
     edge_attr = None if edge_dim is None else torch.randn(given.size(1), 4).double()
     h, twice = x, 0
@@ -187,9 +196,9 @@ def test_neither_mesh_nor_edges_are_without_effect():
 
 
 def model_of_edges(model):
-    deaf = copy.deepcopy(model)
-    deaf.k = 0
-    return deaf
+    blind = copy.deepcopy(model)
+    blind.k = 0
+    return blind
 
 
 # Gates.
@@ -243,11 +252,11 @@ GATED = {"exit_rule": "fixed", **NODE_NORM}
 
 @pytest.mark.parametrize("jk", [None, "cat"])
 @pytest.mark.parametrize("options", [{}, {"decay": "log"}, {"causal": True, "decay": "log"}], ids=str)
-@pytest.mark.parametrize("hear", ["edges", "mesh", "both"])
-def test_gates_are_their_loop_in_value_and_every_gradient(hear, options, jk):
-    model = model_of(4, k=0 if hear == "edges" else 3, jk=jk, **GATED, **options)
+@pytest.mark.parametrize("over", ["edges", "mesh", "both"])
+def test_gates_are_their_loop_in_value_and_every_gradient(over, options, jk):
+    model = model_of(4, k=0 if over == "edges" else 3, jk=jk, **GATED, **options)
     x, edge_index, time = graph()
-    edge_index = None if hear == "mesh" else edge_index
+    edge_index = None if over == "mesh" else edge_index
     some_leave(model, x, edge_index, time=time, batch=BATCH)
     x.requires_grad_()
     expected, active = by_loop(model, x, edge_index, time, BATCH)
@@ -268,10 +277,10 @@ def gated(threshold, k=0):
     return model_of(4, k=k, exit_rule="fixed", exit_threshold=threshold, **NODE_NORM).eval()
 
 
-@pytest.mark.parametrize("hear", ["edges", "mesh", "both"])
-def test_where_all_leave_the_first_gate_later_layers_cost_nothing(hear):
+@pytest.mark.parametrize("over", ["edges", "mesh", "both"])
+def test_where_all_leave_the_first_gate_later_layers_cost_nothing(over):
     x, edge_index, _ = graph()
-    edge_index, k = None if hear == "mesh" else edge_index, 0 if hear == "edges" else 3
+    edge_index, k = None if over == "mesh" else edge_index, 0 if over == "edges" else 3
     first = model_of(1, k=k, jk="last", **NODE_NORM).eval()  # and the head
     gate = 2 * N * 8
     assert flops(lambda: gated(0.0, k)(x, edge_index)) == flops(lambda: first(x, edge_index)) + gate
@@ -289,11 +298,11 @@ def test_the_cost_falls_with_those_who_leave():
         assert active == [17, 12, 8, 6]
         # Keys and values once more for those who left, queries for those who stay; the gates; the head.
         expected = 2 * N * 5 * 24 + 2 * N * 8 * 3 + sum(2 * n * 8 for n in active[:3])
-        expected += sum(2 * (2 * spoke + n) * 8 * 8 for spoke, n in zip(active, active[1:], strict=False))
+        expected += sum(2 * (2 * sources + n) * 8 * 8 for sources, n in zip(active, active[1:], strict=False))
         if k:
             for states, layer in zip([x, *(layer.x for layer in layers)], layers, strict=False):
-                who, ask = layer.active.nonzero().squeeze(1), states.detach()
-                expected += flops(lambda ask=ask, who=who: knn_graph(ask, 3, BATCH, targets=who, metric="cosine"))
+                who, z = layer.active.nonzero().squeeze(1), states.detach()
+                expected += flops(lambda z=z, who=who: knn_graph(z, 3, BATCH, targets=who, metric="cosine"))
         measured[k] = flops(lambda: model(x, edge_index, batch=BATCH))
         assert measured[k] == expected
     everyone = [flops(lambda k=k: gated(1.0, k)(x, edge_index, batch=BATCH)) for k in (0, 3)]
@@ -302,11 +311,11 @@ def test_the_cost_falls_with_those_who_leave():
 
 
 @pytest.mark.parametrize("rule", ["budget", "fixed", "learned"])
-@pytest.mark.parametrize("hear", ["edges", "mesh"])
-def test_the_task_teaches_the_gates(rule, hear):
-    model = model_of(k=0 if hear == "edges" else 3, exit_rule=rule).train()
+@pytest.mark.parametrize("over", ["edges", "mesh"])
+def test_the_task_teaches_the_gates(rule, over):
+    model = model_of(k=0 if over == "edges" else 3, exit_rule=rule).train()
     x, edge_index, _ = graph()
-    model(x, edge_index if hear == "edges" else None).square().sum().backward()
+    model(x, edge_index if over == "edges" else None).square().sum().backward()
     for gate in model.gates:
         assert (gate.lin.weight.grad != 0).all()
 
@@ -327,7 +336,7 @@ def test_gates_observe_in_training_alone(rule):
 
 def test_gates_hold_their_budget_while_training_and_after():
     torch.manual_seed(0)
-    model = TMT(8, 16, 4, 8, heads=2, act="elu", residual=True, exit_rule="budget", exit_budget=0.6).train()
+    model = MeshGNN(8, 16, 4, 8, heads=2, act="elu", residual=True, exit_rule="budget", exit_budget=0.6).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     for _ in range(120):
         x = torch.randn(200, 8)
@@ -345,14 +354,14 @@ def test_gates_hold_their_budget_while_training_and_after():
 CAUSAL = {
     "plain": {},
     "log": {"decay": "log", **NODE_NORM},
-    "published": {"decay": "published", "kv_heads": 1, "jk": "lstm"},
+    "published": {"decay": "published", "jk": "lstm"},
     "latent": {"latent": True, "residual": True, "jk": "cat"},
     "gates": {"decay": "log", **GATED},
     "budget": {"exit_rule": "budget", "exit_budget": 0.75, "jk": "max"},
 }
 
 
-def moved_after(model, now, hear, edge_timed):
+def moved_after(model, now, over, edge_timed):
     """Of each node, how far it moves where the features of later ones do, and the edges that happen later."""
     x, _, time = graph()
     edge_index = torch.stack([torch.arange(N).repeat(N), torch.arange(N).repeat_interleave(N)])
@@ -361,10 +370,10 @@ def moved_after(model, now, hear, edge_timed):
     x_moved = x.where(~late.unsqueeze(1), torch.randn_like(x))
     options = moved_options = {}
     edges_moved = edge_index
-    if hear == "mesh":
+    if over == "mesh":
         edge_index = edges_moved = None
     elif edge_timed:
-        edge_time = time[edge_index[0]] + torch.rand(80).double() / 4  # nobody speaks before he is there
+        edge_time = time[edge_index[0]] + torch.rand(80).double() / 4  # no edge is earlier than its source
         options = {"edge_time": edge_time}
         more = torch.stack([torch.arange(N).repeat(N), torch.arange(N).repeat_interleave(N)])
         edges_moved = torch.cat([edge_index[:, edge_time < now], more], dim=1)
@@ -375,32 +384,32 @@ def moved_after(model, now, hear, edge_timed):
 
 
 @pytest.mark.parametrize("training", [True, False])
-@pytest.mark.parametrize(("hear", "edge_timed"), [("edges", False), ("edges", True), ("mesh", False), ("both", False),
+@pytest.mark.parametrize(("over", "edge_timed"), [("edges", False), ("edges", True), ("mesh", False), ("both", False),
                                                   ("both", True)])  # fmt: skip
 @pytest.mark.parametrize("name", CAUSAL)
-def test_nothing_of_the_past_moves_when_the_future_does(name, hear, edge_timed, training):
-    k = 0 if hear == "edges" else 3
+def test_nothing_of_the_past_moves_when_the_future_does(name, over, edge_timed, training):
+    k = 0 if over == "edges" else 3
     model = model_of(k=k, causal=True, **CAUSAL[name]).train(training)
     x, edge_index, time = graph()
-    some_leave(model, x, None if hear == "mesh" else edge_index, time=time)
+    some_leave(model, x, None if over == "mesh" else edge_index, time=time)
     for now in (2.5 / N, 8.5 / N, 13.5 / N):
-        moved, late = moved_after(model, now, hear, edge_timed)
+        moved, late = moved_after(model, now, over, edge_timed)
         assert moved[~late].max() < 1e-12
         assert (moved[late] > 1e-6).all()
-    deaf = model_of(k=k, **CAUSAL[name]).train(training)  # what the same test says of a model that is not causal
-    deaf.load_state_dict(model.state_dict())
-    if deaf.k or not edge_timed:
-        moved, late = moved_after(deaf, 8.5 / N, hear, edge_timed)
+    blind = model_of(k=k, **CAUSAL[name]).train(training)  # what the same test says of a model that is not causal
+    blind.load_state_dict(model.state_dict())
+    if blind.k or not edge_timed:
+        moved, late = moved_after(blind, 8.5 / N, over, edge_timed)
         assert moved[~late].max() > 1e-6
 
 
-@pytest.mark.parametrize("hear", ["edges", "mesh"])
-def test_nothing_of_the_past_moves_under_dropout_either(hear):
+@pytest.mark.parametrize("over", ["edges", "mesh"])
+def test_nothing_of_the_past_moves_under_dropout_either(over):
     """The numbers drawn are as many as there are nodes and edges, and the same for both runs."""
-    model = model_of(k=0 if hear == "edges" else 3, causal=True, decay="log", dropout=0.3, attention_dropout=0.3)
+    model = model_of(k=0 if over == "edges" else 3, causal=True, decay="log", dropout=0.3, attention_dropout=0.3)
     model.train()
     x, edge_index, time = graph()
-    late, edge_index = time > 8.5 / N, edge_index if hear == "edges" else None
+    late, edge_index = time > 8.5 / N, edge_index if over == "edges" else None
     outs = []
     for features in (x, x, x.where(~late.unsqueeze(1), torch.randn_like(x))):
         torch.manual_seed(3 if outs else 4)
@@ -470,18 +479,18 @@ def test_an_empty_last_graph_has_a_row_where_it_is_counted(options):
     close(out[2], model.lin.bias)
 
 
-# What is told of the layers.
+# What is reported of the layers.
 
 
 @pytest.mark.parametrize("decay", [None, "log", "published"])
 @pytest.mark.parametrize("edge_dim", [None, 4])
-@pytest.mark.parametrize(("hear", "causal"), [("edges", False), ("edges", True), ("mesh", True), ("both", False),
+@pytest.mark.parametrize(("over", "causal"), [("edges", False), ("edges", True), ("mesh", True), ("both", False),
                                               ("both", True)])  # fmt: skip
-def test_layer_graphs(decay, hear, causal, edge_dim):
-    model = model_of(4, k=0 if hear == "edges" else 3, decay=decay, causal=causal, edge_dim=edge_dim, **GATED).eval()
+def test_layer_graphs(decay, over, causal, edge_dim):
+    model = model_of(4, k=0 if over == "edges" else 3, decay=decay, causal=causal, edge_dim=edge_dim, **GATED).eval()
     x, edge_index, time = graph()
-    edge_index = None if hear == "mesh" else edge_index
-    edge_attr = None if edge_dim is None or hear == "mesh" else torch.randn(edge_index.size(1), 4).double()
+    edge_index = None if over == "mesh" else edge_index
+    edge_attr = None if edge_dim is None or over == "mesh" else torch.randn(edge_index.size(1), 4).double()
     some_leave(model, x, edge_index, edge_attr=edge_attr, time=time, batch=BATCH)
     layers = model.layer_graphs(x, edge_index, edge_attr=edge_attr, time=time, batch=BATCH)
     assert [int(layer.active.sum()) for layer in layers] == [17, 12, 8, 6]
@@ -496,7 +505,7 @@ def test_layer_graphs(decay, hear, causal, edge_dim):
             active = layers[i - 1].active & (said < model.gates[i - 1].initial_threshold)
         assert torch.equal(layer.active, active)
         source, target = layer.edge_index
-        assert torch.equal(target.unique(), active.nonzero().squeeze(1))  # a frozen node hears nobody
+        assert torch.equal(target.unique(), active.nonzero().squeeze(1))  # a frozen node has no edges
         expected = torch.empty(2, 0, dtype=torch.long) if edge_index is None else edge_index
         if model.k:
             expected, _ = union(expected, naive_knn_graph(before, 3, BATCH, time=time, causal=causal, metric="cosine"))
@@ -526,12 +535,12 @@ def test_weights_are_those_that_the_layer_used():
     for conv, layer in zip(model.convs, model.layer_graphs(x, edge_index, time=time), strict=True):
         source, target = layer.edge_index
         said = layer.attention.unsqueeze(2) * conv.lin_value(x).view(N, 2, -1)[source]
-        heard = torch.zeros(N, *said.shape[1:]).double().index_add(0, target, said)
-        x = nn.functional.elu(heard.flatten(1)) if conv.concat else heard.mean(1)
+        received = torch.zeros(N, *said.shape[1:]).double().index_add(0, target, said)
+        x = nn.functional.elu(received.flatten(1)) if conv.concat else received.mean(1)
         close(layer.x, x)
 
 
-def test_only_what_exists_is_told():
+def test_only_what_exists_is_reported():
     model, (x, edge_index, _) = model_of(), graph()
     for layer in model.layer_graphs(x, edge_index):
         assert set(layer.keys()) == {"x", "edge_index", "attention", "active"}
@@ -540,7 +549,7 @@ def test_only_what_exists_is_told():
 
 @pytest.mark.parametrize("decay", [None, "log"])
 @pytest.mark.parametrize("k", [0, 3])
-def test_where_everybody_has_left_nobody_hears(decay, k):
+def test_where_all_have_left_no_node_attends(decay, k):
     model, (x, edge_index, time) = model_of(k=k, decay=decay, exit_rule="fixed", exit_threshold=0.0).eval(), graph()
     layers = model.layer_graphs(x, edge_index, time=time)
     for layer in layers[1:]:
@@ -558,7 +567,7 @@ def test_a_step_of_training_where_everybody_has_left(norm):
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_telling_changes_nothing(training):
+def test_reporting_changes_nothing(training):
     model = model_of(k=3, norm="batch_norm", exit_rule="budget", dropout=0.5, attention_dropout=0.5).train(training)
     model.norms[0].eval()
     x, edge_index, _ = graph()
@@ -567,8 +576,8 @@ def test_telling_changes_nothing(training):
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
     assert all(parameter.grad is None for parameter in model.parameters())
     assert model.training is training and model.convs[0].training is training and not model.norms[0].training
-    for told, again in zip(layers, model.eval().layer_graphs(x, edge_index), strict=True):
-        assert torch.equal(told.x, again.x) and torch.equal(told.attention, again.attention)  # nothing is dropped
+    for first, again in zip(layers, model.eval().layer_graphs(x, edge_index), strict=True):
+        assert torch.equal(first.x, again.x) and torch.equal(first.attention, again.attention)  # nothing is dropped
     model.train()(x, edge_index)
     assert any(not torch.equal(before[name], value) for name, value in model.state_dict().items())
 
@@ -595,13 +604,13 @@ def test_the_factor_of_a_decay_is_what_time_leaves(form):
 
 
 def test_its_name_and_sizes():
-    assert str(TMT(5, 8, 2)) == "TMT(5, 8, num_layers=2)"
-    assert str(TMT(5, 8, 2, 3, k=4, pool="mean")) == "TMT(5, 3, num_layers=2)"
-    assert TMT(5, 8, 2).out_channels == 8 and isinstance(TMT(5, 8, 2), BasicGNN)
+    assert str(MeshGNN(5, 8, 2)) == "MeshGNN(5, 8, num_layers=2)"
+    assert str(MeshGNN(5, 8, 2, 3, k=4, pool="mean")) == "MeshGNN(5, 3, num_layers=2)"
+    assert MeshGNN(5, 8, 2).out_channels == 8 and isinstance(MeshGNN(5, 8, 2), BasicGNN)
     x, edge_index, _ = graph()
-    assert TMT(5, 8, 2, heads=4).double()(x, edge_index).shape == (N, 8)
-    assert TMT(5, 8, 2, 3, heads=4).convs[1].concat is False  # heads of the output are averaged
-    assert TMT(5, 8, 2, 3, exit_rule="budget").jk_mode == TMT(5, 8, 2, 3, pool="max").jk_mode == "last"
+    assert MeshGNN(5, 8, 2, heads=4).double()(x, edge_index).shape == (N, 8)
+    assert MeshGNN(5, 8, 2, 3, heads=4).convs[1].concat is False  # heads of the output are averaged
+    assert MeshGNN(5, 8, 2, 3, exit_rule="budget").jk_mode == MeshGNN(5, 8, 2, 3, pool="max").jk_mode == "last"
 
 
 def test_reset_parameters_reaches_every_parameter():
@@ -627,11 +636,11 @@ class SumOf(SumAggregation):
         nn.init.ones_(self.weight)
 
 
-@pytest.mark.parametrize("hear", ["edges", "mesh"])
-def test_the_size_of_the_input_is_inferred(hear):
+@pytest.mark.parametrize("over", ["edges", "mesh"])
+def test_the_size_of_the_input_is_inferred(over):
     x, edge_index, _ = graph()
-    edge_index = edge_index if hear == "edges" else None
-    model = TMT(-1, 8, 2, 3, k=0 if hear == "edges" else 3, latent=True, exit_rule="budget").double()
+    edge_index = edge_index if over == "edges" else None
+    model = MeshGNN(-1, 8, 2, 3, k=0 if over == "edges" else 3, latent=True, exit_rule="budget").double()
     assert model(x, edge_index).shape == (N, 3) and model.convs[0].lin_value.in_channels == 5
 
 
@@ -640,13 +649,13 @@ def test_a_saved_state_is_read_bit_by_bit(in_channels):
     options = {"heads": 2, "k": 3, "norm": "batch_norm", "exit_rule": "budget", "pool": ["mean", "max"]}
     x, edge_index, _ = graph()
     x = x.float()
-    model = TMT(in_channels, 8, 3, 4, **options).train()
+    model = MeshGNN(in_channels, 8, 3, 4, **options).train()
     model(x, edge_index, batch=BATCH)
     expected = model.eval()(x, edge_index, batch=BATCH)
     file = io.BytesIO()
     torch.save(model.state_dict(), file)
     file.seek(0)
-    other = TMT(in_channels, 8, 3, 4, **options).eval()
+    other = MeshGNN(in_channels, 8, 3, 4, **options).eval()
     other.load_state_dict(torch.load(file))
     assert torch.equal(other(x, edge_index, batch=BATCH), expected)
 
@@ -669,11 +678,11 @@ def test_a_sparse_matrix_is_its_edges(k):
         close(model(x, adjacency, batch=BATCH), model(x, edge_index, batch=BATCH))
 
 
-def test_gnn_explainer_finds_the_node_that_speaks():
-    """Everybody speaks to node 0; node 3 alone has something to say."""
+def test_gnn_explainer_finds_the_node_that_counts():
+    """All nodes are sources of node 0; node 3 alone has a signal."""
     edge_index, x = torch.tensor([[1, 2, 3, 4, 5], [0, 0, 0, 0, 0]]), torch.zeros(6, 5)
     x[3] = torch.tensor([1.0, -2.0, 1.5, 0.5, 1.0])
-    model = TMT(5, 4, 1, 3, heads=2, bias=False).eval()
+    model = MeshGNN(5, 4, 1, 3, heads=2, bias=False).eval()
     before = model(x, edge_index)
     explainer = Explainer(
         model, GNNExplainer(epochs=60, lr=0.1), explanation_type="model", node_mask_type="object",
@@ -686,7 +695,7 @@ def test_gnn_explainer_finds_the_node_that_speaks():
 
 def test_as_the_encoder_of_an_autoencoder():
     x, edge_index, _ = graph()
-    encoder = GAE(TMT(5, 8, 2, 4, k=3, heads=2).double())
+    encoder = GAE(MeshGNN(5, 8, 2, 4, k=3, heads=2).double())
     encoder.reset_parameters()
     loss = encoder.recon_loss(encoder.encode(x, edge_index, batch=BATCH), edge_index)
     loss.backward()
@@ -713,8 +722,6 @@ def test_no_inference_by_layers_for_what_needs_all_nodes(options):
         ("heads", {"heads": 0}),
         ("heads", {"heads": 0, "num_layers": 1}),
         ("heads", {"heads": -2}),
-        ("shift", {"shift": True}),
-        ("rotary", {"rotary": True}),
         ("flow", {"flow": "target_to_source"}),
         ("concat", {"concat": False}),
         ("exit_rule", {"exit_rule": "sometimes"}),
@@ -725,7 +732,7 @@ def test_no_inference_by_layers_for_what_needs_all_nodes(options):
 )
 def test_a_bad_option_is_named(argument, options):
     with pytest.raises(ValueError, match=rf"'{argument}' .*\(got "):
-        TMT(**{"in_channels": 5, "hidden_channels": 8, "num_layers": 2, "out_channels": 3, **options})
+        MeshGNN(**{"in_channels": 5, "hidden_channels": 8, "num_layers": 2, "out_channels": 3, **options})
 
 
 SHORT = torch.zeros(N - 1, dtype=torch.long)
@@ -758,7 +765,7 @@ SHORT = torch.zeros(N - 1, dtype=torch.long)
     ],
 )  # fmt: skip
 def test_bad_input_is_named(argument, options, call, k):
-    model = TMT(5, 8, 2, 3, k=k, **options)
+    model = MeshGNN(5, 8, 2, 3, k=k, **options)
     call = {"x": torch.randn(N, 5), "edge_index": torch.randint(N, (2, 9)), **call}
     for run in (model, model.layer_graphs):
         with pytest.raises(ValueError, match=rf"'{argument}' .*\(got "):
@@ -775,7 +782,7 @@ def test_bad_input_is_named(argument, options, call, k):
     ],
 )
 def test_bad_input_without_edges_is_named(argument, options, call):
-    model = TMT(5, 8, 2, 3, **{"k": 3, **options})
+    model = MeshGNN(5, 8, 2, 3, **{"k": 3, **options})
     for run in (model, model.layer_graphs):
         with pytest.raises(ValueError, match=rf"'{argument}' .*\(got "):
             run(**{"x": torch.randn(N, 5), **call})
@@ -783,7 +790,7 @@ def test_bad_input_without_edges_is_named(argument, options, call):
 
 @pytest.mark.parametrize("options", [{}, {"k": 2}, {"k": 2, "pool": "mean"}], ids=str)
 def test_no_nodes(options):
-    model = TMT(5, 8, 2, out_channels=3, heads=2, **options)
+    model = MeshGNN(5, 8, 2, out_channels=3, heads=2, **options)
     empty = torch.empty(2, 0, dtype=torch.long)
     out = model(torch.empty(0, 5), empty, batch=torch.empty(0, dtype=torch.long), batch_size=2)
     assert out.shape == ((2, 3) if "pool" in options else (0, 3))

@@ -91,10 +91,11 @@ def test_the_loss_of_labels_has_these_gradients(ids, training):
 def test_saliency_is_the_finite_difference(ids, options):
     model = double(**options)
     tokens = {"input_ids": ids} if "copy_k" in options else {}
-    embeds = model.embed_tokens(ids).detach().requires_grad_()
+    embeds = model.backbone.embed_tokens(ids).detach().requires_grad_()
     torch.testing.assert_close(model(inputs_embeds=embeds, **tokens).logits, model(ids).logits)
     (grad,) = torch.autograd.grad(next_token(model(inputs_embeds=embeds, **tokens).logits, ids), embeds)
-    direction = torch.randn_like(model.embed_tokens.weight)[ids]  # equal tokens stay equal: the mesh stays as it is
+    # Equal tokens stay equal: the mesh stays as it is.
+    direction = torch.randn_like(model.backbone.embed_tokens.weight)[ids]
     up, down = (
         float(next_token(model(inputs_embeds=embeds.detach() + step * direction, **tokens).logits, ids))
         for step in (1e-6, -1e-6)
@@ -142,39 +143,16 @@ def test_a_prefix_without_gradients_is_a_constant_and_the_rest_learns(ids, optio
     assert all(grad.any() for name, grad in grads.items() if ".gate." not in name)
 
 
-def test_the_loss_of_a_learned_index_is_the_same_in_parts():
-    """The tokens in the cache take part in it, as constants."""
-    # No two alike: a moved index would choose between a token and its twin in the cache.
-    ids = torch.stack([torch.randperm(VOCAB)[:20] for _ in range(3)])
-    options = {"index_dim": 8, "index_learned": True, "exit": False, "memory_anchors": 0}
-    model = double(**options).train()
-    unscored = torch.full_like(ids, -100)
-
-    def index_loss(model, part, cache=None):
-        out = model(
-            ids[:, part], past_key_values=cache, use_cache=True, labels=unscored[:, part], num_items_in_batch=1
-        )
-        return out.loss, out.past_key_values
-
-    with torch.no_grad():
-        first, cache = index_loss(model, slice(9))
-        second, _ = index_loss(model, slice(9, 20), copy.deepcopy(cache))
-        whole, _ = index_loss(model, slice(20))
-    assert float(first + second) == pytest.approx(float(whole), rel=1e-12) and second > 0
-    names = [f"encoder.layers.{layer}.index.weight" for layer in range(3)]
-    assert_slope(model, lambda model: index_loss(model, slice(9, 20), copy.deepcopy(cache))[0], names)
-
-
 @pytest.mark.parametrize("guard", [torch.no_grad, torch.inference_mode])
 def test_generating_on_leaves_a_graph_alone(ids, guard):
     model = double()
-    expected = torch.autograd.grad(model(ids, labels=ids, use_cache=False).loss, model.embed_tokens.weight)[0]
+    expected = torch.autograd.grad(model(ids, labels=ids, use_cache=False).loss, model.backbone.embed_tokens.weight)[0]
     out = model(ids, labels=ids)
     with guard():
         steps = [model(ids[:, :1], past_key_values=out.past_key_values).logits for _ in range(3)]
         full = model(torch.cat([ids, ids[:, :1].expand(-1, 3)], 1)).logits[:, 20:]
     torch.testing.assert_close(torch.cat(steps, 1), full, rtol=0, atol=1e-12)
-    got = torch.autograd.grad(out.loss, model.embed_tokens.weight)[0]
+    got = torch.autograd.grad(out.loss, model.backbone.embed_tokens.weight)[0]
     torch.testing.assert_close(got, expected, rtol=0, atol=1e-12)
 
 
@@ -204,7 +182,7 @@ def test_steps_without_gradients_write_in_place(model, ids):
         {"exit_rule": "learned", "copy_k": 4},
         {"exit_threshold": 0.3, "mesh": False},
         {"exit": False, "memory_anchors": 0},
-        {"rebuild_every": 2, "index_dim": 8, "index_learned": True},
+        {"rebuild_every": 2, "index_dim": 8},
     ],
     ids=str,
 )
@@ -215,8 +193,8 @@ def test_gradient_checkpointing_changes_nothing(ids, options, given, reentrant):
         inputs["inputs_embeds"] = torch.randn(*ids.shape, 32, dtype=torch.double)
     twin, runs = copy.deepcopy(plain), []
     twin.gradient_checkpointing_enable({"use_reentrant": reentrant})
-    step = twin.encoder.layers[1].step
-    twin.encoder.layers[1].step = lambda *args: runs.append(1) or step(*args)
+    step = twin.backbone.encoder.layers[1].step
+    twin.backbone.encoder.layers[1].step = lambda *args: runs.append(1) or step(*args)
     for model in (plain, twin):
         for _ in range(2):  # the second step begins with what the first has observed
             model(**inputs, labels=ids).loss.backward()

@@ -6,12 +6,11 @@ from torch import nn
 from torch_geometric.data import Batch, Data
 from torch_geometric.utils import subgraph, to_networkx
 
-from tmt_geo import TMTConfig, TMTEncoder, TMTModel
+from tmt_geo import TemporalDecay, TMTConfig, TMTEncoder, TMTModel
 from tmt_geo.models.layer_graph import layer_graph
-from tmt_geo.nn.frame import Frame
+from tmt_geo.ops.layout import DenseLayout
 from tmt_geo.ops.naive.mesh_attention import mesh_attention as naive_mesh_attention
-from tmt_geo.ops.order import NodeOrder
-from tmt_geo.testing.tiny import VOCAB, lively, tiny_config
+from tmt_geo.testing.tiny import VOCAB, lively, parts, tiny_config
 
 BATCH = torch.tensor([0] * 6 + [2] * 9)  # graph 1 is empty
 FULL = {"window": 2, "shift": True, "rotary": True, "memory_anchors": 3}
@@ -19,15 +18,16 @@ FULL = {"window": 2, "shift": True, "rotary": True, "memory_anchors": 3}
 
 def encoder_and_inputs(num_layers=3, shuffled=True, **options):
     """An encoder in float64 whose gates, where it has any, let half the nodes leave; features, graphs and times."""
-    options = {"heads": 2, "k": 3, **options}
+    options = parts(16, stack=True, **{"heads": 2, "k": 3, **options})
     encoder = TMTEncoder(5, 16, num_layers, **options).double().eval()
     perm = torch.randperm(15) if shuffled else torch.arange(15)
     x, batch, time = torch.randn(15, 5).double(), BATCH[perm], torch.rand(15).double()
     for i, layer in enumerate(encoder.layers):
         if layer.gate is not None:
             nn.init.normal_(layer.gate.lin.weight)
-            record = encoder.run(encoder.lin_in(x), Frame.from_batch(x, batch, time)).records[i]
-            layer.gate.initial_threshold = float(record.confidence.median())
+            output = encoder.run(encoder.lin_in(x), DenseLayout.from_batch(len(x), batch, time)).layer_outputs[i]
+            reached = slice(None) if output.targets is None else output.targets
+            layer.gate.initial_threshold = float(output.confidence[reached].median())
     return encoder, x, batch, time
 
 
@@ -86,11 +86,11 @@ def test_weights_sum_to_one_and_to_less_where_the_published_factor_follows(decay
 def test_weights_and_decays_reproduce_the_attention(decay, causal):
     """By the definition on the edges of the graph, and by a loop over its weights."""
     encoder, x, batch, time = encoder_and_inputs(decay=decay, causal=causal)
-    heard = []
+    received = []
     for layer in encoder.layers:
-        layer.lin_out.register_forward_pre_hook(lambda module, inputs: heard.append(inputs[0]))
+        layer.lin_out.register_forward_pre_hook(lambda module, inputs: received.append(inputs[0]))
     states = encoder.lin_in(x)
-    for layer, graph, out in zip(encoder.layers, encoder.layer_graphs(x, batch, time), heard, strict=True):
+    for layer, graph, out in zip(encoder.layers, encoder.layer_graphs(x, batch, time), received, strict=True):
         conv, h = layer.attention, layer.norm_attention(states)
         query, key, value = (lin(h).view(15, 2, 8) for lin in (conv.lin_query, conv.lin_key, conv.lin_value))
         terms = {} if decay is None else {"gain": graph.decay} if decay == "published" else {"bias": graph.decay.log()}
@@ -105,7 +105,7 @@ def test_weights_and_decays_reproduce_the_attention(decay, causal):
 
 @pytest.mark.parametrize("decay", ["log", "published"])
 def test_decay_is_the_formula_of_the_time_difference(decay):
-    encoder, x, batch, time = encoder_and_inputs(decay=decay, decay_rate=3.0)
+    encoder, x, batch, time = encoder_and_inputs(decay=TemporalDecay(2, decay, rate=3.0))
     for layer, graph in zip(encoder.layers, encoder.layer_graphs(x, batch, time), strict=True):
         rates = layer.attention.decay.scalars.tolist()
         for edge, (source, target) in enumerate(graph.edge_index.t().tolist()):
@@ -120,19 +120,19 @@ def test_decay_is_the_formula_of_the_time_difference(decay):
 def test_edges_are_those_of_the_forward_and_the_self_edges(causal, shuffled):
     options = {"window": 2} if causal else {}
     encoder, x, batch, time = encoder_and_inputs(shuffled=shuffled, causal=causal, exit_rule="fixed", **options)
-    forward = encoder.run(encoder.lin_in(x), Frame.from_batch(x, batch, time), hidden_states=True)
+    forward = encoder.run(encoder.lin_in(x), DenseLayout.from_batch(len(x), batch, time), hidden_states=True)
     graphs, masks = encoder.layer_graphs(x, batch, time), forward.exit_masks()
     assert 0 < masks[-1].sum() < 15
     ahead = 0
-    for i, (graph, record) in enumerate(zip(graphs, forward.records, strict=True)):
-        assert record.attention is None and record.decay is None  # a plain forward keeps nothing
+    for i, (graph, output) in enumerate(zip(graphs, forward.layer_outputs, strict=True)):
+        assert output.attention is None and output.decay is None  # a plain forward keeps nothing
         assert torch.equal(graph.active, ~masks[i])
         active = graph.active.nonzero().squeeze(1)
         expected = torch.cat([forward.edges(i)[0], active.expand(2, -1)], dim=1)
         assert torch.equal(graph.edge_index, expected)
-        assert torch.equal(graph.edge_index[1].unique(), active)  # a frozen node hears nobody
+        assert torch.equal(graph.edge_index[1].unique(), active)  # a frozen node has no edges
         source, target = graph.edge_index
-        assert graph.num_edges == int(record.num_edges) == len(set(zip(source.tolist(), target.tolist(), strict=True)))
+        assert graph.num_edges == int(output.num_edges) == len(set(zip(source.tolist(), target.tolist(), strict=True)))
         assert torch.equal(batch[source], batch[target])
         ahead += int((time[source] > time[target]).sum())
         torch.testing.assert_close(graph.x, forward.hidden_states[i + 1])
@@ -155,7 +155,7 @@ def test_confidence_is_the_last_a_gate_had():
 
 
 @pytest.mark.parametrize("decay", [None, "log"])
-def test_where_everybody_has_left_nobody_hears(decay):
+def test_where_all_have_left_no_node_attends(decay):
     encoder, x, batch, time = encoder_and_inputs(decay=decay, exit_rule="fixed")
     encoder.layers[0].gate.initial_threshold = 0.0
     graphs = encoder.layer_graphs(x, batch, time)
@@ -174,7 +174,9 @@ def test_a_shared_mesh_has_weights_of_each_layer():
 
 @pytest.mark.parametrize("training", [True, False])
 def test_the_module_stays_as_it_is(training):
-    encoder = TMTEncoder(5, 16, 3, heads=2, k=3, exit_rule="budget", memory_anchors=3, index_dim=4, index_learned=True)
+    encoder = TMTEncoder(
+        5, 16, 3, heads=2, exit_rule="budget", **parts(16, stack=True, k=3, memory_anchors=3, index_dim=4)
+    )
     encoder.train(training)
     x = torch.randn(30, 5)
     before = {name: value.clone() for name, value in encoder.state_dict().items()}
@@ -217,16 +219,16 @@ def test_networkx_takes_one():
 
 def test_without_a_mesh_there_is_no_graph():
     with pytest.raises(ValueError, match="'mesh'"):
-        TMTEncoder(5, 16, 2, heads=2, mesh=False).layer_graphs(torch.randn(4, 5))
+        TMTEncoder(5, 16, 2, heads=2, k=None, causal=True).layer_graphs(torch.randn(4, 5))
     with pytest.raises(ValueError, match="'mesh'"):
         TMTModel(tiny_config(mesh=False)).layer_graphs(torch.zeros(1, 4, dtype=torch.long))
 
 
-def test_a_record_that_nobody_traced_has_no_weights():
+def test_an_output_that_was_not_traced_has_no_weights():
     encoder, x, _, _ = encoder_and_inputs(num_layers=1)
-    frame = Frame.of(NodeOrder.from_batch(15))
-    out = encoder.run(encoder.lin_in(x), frame)
-    graph = layer_graph(out.x, out.records[0], frame, input_ids=torch.arange(15), confidence=None)
+    layout = DenseLayout.from_batch(15)
+    out = encoder.run(encoder.lin_in(x), layout)
+    graph = layer_graph(out.x, out.layer_outputs[0], layout, input_ids=torch.arange(15), confidence=None)
     assert set(graph.keys()) == {"x", "edge_index", "active", "time", "input_ids"}
 
 
@@ -255,7 +257,7 @@ def test_a_padded_batch_of_texts_is_each_text_alone(ids, side, options):
             torch.testing.assert_close(values, own_values, rtol=0, atol=1e-5)
 
 
-def test_texts_tell_what_the_forward_tells(ids, model):
+def test_texts_give_what_the_forward_gives(ids, model):
     state = {name: value.clone() for name, value in model.state_dict().items()}
     out = model(ids, output_edges=True, output_hidden_states=True)
     graphs = model.train().layer_graphs(ids)
@@ -297,7 +299,7 @@ def test_bad_input_names_the_argument(ids, model):
 
 @pytest.mark.parametrize("index_dim", [None, 8])
 def test_a_prefix_of_a_text_of_few_tokens_has_the_edges_of_the_whole_in_every_layer(index_dim):
-    # Equal tokens have equal states before the first layer, and which of them is heard may not depend on the length.
+    # Equal tokens have equal states before the first layer, and which one is a source may not depend on the length.
     model = TMTModel(
         TMTConfig(vocab_size=50, d_model=32, n_layers=3, n_heads=2, max_seq_len=1500, index_dim=index_dim)
     )

@@ -11,20 +11,21 @@ import pytest
 import torch
 
 from tmt_geo import ExitGate, TMTConfig, TMTEncoder, TMTLayer, TMTModel
-from tmt_geo.nn.frame import Frame
 from tmt_geo.nn.node_state import NodeState
+from tmt_geo.ops.layout import DenseLayout
+from tmt_geo.testing.tiny import parts
 
 CHANNELS, HEADS = 16, 4
 SIZES = (9, 1, 7)  # nodes of three graphs
 DEFAULTS = {
     "k": 8, "window": 0, "causal": True, "mesh": True, "decay": None, "shift": False, "rotary": False,
     "kv_heads": HEADS, "gated_heads": False, "dual_stream": True, "gated_streams": False, "memory_anchors": 0,
-    "index_dim": None, "index_learned": False,
+    "index_dim": None,
 }  # fmt: skip
 LAYERS = {
     "everything": {
         "k": 3, "window": 2, "decay": "log", "shift": True, "rotary": True, "kv_heads": 2, "gated_heads": True,
-        "gated_streams": True, "memory_anchors": 3, "index_dim": 6, "index_learned": True,
+        "gated_streams": True, "memory_anchors": 3, "index_dim": 6,
     },
     "as published": {"k": 3, "decay": "published", "memory_anchors": 3},
     "published decay and all else": {
@@ -36,7 +37,7 @@ LAYERS = {
         "mesh": False, "decay": "log", "rotary": True, "kv_heads": 2, "gated_heads": True, "memory_anchors": 4,
     },
     "both sides": {"k": 3, "causal": False, "decay": "log", "rotary": True, "kv_heads": 2, "memory_anchors": 2},
-    "more neighbours than nodes": {"window": 3, "decay": "log", "shift": True, "rotary": True},
+    "more neighbors than nodes": {"window": 3, "decay": "log", "shift": True, "rotary": True},
 }  # fmt: skip
 RULES = {"fixed": 0.6, "budget": 0.7, "learned": 0.8}  # and where these tests put the threshold (of the confidence)
 
@@ -100,8 +101,8 @@ def feed_forward(x, w, o):
         return linear(gelu(linear(x, w, "ffn.lin_in")), w, "ffn.lin_out")
     hidden = linear(x, w, "ffn.lin_in")
     if o["gated_streams"]:
-        opening, told = hidden.tensor_split(2, -1)
-        hidden = opening * sigmoid(opening) * told
+        opening, hidden = hidden.tensor_split(2, -1)
+        hidden = opening * sigmoid(opening) * hidden
     else:
         hidden = gelu(hidden)
     syntax, semantic = hidden.tensor_split(2, -1)
@@ -117,7 +118,7 @@ def layer(w, o, x, batch, time, left=None):
     """
     n, width = x.shape
     share = HEADS // o["kv_heads"]
-    left = left or {"active": list(range(n)), "changed": range(n), "near": {}, "stay": None}
+    left = left or {"active": list(range(n)), "changed": range(n), "nearest": {}, "stay": None}
     graphs = in_time(batch, time)
     place = torch.tensor([next(graph.index(i) for graph in graphs if i in graph) for i in range(n)])
 
@@ -127,33 +128,33 @@ def layer(w, o, x, batch, time, left=None):
     )
     if o["rotary"]:
         query, key = turned(query, place), turned(key, place)
-    if "key" in left:  # a node that has left is projected once more, and speaks with that for good
+    if "key" in left:  # a node that has left is projected once more, and is a source with that for good
         changed = torch.tensor([i in left["changed"] for i in range(n)]).view(n, 1, 1)
         key, value = torch.where(changed, key, left["key"]), torch.where(changed, value, left["value"])
 
-    z = (x if o["index_dim"] is None else x.detach() @ w["index.weight"].T) if o["mesh"] else None
-    near, rows, index_loss = dict(left["near"]), [], x.new_zeros(())
+    z = (x if o["index_dim"] is None else x.detach() @ w["search.index.weight"].T) if o["mesh"] else None
+    nearest_of, rows = dict(left["nearest"]), []
     for graph in graphs:
         for at, i in enumerate(graph):
             if i not in left["active"]:
                 continue
             found = []
             if o["mesh"]:
-                if o.get("rebuild", True) or i not in near:
-                    near[i] = nearest(i, graph, z.detach(), o)
-                found = near[i]
-                heard = found + graph[max(at - o["window"], 0) : at]
+                if o.get("rebuild", True) or i not in nearest_of:
+                    nearest_of[i] = nearest(i, graph, z.detach(), o)
+                found = nearest_of[i]
+                sources = found + graph[max(at - o["window"], 0) : at]
             else:
-                heard = graph[:at]
-            keys, values = [key[j] for j in heard], [value[j] for j in heard]
-            if o["shift"] and o["mesh"]:  # what a neighbour says is in part what came after it
+                sources = graph[:at]
+            keys, values = [key[j] for j in sources], [value[j] for j in sources]
+            if o["shift"] and o["mesh"]:  # a neighbor passes on in part what came after it
                 mu = sigmoid(w["attention.shift"])  # [2, H', C]
-                after = [graph[graph.index(j) + 1] for j in heard]
-                keys = [(1 - mu[0]) * key[j] + mu[0] * key[a] for j, a in zip(heard, after, strict=True)]
-                values = [(1 - mu[1]) * value[j] + mu[1] * value[a] for j, a in zip(heard, after, strict=True)]
+                after = [graph[graph.index(j) + 1] for j in sources]
+                keys = [(1 - mu[0]) * key[j] + mu[0] * key[a] for j, a in zip(sources, after, strict=True)]
+                values = [(1 - mu[1]) * value[j] + mu[1] * value[a] for j, a in zip(sources, after, strict=True)]
             keys, values = torch.stack([*keys, key[i]]), torch.stack([*values, value[i]])  # [K, H', C]
-            lag = torch.tensor([abs(float(time[i]) - float(time[j])) for j in [*heard, i]], dtype=torch.double)
-            told, weights = [], []
+            lag = torch.tensor([abs(float(time[i]) - float(time[j])) for j in [*sources, i]], dtype=torch.double)
+            outputs = []
             for head in range(HEADS):
                 score = (keys[:, head // share] * query[i, head]).sum(1) / math.sqrt(width // HEADS)
                 if o["decay"] == "log":
@@ -161,47 +162,40 @@ def layer(w, o, x, batch, time, left=None):
                 alpha = softmax(score, 0)
                 if o["decay"] == "published":
                     alpha = alpha * sigmoid(w["attention.decay.weight"][head] * lag)
-                weights.append(alpha)
-                told.append((alpha.unsqueeze(1) * values[:, head // share]).sum(0))
+                outputs.append((alpha.unsqueeze(1) * values[:, head // share]).sum(0))
             if o["gated_heads"]:
                 opening = sigmoid(linear(h[i], w, "lin_gate"))
-                told = [opening[head] * part for head, part in enumerate(told)]
-            rows.append((i, torch.cat(told)))
-            if o["index_learned"] and found:
-                p = torch.stack(weights)[:, : len(found)].mean(0).detach()
-                p = p / p.sum()
-                likeness = torch.stack([(z[i] * z[j]).sum() / z[i].norm() / z[j].norm() for j in found])
-                q = softmax(likeness / 0.07, 0)
-                index_loss = index_loss + (p * (p / q).log()).sum()
+                outputs = [opening[head] * part for head, part in enumerate(outputs)]
+            rows.append((i, torch.cat(outputs)))
 
     rows.sort(key=lambda row: row[0])
     active = [i for i, _ in rows]
     before = x[active]
-    y = before + linear(torch.stack([told for _, told in rows]), w, "lin_out")
+    y = before + linear(torch.stack([outputs for _, outputs in rows]), w, "lin_out")
     y = y + feed_forward(norm(y, w, "norm_ffn"), w, o)
     anchors = w.get("memory.anchors")
     if o["memory_anchors"]:
-        asking = norm(y, w, "norm_memory")
-        alpha = softmax(asking @ linear(anchors, w, "memory.lin_key").T / math.sqrt(width), 1)  # [T, M]
+        query = norm(y, w, "norm_memory")
+        alpha = softmax(query @ linear(anchors, w, "memory.lin_key").T / math.sqrt(width), 1)  # [T, M]
         y = y + alpha @ linear(anchors, w, "memory.lin_value")
-        anchors = moved(anchors, asking.detach(), alpha.detach())
+        anchors = moved(anchors, query.detach(), alpha.detach())
     if left["stay"] is not None:  # straight through: the loss says whether this update was worth it
         y = before + (y - before) * (1 + left["stay"] - left["stay"].detach()).unsqueeze(1)
     out = x.clone()
     out[active] = y
-    left = {"active": active, "changed": active, "key": key, "value": value, "near": near, "stay": None}
-    return out, left | {"anchors": anchors, "index_loss": index_loss, "y": y}
+    left = {"active": active, "changed": active, "key": key, "value": value, "nearest": nearest_of, "stay": None}
+    return out, left | {"anchors": anchors, "y": y}
 
 
-def moved(anchors, asking, alpha, momentum=0.99):
+def moved(anchors, query, alpha, momentum=0.99):
     """Each anchor goes a hundredth of the way to the mean of the states nearest to it, by how much they read it."""
     new = anchors.clone()
-    owner = [min(range(len(anchors)), key=lambda m, h=h: float((h - anchors[m]).pow(2).sum())) for h in asking]
+    owner = [min(range(len(anchors)), key=lambda m, h=h: float((h - anchors[m]).pow(2).sum())) for h in query]
     for m in range(len(anchors)):
         own = [t for t, nearest_one in enumerate(owner) if nearest_one == m]
         if own:
             weight = alpha[own, m]
-            new[m] = momentum * anchors[m] + (1 - momentum) * (weight @ asking[own]) / weight.sum()
+            new[m] = momentum * anchors[m] + (1 - momentum) * (weight @ query[own]) / weight.sum()
     return new
 
 
@@ -282,7 +276,7 @@ def assert_equal_gradients(module, weights, x, given, loss):
 @pytest.mark.parametrize("name", LAYERS)
 def test_a_layer_is_its_formula(name, ragged, training):
     o = DEFAULTS | LAYERS[name]
-    module = lively(TMTLayer(CHANNELS, HEADS, **LAYERS[name])).train(training)
+    module = lively(TMTLayer(CHANNELS, HEADS, **parts(CHANNELS, **LAYERS[name]))).train(training)
     x, batch, time = graphs_of_several_lengths(ragged)
     w, given = weights_of(module), x.detach().clone().requires_grad_()
     want, left = layer(w, o, given, batch, time)
@@ -297,18 +291,18 @@ def test_a_layer_is_its_formula(name, ragged, training):
 
 
 @pytest.mark.parametrize("name", [name for name in LAYERS if LAYERS[name].get("mesh", True)])
-def test_frozen_nodes_are_heard_with_what_they_said_last(name):
-    """Only some nodes are computed, and of the others some speak with keys of long ago."""
+def test_frozen_nodes_are_sources_with_their_last_keys(name):
+    """Only some nodes are computed, and some of the others have keys of long ago."""
     o = DEFAULTS | LAYERS[name]
-    module = lively(TMTLayer(CHANNELS, HEADS, **LAYERS[name])).eval()
+    module = lively(TMTLayer(CHANNELS, HEADS, **parts(CHANNELS, **LAYERS[name]))).eval()
     x, batch, time = graphs_of_several_lengths()
     key, value = torch.randn(2, len(x), o["kv_heads"], CHANNELS // HEADS, dtype=torch.double)
     active, changed = [0, 3, 4, 9, 15], [0, 3, 4, 9, 11, 12, 15]
-    left = {"active": active, "changed": changed, "key": key, "value": value, "near": {}, "stay": None}
+    left = {"active": active, "changed": changed, "key": key, "value": value, "nearest": {}, "stay": None}
     w, given = weights_of(module), x.detach().clone().requires_grad_()
     want, _ = layer(w, o, given, batch, time, left)
     state = NodeState(x, torch.tensor(active), torch.tensor(changed), key, value)
-    got = module.step(state, Frame.from_batch(x, batch, time))[0].x
+    got = module.step(state, DenseLayout.from_batch(len(x), batch, time))[0].x
     torch.testing.assert_close(got, want, rtol=1e-9, atol=1e-10)
     weight = torch.randn_like(want)
     (got * weight).sum().backward()
@@ -317,21 +311,20 @@ def test_frozen_nodes_are_heard_with_what_they_said_last(name):
 
 def stacked(depth, o, w, x, batch, time, rule, rebuild_every, balance=False):
     """All layers of an encoder, with its gates; `w` holds their weights under their full names."""
-    left, losses, told = None, [], []
+    left, losses, scores = None, [], []
     for number in range(depth):
         start = f"layers.{number}."
         own = {name.removeprefix(start): value for name, value in w.items() if name.startswith(start)}
         here = o | {"rebuild": number % rebuild_every == 0}
-        here = here if here["rebuild"] else here | {"index_dim": None, "index_learned": False}
+        here = here if here["rebuild"] else here | {"index_dim": None}
         x, left = layer(own, here, x, batch, time, left)
-        losses.append(left["index_loss"])
         if rule is not None and number < depth - 1:
             # Of all nodes a half is to be computed: 1 + r + r * r = 3 / 2 for three layers, 1 + r = 1 for two.
             rate = (math.sqrt(3) - 1) / 2 if depth == 3 else 0.0
             left, loss, score = gate(own | {"rate": rate}, rule, left, balance)
             losses.append(loss)
-            told.append(score)
-    return norm(x, w, "norm"), sum(losses), told
+            scores.append(score)
+    return norm(x, w, "norm"), sum(losses), scores
 
 
 @pytest.mark.parametrize(
@@ -344,7 +337,11 @@ def stacked(depth, o, w, x, batch, time, rule, rebuild_every, balance=False):
 )  # fmt: skip
 def test_a_stack_of_layers_is_their_formulas(name, depth, rule, rebuild_every):
     o = DEFAULTS | LAYERS[name]
-    options = LAYERS[name] | {"exit_rule": rule, "exit_budget": 0.5, "exit_threshold": RULES["fixed"]}
+    options = parts(CHANNELS, stack=True, **LAYERS[name]) | {
+        "exit_rule": rule,
+        "exit_budget": 0.5,
+        "exit_threshold": RULES["fixed"],
+    }
     encoder = TMTEncoder(None, CHANNELS, depth, heads=HEADS, rebuild_every=rebuild_every, **options)
     lively(encoder).train()
     for module in encoder.modules():
@@ -359,14 +356,14 @@ def test_a_stack_of_layers_is_their_formulas(name, depth, rule, rebuild_every):
     encoder.load_state_dict(w)
 
     want, want_loss, scores = stacked(depth, o, w, given, batch, time, rule, rebuild_every)
-    out = encoder.run(x, Frame.from_batch(x, batch, time))
+    out = encoder.run(x, DenseLayout.from_batch(len(x), batch, time))
     torch.testing.assert_close(out.x, want, rtol=1e-9, atol=1e-10)
     computed = [len(x)] + [len(score) for score in scores[1:]]
     assert (~out.exit_masks()).sum(1).tolist()[: len(computed)] == computed
     if rule is not None:
         assert 0 < int((~out.exit_masks())[-1].sum()) < len(x)  # or the gates were not tried
 
-    loss = sum(part for part in (out.gate_loss(), out.index_loss()) if part is not None)
+    loss = x.new_zeros(()) if rule is None else out.gate_loss()
     torch.testing.assert_close(torch.as_tensor(loss).double(), torch.as_tensor(want_loss).double().detach())
     weight = torch.randn_like(want)
     ((out.x * weight).sum() + loss).backward()
@@ -389,7 +386,7 @@ def test_a_language_model_is_its_formula_at_300_tokens(decay):
     model = lively(TMTModel(TMTConfig(vocab_size=23, d_model=CHANNELS, n_heads=HEADS, **config))).eval()
     encoder = next(module for module in model.modules() if isinstance(module, TMTEncoder))
     w, ids = weights_of(encoder), torch.randint(23, (1, length))
-    if decay is not None:  # strong enough for a neighbour of one token to count
+    if decay is not None:  # strong enough for a neighbor of one token to count
         for rate in (w["layers.0.attention.decay.weight"], encoder.layers[0].attention.decay.weight):
             rate.data.fill_(float(longest))
     own = {name.removeprefix("layers.0."): value for name, value in w.items()}

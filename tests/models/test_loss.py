@@ -9,7 +9,7 @@ from transformers.loss.loss_utils import ForCausalLMLoss
 
 from tmt_geo import TMTModel
 from tmt_geo.models.tmt import loss as loss_module
-from tmt_geo.models.tmt.loss import next_token_loss
+from tmt_geo.models.tmt.loss import fused_linear_cross_entropy
 from tmt_geo.testing import assert_grads_close, largest_tensor
 from tmt_geo.testing.tiny import VOCAB, lively, tiny_config
 
@@ -44,7 +44,7 @@ def test_value_and_every_gradient_are_those_of_the_definition(small_chunks, rows
     labels[:, 2::3] = -100
     labels[-1, 1] = VOCAB - 1
     inputs = {"hidden": hidden, "weight": weight}
-    out = next_token_loss(hidden, weight, labels, items)
+    out = fused_linear_cross_entropy(hidden, weight, labels, items)
     assert_grads_close(out, naive_loss(hidden, weight, labels, items), inputs, atol=1e-12)
     expected = ForCausalLMLoss(hidden @ weight.t(), labels, VOCAB, items)
     torch.testing.assert_close(out, expected.double(), rtol=1e-6, atol=1e-6)  # that one rounds logits to float32
@@ -53,7 +53,7 @@ def test_value_and_every_gradient_are_those_of_the_definition(small_chunks, rows
 def test_gradcheck(small_chunks):
     hidden, weight, labels = sample(2, 4, channels=3)
     labels[0, 2] = -100
-    assert torch.autograd.gradcheck(lambda *inputs: next_token_loss(*inputs, labels), (hidden, weight))
+    assert torch.autograd.gradcheck(lambda *inputs: fused_linear_cross_entropy(*inputs, labels), (hidden, weight))
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-6), (torch.bfloat16, 2e-2)])
@@ -61,7 +61,7 @@ def test_lower_precision_is_as_near_to_the_truth_as_the_plain_loss(small_chunks,
     hidden, weight, labels = sample(3, 9, dtype=dtype)
     exact = [part.detach().double().requires_grad_() for part in (hidden, weight)]
     expected = naive_loss(*exact, labels)
-    out = next_token_loss(hidden, weight, labels)
+    out = fused_linear_cross_entropy(hidden, weight, labels)
     assert out.dtype == torch.float32
     got = torch.autograd.grad(out, (hidden, weight))
     for a, b in zip((out, *got), (expected, *torch.autograd.grad(expected, exact)), strict=True):
@@ -73,10 +73,10 @@ def test_autocast_multiplies_in_bfloat16_and_sums_in_float32(small_chunks):
     hidden, weight, labels = sample(4, 33, channels=16, dtype=torch.float32)
     inputs = (hidden, weight)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        out = next_token_loss(hidden, weight, labels)
+        out = fused_linear_cross_entropy(hidden, weight, labels)
         plain = ForCausalLMLoss(nn.functional.linear(hidden, weight), labels, VOCAB)
     torch.testing.assert_close(out, plain, rtol=0, atol=1e-5)
-    exact = torch.autograd.grad(next_token_loss(hidden, weight, labels), inputs)
+    exact = torch.autograd.grad(fused_linear_cross_entropy(hidden, weight, labels), inputs)
     got, want = torch.autograd.grad(out, inputs), torch.autograd.grad(plain, inputs)
     for a, b, truth in zip(got, want, exact, strict=True):
         assert a.dtype == torch.float32
@@ -87,36 +87,39 @@ def test_autocast_multiplies_in_bfloat16_and_sums_in_float32(small_chunks):
 def test_nothing_scored_is_nan_as_before_and_zero_over_given_items():
     hidden, weight, labels = sample(2, 4)
     labels[:, 1:] = -100
-    assert next_token_loss(hidden, weight, labels).isnan()
-    out = next_token_loss(hidden, weight, labels, 3)
+    assert fused_linear_cross_entropy(hidden, weight, labels).isnan()
+    out = fused_linear_cross_entropy(hidden, weight, labels, 3)
     assert out == 0
     assert not any(grad.any() for grad in torch.autograd.grad(out, (hidden, weight)))
 
 
 def test_one_token_predicts_nothing():
     hidden, weight, labels = sample(2, 1)
-    assert next_token_loss(hidden, weight, labels, 5) == 0
+    assert fused_linear_cross_entropy(hidden, weight, labels, 5) == 0
 
 
 def test_labels_already_shifted():
     hidden, weight, labels = sample(2, 6)
     shifted = nn.functional.pad(labels[:, 1:], (0, 1), value=-100)
-    assert torch.equal(next_token_loss(hidden, weight, shift_labels=shifted), next_token_loss(hidden, weight, labels))
+    assert torch.equal(
+        fused_linear_cross_entropy(hidden, weight, shift_labels=shifted),
+        fused_linear_cross_entropy(hidden, weight, labels),
+    )
 
 
 def test_backward_may_run_twice_and_scales():
     hidden, weight, labels = sample(2, 6)
-    out = 3 * next_token_loss(hidden, weight, labels)
+    out = 3 * fused_linear_cross_entropy(hidden, weight, labels)
     once = torch.autograd.grad(out, weight, retain_graph=True)[0]
     assert torch.equal(once, torch.autograd.grad(out, weight)[0])
-    alone = torch.autograd.grad(next_token_loss(hidden, weight, labels), weight)[0]
+    alone = torch.autograd.grad(fused_linear_cross_entropy(hidden, weight, labels), weight)[0]
     torch.testing.assert_close(once, 3 * alone, rtol=0, atol=1e-14)
 
 
 def test_a_scale_is_not_rounded_to_low_precision():
     hidden, weight, labels = sample(2, 6, dtype=torch.bfloat16)
-    unit = torch.autograd.grad(next_token_loss(hidden, weight, labels, 1), (hidden, weight))
-    third = torch.autograd.grad(next_token_loss(hidden, weight, labels, 3), (hidden, weight))
+    unit = torch.autograd.grad(fused_linear_cross_entropy(hidden, weight, labels, 1), (hidden, weight))
+    third = torch.autograd.grad(fused_linear_cross_entropy(hidden, weight, labels, 3), (hidden, weight))
     for a, b in zip(third, unit, strict=True):
         assert torch.equal(a, (b.float() / 3).bfloat16())
 
@@ -126,7 +129,7 @@ def test_only_the_gradients_wanted_are_made(wanted):
     hidden, weight, labels = sample(2, 6)
     hidden.requires_grad_(wanted == "hidden")
     weight.requires_grad_(wanted == "weight")
-    out = next_token_loss(hidden, weight, labels)
+    out = fused_linear_cross_entropy(hidden, weight, labels)
     assert out.requires_grad == (wanted is not None)
     if wanted is not None:
         made = [part for part in out.grad_fn.next_functions[0][0].saved_tensors if part is not None]
@@ -135,13 +138,13 @@ def test_only_the_gradients_wanted_are_made(wanted):
 
 def test_no_gradients_are_made_without_grad_mode(monkeypatch):
     hidden, weight, labels = sample(2, 3)
-    expected = next_token_loss(hidden, weight, labels)
+    expected = fused_linear_cross_entropy(hidden, weight, labels)
     for name in ("empty_like", "zeros_like"):  # what gradients are written to
         monkeypatch.setattr(loss_module.torch, name, None)
     with pytest.raises(TypeError):
-        next_token_loss(hidden, weight, labels)
+        fused_linear_cross_entropy(hidden, weight, labels)
     with torch.no_grad():
-        out = next_token_loss(hidden, weight, labels)
+        out = fused_linear_cross_entropy(hidden, weight, labels)
     assert not out.requires_grad and torch.equal(out, expected)
 
 
@@ -149,7 +152,7 @@ def test_no_gradients_are_made_without_grad_mode(monkeypatch):
 def test_bad_labels_are_named(bad):
     hidden, weight, _ = sample(2, 6)
     with pytest.raises(ValueError, match="'labels'"):
-        next_token_loss(hidden, weight, bad.long())
+        fused_linear_cross_entropy(hidden, weight, bad.long())
 
 
 def twins(**options):
@@ -204,7 +207,7 @@ def test_logits_are_there_where_they_are_asked_for(model, ids):
         model(ids, skip_logits=True)
 
 
-def test_an_adapted_head_and_an_own_loss_are_heard():
+def test_an_adapted_head_and_an_own_loss_are_used():
     """What replaces head or loss is not passed over for a shorter way to the plain ones."""
 
     class Doubled(nn.Linear):

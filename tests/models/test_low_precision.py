@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tmt_geo import TMTEncoder, TMTModel
-from tmt_geo.nn.frame import Frame
+from tmt_geo.ops.layout import DenseLayout
 from tmt_geo.testing.tiny import VOCAB, lively, tiny_config
 
 GATED = {"n_layers": 4, "exit_budget": 0.5, "exit_momentum": 0.2}
@@ -48,22 +48,22 @@ def test_a_young_model_holds_its_budget_in_training_and_use(dtype, way, tmp_path
 def test_a_model_that_is_cast_after_training_keeps_thresholds_and_shares(dtype, tmp_path):
     model, ids = lively(TMTModel(tiny_config(**GATED)), steps=6), torch.randint(VOCAB, (32, 32))
     expected = model(ids).active_share
-    running = [layer.gate.running.item() for layer in model.encoder.layers[:-1]]
-    anchors = model.encoder.layers[0].memory.anchors.clone()
+    running = [layer.gate.running.item() for layer in model.backbone.encoder.layers[:-1]]
+    anchors = model.backbone.encoder.layers[0].memory.anchors.clone()
     model.save_pretrained(tmp_path / "single")
     loaded = TMTModel.from_pretrained(tmp_path / "single", dtype=dtype)
     cast = model.to(dtype)
     cast.save_pretrained(tmp_path / "half")
     for way in (cast, loaded, TMTModel.from_pretrained(tmp_path / "half")):
-        assert [layer.gate.running.item() for layer in way.encoder.layers[:-1]] == running
-        assert torch.equal(way.encoder.layers[0].memory.anchors, anchors)
+        assert [layer.gate.running.item() for layer in way.backbone.encoder.layers[:-1]] == running
+        assert torch.equal(way.backbone.encoder.layers[0].memory.anchors, anchors)
         assert way.lm_head.weight.dtype == dtype
         torch.testing.assert_close(way(ids).active_share, expected, rtol=0, atol=0.03)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_tokens_of_one_state_are_computed_together(dtype):
-    """Texts of one token alone, without positions: nobody is more confident than another, and nobody leaves."""
+    """Texts of one token alone, without positions: no token is more confident than another, and none leaves."""
     options = {"rotary": False, "decay": None, "window": 0, "graph_k": 1, "memory_anchors": 0}
     model = TMTModel(tiny_config(**{**GATED, **options})).to(dtype).train()
     for _ in range(3):
@@ -71,7 +71,7 @@ def test_tokens_of_one_state_are_computed_together(dtype):
     assert share.tolist() == [1, 1, 1, 1]
 
 
-def test_a_budget_of_all_lets_nobody_leave():
+def test_a_budget_of_all_lets_no_token_leave():
     model, _ = observed(TMTModel(tiny_config(exit_budget=1.0)), contextlib.nullcontext)
     assert model(torch.randint(VOCAB, (16, 32))).active_share.tolist() == [1, 1, 1]
 
@@ -90,13 +90,13 @@ def test_positions_over_256_in_bfloat16(decay):
 
 
 def test_an_encoder_holds_its_budget_under_autocast():
-    encoder = TMTEncoder(8, 16, 4, heads=2, k=3, exit_rule="budget", exit_budget=0.5).train()
+    encoder = TMTEncoder(8, 16, 4, heads=2, k=3, causal=True, exit_rule="budget", exit_budget=0.5).train()
     for module in encoder.modules():
         if hasattr(module, "running"):
             torch.nn.init.normal_(module.lin.weight, std=1e-4)  # a narrow crowd of scores
     with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
         for _ in range(6):
             x, batch = torch.randn(400, 8), torch.arange(8).repeat_interleave(50)
-            out = encoder.run(encoder.lin_in(x), Frame.from_batch(x, batch))
+            out = encoder.run(encoder.lin_in(x), DenseLayout.from_batch(len(x), batch))
     shares = 1 - out.exit_masks().float().mean(1)
     torch.testing.assert_close(shares, torch.tensor(SHARES), rtol=0, atol=0.1)

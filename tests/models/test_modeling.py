@@ -6,8 +6,9 @@ from torch import nn
 from torch_geometric.data import Batch, Data
 from torch_geometric.loader import DataLoader
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, Trainer, TrainingArguments
+from transformers.modeling_outputs import BaseModelOutputWithPast
 
-from tmt_geo import TMTModel
+from tmt_geo import TMTBackbone, TMTModel
 from tmt_geo.testing.tiny import VOCAB, lively, tiny_config
 
 OFF = {
@@ -21,7 +22,7 @@ def test_everything_off_is_a_plain_pre_norm_transformer():
     model = lively(TMTModel(tiny_config(**OFF, tie_word_embeddings=False)), steps=0)
     torch_layer = nn.TransformerEncoderLayer(32, 4, 128, 0.0, "gelu", batch_first=True, norm_first=True)
     reference = nn.TransformerEncoder(torch_layer, 3, nn.LayerNorm(32), enable_nested_tensor=False)
-    for ours, theirs in zip(model.encoder.layers, reference.layers, strict=True):
+    for ours, theirs in zip(model.backbone.encoder.layers, reference.layers, strict=True):
         conv = ours.attention
         parts = (conv.lin_query, conv.lin_key, conv.lin_value)
         theirs.self_attn.in_proj_weight.data = torch.cat([part.weight for part in parts])
@@ -30,14 +31,13 @@ def test_everything_off_is_a_plain_pre_norm_transformer():
                             (ours.ffn.lin_out, theirs.linear2), (ours.norm_attention, theirs.norm1),
                             (ours.norm_ffn, theirs.norm2)):  # fmt: skip
             their.load_state_dict(mine.state_dict())
-    reference.norm.load_state_dict(model.encoder.norm.state_dict())
+    reference.norm.load_state_dict(model.backbone.encoder.norm.state_dict())
     model, reference = model.double().train(), reference.double().train()
     ids = torch.randint(VOCAB, (2, 15))
     mask = nn.Transformer.generate_square_subsequent_mask(15, dtype=torch.float64)
-    expected = model.lm_head(reference(model.embed_tokens(ids), mask, is_causal=True))
+    expected = model.lm_head(reference(model.backbone.embed_tokens(ids), mask, is_causal=True))
     torch.testing.assert_close(model(ids).logits, expected, rtol=0, atol=1e-10)
-    known = {"embed_tokens", "lm_head"}
-    count = sum(p.numel() for name, p in model.named_parameters() if name.split(".")[0] not in known)
+    count = sum(p.numel() for p in model.backbone.encoder.parameters())
     assert count == sum(p.numel() for p in reference.parameters())
 
 
@@ -85,7 +85,7 @@ def test_padding_equals_no_padding(ids, options, side):
 
 @pytest.mark.parametrize("options", [{}, {"mesh": False}, {"exit": False}, {"exit_threshold": 0.3}, {"shift": False},
                                      {"num_key_value_heads": 1}, {"memory_anchors": 0}, {"index_dim": 8},
-                                     {"rebuild_every": 2, "index_dim": 8, "index_learned": True}],
+                                     {"rebuild_every": 2, "index_dim": 8}],
                          ids=lambda options: str(options))  # fmt: skip
 def test_cached_steps_equal_the_full_forward_for_a_left_padded_batch(ids, options):
     model = lively(TMTModel(tiny_config(**options)))
@@ -132,14 +132,14 @@ def test_edges_are_the_nearest_and_the_window(model, ids):
     for layer in range(3):
         (src, dst), weight = out.graph_edges[layer]
         assert (src < dst).all() and (src // 20 == dst // 20).all()
-        listens = ~out.exit_masks[layer].flatten()
-        assert set(dst.tolist()) <= set(listens.nonzero().squeeze(1).tolist())
+        targets = ~out.exit_masks[layer].flatten()
+        assert set(dst.tolist()) <= set(targets.nonzero().squeeze(1).tolist())
         degree = torch.bincount(dst, minlength=60)
-        expected = torch.arange(20).clamp(max=5).repeat(3) * listens  # 3 nearest, 2 before
+        expected = torch.arange(20).clamp(max=5).repeat(3) * targets  # 3 nearest, 2 before
         assert torch.equal(degree, expected)
-        assert int(out.num_edges[layer]) == int(degree.sum()) + int(listens.sum())
+        assert int(out.num_edges[layer]) == int(degree.sum()) + int(targets.sum())
         x = nn.functional.normalize(out.hidden_states[layer], dim=-1)
-        b, i = divmod(int(listens.nonzero()[-1]), 20)
+        b, i = divmod(int(targets.nonzero()[-1]), 20)
         nearest = (x[b, : i - 2] @ x[b, i]).topk(3).indices + b * 20
         assert set(nearest.tolist()) | {b * 20 + i - 1, b * 20 + i - 2} == set(src[dst == b * 20 + i].tolist())
         flat = out.hidden_states[layer].flatten(0, 1).double()
@@ -163,21 +163,12 @@ def test_layers_share_a_mesh_until_it_is_rebuilt(ids):
 def test_an_index_is_what_is_searched(ids):
     model = lively(TMTModel(tiny_config(n_layers=1, index_dim=4, exit=False, window=0)))
     out = model(ids, output_hidden_states=True)
-    z = model.encoder.layers[0].index(out.hidden_states[0].flatten(0, 1))
+    z = model.backbone.encoder.layers[0].search.index(out.hidden_states[0].flatten(0, 1))
     z = torch.nn.functional.normalize(z, dim=-1).view(*ids.shape, -1)
     score = (z @ z.transpose(1, 2))[0, -1, :-1] + 1e-6 * torch.arange(19)
     (source, target), _ = out.graph_edges
-    heard = source[target == 19]
-    assert set(heard.tolist()) == set(score.topk(3).indices.tolist())
-
-
-def test_a_learned_index_follows_the_attention(ids):
-    model = TMTModel(tiny_config(n_layers=1, index_dim=8, index_learned=True, exit=False)).train()
-    with_index = model(ids, labels=ids).loss
-    model.config.index_loss_coef = 0.0
-    assert with_index > model(ids, labels=ids).loss
-    model(ids, labels=ids).loss.backward()
-    assert (model.encoder.layers[0].index.weight.grad == 0).all()  # the task's loss does not reach it
+    found = source[target == 19]
+    assert set(found.tolist()) == set(score.topk(3).indices.tolist())
 
 
 def test_exit_masks_grow_and_frozen_states_stay(model, ids):
@@ -194,7 +185,7 @@ def test_save_and_load_is_bit_equal(model, ids, tmp_path):
     expected = model(ids)
     model.save_pretrained(tmp_path)
     assert (tmp_path / "model.safetensors").is_file()
-    for loader in (TMTModel, AutoModel, AutoModelForCausalLM):
+    for loader in (TMTModel, AutoModelForCausalLM):
         loaded = loader.from_pretrained(tmp_path)
         assert isinstance(loaded, TMTModel) and not loaded.training
         for (name, a), b in zip(model.state_dict().items(), loaded.state_dict().values(), strict=True):
@@ -202,8 +193,30 @@ def test_save_and_load_is_bit_equal(model, ids, tmp_path):
         torch.testing.assert_close(
             loaded(ids).logits, expected.logits, rtol=0, atol=1e-6
         )  # same weights, other memory
-        assert loaded.lm_head.weight is loaded.embed_tokens.weight
+        assert loaded.lm_head.weight is loaded.backbone.embed_tokens.weight
     assert AutoConfig.from_pretrained(tmp_path).to_dict() == loaded.config.to_dict()
+
+
+def test_auto_model_is_the_backbone_and_a_backbone_can_be_saved(model, ids, tmp_path):
+    expected = model(ids)
+    model.save_pretrained(tmp_path / "whole")
+    backbone = AutoModel.from_pretrained(tmp_path / "whole")
+    assert type(backbone) is TMTBackbone and type(model.base_model) is TMTBackbone and not backbone.training
+    backbone.save_pretrained(tmp_path / "backbone")
+    for again in (backbone, AutoModel.from_pretrained(tmp_path / "backbone"), model.base_model):
+        assert again.state_dict().keys() == backbone.state_dict().keys()
+        out = again(ids)
+        assert isinstance(out, BaseModelOutputWithPast) and again(ids, return_dict=False)[0] is not None
+        torch.testing.assert_close(out.last_hidden_state, expected.last_hidden_state, rtol=0, atol=1e-6)
+        torch.testing.assert_close(out[0], out.last_hidden_state, rtol=0, atol=0)
+        assert torch.equal(out.exit_masks, expected.exit_masks)
+        assert torch.equal(out.memory_state, expected.memory_state)
+        step = again(ids[:, :1], past_key_values=out.past_key_values).last_hidden_state
+        assert step.shape == (3, 1, 32)
+    headed = AutoModelForCausalLM.from_pretrained(tmp_path / "backbone")
+    torch.testing.assert_close(headed(ids).logits, expected.logits, rtol=0, atol=1e-6)  # its head is tied
+    copying = AutoModel.from_config(tiny_config(copy_k=4, exit_rule="learned"))
+    assert copying.train()(ids).last_hidden_state.shape == copying.eval()(ids).last_hidden_state.shape == (3, 20, 32)
 
 
 def test_loading_from_nothing_is_plain_initialisation(tmp_path):
@@ -216,14 +229,14 @@ def test_loading_from_nothing_is_plain_initialisation(tmp_path):
             assert float(a.std()) == pytest.approx(float(b.std()), rel=0.3, abs=1e-8), name
         elif a.std() == 0 or "decay" in name or a.numel() == 1:
             torch.testing.assert_close(a, b, msg=name)
-    branch = plain.encoder.layers[0].lin_out.weight.std()
+    branch = plain.backbone.encoder.layers[0].lin_out.weight.std()
     assert float(branch) == pytest.approx(0.02 / math.sqrt(16), rel=0.15)
 
 
 def test_embeddings_can_be_resized(model, ids):
     model.resize_token_embeddings(70)
     assert model(ids).logits.shape[-1] == 70
-    assert model.lm_head.weight is model.embed_tokens.weight
+    assert model.lm_head.weight is model.backbone.embed_tokens.weight
 
 
 @pytest.mark.parametrize("options", [{"exit_threshold": 0.3}, {"exit_rule": "learned"}, {}])
@@ -247,8 +260,7 @@ def test_four_small_batches_are_one_large_batch(ids, options):
 
 
 def test_every_parameter_learns(ids):
-    options = {"exit_rule": "learned", "exit_budget": 0.8, "index_dim": 8, "index_learned": True}
-    model = lively(TMTModel(tiny_config(**options))).train()
+    model = lively(TMTModel(tiny_config(exit_rule="learned", exit_budget=0.8, index_dim=8))).train()
     model(ids, labels=ids).loss.backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name
@@ -287,16 +299,16 @@ def test_bfloat16_weights_run(ids, options):
 
 def test_anchors_of_a_plain_training_loop_move_and_keep_rank(ids):
     model = TMTModel(tiny_config(memory_anchors=8)).train()
-    before = model.encoder.layers[0].memory.anchors.clone()
+    before = model.backbone.encoder.layers[0].memory.anchors.clone()
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     for _ in range(60):
         batch = torch.randint(VOCAB, (4, 20))
         model(batch, labels=batch).loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-    for layer in model.encoder.layers:
+    for layer in model.backbone.encoder.layers:
         assert torch.linalg.matrix_rank(layer.memory.anchors) == 8
-    assert not torch.equal(before, model.encoder.layers[0].memory.anchors)
+    assert not torch.equal(before, model.backbone.encoder.layers[0].memory.anchors)
     assert not any("anchors" in name for name, _ in model.named_parameters())
 
 
@@ -316,7 +328,7 @@ def test_logits_to_keep_tuple_outputs_and_embeddings_in(model, ids):
     out = model(ids)
     assert torch.allclose(model(ids, logits_to_keep=1).logits, out.logits[:, -1:], atol=1e-6)
     assert torch.equal(model(ids, return_dict=False)[0], out.logits)
-    embeds = model.embed_tokens(ids)
+    embeds = model.backbone.embed_tokens(ids)
     assert torch.equal(model(inputs_embeds=embeds).logits, out.logits)
 
 
@@ -325,7 +337,6 @@ def test_logits_to_keep_tuple_outputs_and_embeddings_in(model, ids):
     [
         ("'input_ids'", {"input_ids": torch.tensor([[0, VOCAB]])}),
         ("'input_ids'", {"input_ids": torch.tensor([[-1, 3]])}),
-        ("max_seq_len", {"input_ids": torch.zeros(1, 65, dtype=torch.long)}),
         ("'input_ids'", {"input_ids": torch.zeros(1, 0, dtype=torch.long)}),
         ("'input_ids'", {}),
         ("'attention_mask'", {"input_ids": torch.zeros(1, 4, dtype=torch.long), "attention_mask": torch.ones(1, 3)}),

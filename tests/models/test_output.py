@@ -19,7 +19,7 @@ def test_the_published_quick_start():
     assert out.logits.shape == (2, 16, 50257)
     assert out.exit_masks.shape == (12, 2, 16) and out.exit_masks.dtype == torch.bool
     assert out.confidences.shape == (12, 2, 16)
-    assert out.memory_state.shape == (12, 16, 512)
+    assert out.memory_state.shape == (12, 0, 512)  # no anchors by default
     assert out.decay_scalars.shape == (12, 8)
     edge_index, edge_weight = out.graph_edges
     assert edge_index.shape == (2, edge_weight.numel()) and edge_index.dtype == torch.long
@@ -55,13 +55,21 @@ def test_each_layer_has_its_row_of_confidences(ids):
     out = model(ids, output_hidden_states=True)
     row = torch.zeros(3, 20, dtype=torch.double)
     for layer in range(5):
-        gate = model.encoder.layers[layer].gate
+        gate = model.backbone.encoder.layers[layer].gate
         if gate is not None:
-            asked = ~out.exit_masks[layer]
+            computed = ~out.exit_masks[layer]
             score = out.hidden_states[layer + 1] @ gate.lin.weight[0] + gate.lin.bias
-            row = torch.where(asked, 1 / (1 + (-score).exp()), row)
+            row = torch.where(computed, 1 / (1 + (-score).exp()), row)
         torch.testing.assert_close(out.confidences[layer], row, rtol=0, atol=1e-12)
     assert (out.confidences[0] == 0).all() and torch.equal(out.confidences[3], out.confidences[4])
+
+
+def test_the_anchors_that_were_read_are_returned(ids):
+    model = TMTModel(tiny_config(memory_anchors=5))
+    out = model.eval()(ids)
+    assert out.memory_state.shape == (3, 5, 32)
+    assert torch.equal(out.memory_state[1], model.backbone.encoder.layers[1].memory.anchors)
+    assert TMTModel(tiny_config(memory_anchors=0))(ids).memory_state.shape == (3, 0, 32)
 
 
 def test_a_single_layer_has_its_row_too(ids):

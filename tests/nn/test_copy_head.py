@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from tmt_geo.nn.copy_head import CopyHead, CopyMemory
+from tmt_geo.ops.layout import DenseLayout
 from tmt_geo.ops.naive.copying import copy_mixture
-from tmt_geo.ops.order import NodeOrder
 from tmt_geo.testing import assert_grads_close
 
 VOCAB = 9
@@ -33,7 +33,7 @@ def test_head_is_its_op_with_projections_in_value_and_every_gradient(length):
     x = torch.randn(length, 6, dtype=torch.float64, requires_grad=True)
     logits = torch.randn(length, VOCAB, dtype=torch.float64, requires_grad=True)
     token = torch.randint(VOCAB, (length,))
-    votes, _ = head(x, token, NodeOrder.uniform(1, length))
+    votes, _ = head(x, token, DenseLayout.uniform(1, length))
     out, expected = votes.mix(logits), definition(head, x, token, logits)
     torch.testing.assert_close(out, expected, rtol=0, atol=1e-12)
     weight = torch.randn_like(out)
@@ -41,14 +41,14 @@ def test_head_is_its_op_with_projections_in_value_and_every_gradient(length):
     assert_grads_close((out * weight).sum(), (expected * weight).sum(), inputs, atol=1e-11)
 
 
-def test_what_is_remembered_is_heard_as_if_it_stood_before():
+def test_what_is_remembered_votes_as_if_it_stood_before():
     """Two halves with a memory between them are the whole; the second half's gradient stops at the memory."""
     head = lively_head()
     x, token = torch.randn(2, 10, 6, dtype=torch.float64), torch.randint(VOCAB, (2, 10))
-    whole, _ = head(x.flatten(0, 1), token.flatten(), NodeOrder.uniform(2, 10))
+    whole, _ = head(x.flatten(0, 1), token.flatten(), DenseLayout.uniform(2, 10))
     first = x[:, :4].flatten(0, 1).requires_grad_()
-    _, memory = head(first, token[:, :4].flatten(), NodeOrder.uniform(2, 4))
-    late, memory = head(x[:, 4:].flatten(0, 1), token[:, 4:].flatten(), NodeOrder.uniform(2, 6), memory)
+    _, memory = head(first, token[:, :4].flatten(), DenseLayout.uniform(2, 4))
+    late, memory = head(x[:, 4:].flatten(0, 1), token[:, 4:].flatten(), DenseLayout.uniform(2, 6), memory)
     for part, expected in zip(late, whole, strict=True):
         torch.testing.assert_close(part, expected.view(2, 10, *part.shape[1:])[:, 4:].flatten(0, 1))
     assert torch.equal(memory.token, token) and not memory.index.requires_grad
@@ -65,15 +65,15 @@ def test_memory_forgets_from_both_ends():
 
 def test_ragged_sequences_leave_no_memory_and_take_none():
     head = lively_head()
-    order = NodeOrder.from_batch(5, torch.tensor([0, 0, 0, 1, 1]), None)
+    layout = DenseLayout.from_batch(5, torch.tensor([0, 0, 0, 1, 1]), None)
     x, token = torch.randn(5, 6, dtype=torch.float64), torch.randint(VOCAB, (5,))
-    _, memory = head(x, token, order)
+    _, memory = head(x, token, layout)
     assert memory is None
     with pytest.raises(ValueError, match="'memory' of 2 sequences"):
-        head(x, token, order, CopyMemory(torch.randn(2, 3, 4).double(), torch.zeros(2, 3).long()))
+        head(x, token, layout, CopyMemory(torch.randn(2, 3, 4).double(), torch.zeros(2, 3).long()))
     with pytest.raises(ValueError, match=r"'memory' of 2 sequences .*got 1 sequences\)"):
         memory = CopyMemory(torch.randn(2, 3, 4).double(), torch.zeros(2, 3).long())
-        head(x, token, NodeOrder.uniform(1, 5), memory)
+        head(x, token, DenseLayout.uniform(1, 5), memory)
 
 
 @pytest.mark.parametrize("option", [{"k": 0}, {"index_dim": 0}, {"scale": 0.0}])

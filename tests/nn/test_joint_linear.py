@@ -24,7 +24,7 @@ def test_value_and_every_gradient_are_those_of_the_maps(rows, bias, kind):
 
 
 def test_an_adapter_is_not_passed_by():
-    """Whatever stands in the place of a map, or listens to it, is called."""
+    """A module in the place of a map is called, and so is a hook on a map."""
 
     class Adapter(torch.nn.Module):
         def __init__(self, lin):

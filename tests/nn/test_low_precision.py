@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from tmt_geo import ExitGate, MemoryAnchors, MeshAttention, TemporalDecay
-from tmt_geo.ops.rotary import rotary, rotation
+from tmt_geo import ExitGate, MemoryAnchors, TemporalDecay
+from tmt_geo.nn.neighbor_attention import NeighborAttention
+from tmt_geo.ops.rotary import apply_rotation, rotation
 
 LOW = [torch.bfloat16, torch.float16]
 WAYS = [pytest.param(dtype, way, id=f"{way} {dtype}") for dtype in LOW for way in ("autocast", "weights")]
@@ -39,7 +40,7 @@ def test_a_young_gate_holds_its_budget(dtype, way):
     for n, x in enumerate(batches):
         with computed_in(dtype, way):
             out = gate(x)
-        gate.observe(gate.statistic(out))
+        gate.update(gate.statistic(out))
         score = scores(gate, x)
         if n:
             stays.append(1 - out.leaves.float().mean().item())
@@ -81,7 +82,7 @@ def test_a_learned_threshold_settles_at_its_rate(dtype, way):
         out.loss.mean().backward()
         optimizer.step()
         optimizer.zero_grad()
-        gate.observe(gate.statistic(out))
+        gate.update(gate.statistic(out))
     assert 1 - gate(states()).leaves.float().mean().item() == pytest.approx(0.3, abs=0.07)
 
 
@@ -92,8 +93,8 @@ def test_a_gate_learns_in_every_type(dtype, way, rule):
     x = torch.randn(50, CHANNELS, dtype=dtype if way == "weights" else torch.float32)
     with computed_in(dtype, way):
         out = gate(x)
-    assert out.stay.dtype == x.dtype  # it scales an update of the states
-    out.stay.sum().backward()
+    assert out.stay_prob.dtype == x.dtype  # it scales an update of the states
+    out.stay_prob.sum().backward()
     weight = gate.lin.weight.detach().double().requires_grad_()
     (1 - (x.double() @ weight[0] - 2).sigmoid()).sum().backward()
     torch.testing.assert_close(gate.lin.weight.grad.double(), weight.grad, rtol=0.02, atol=0.02)
@@ -103,7 +104,7 @@ def test_a_gate_learns_in_every_type(dtype, way, rule):
 def test_a_cast_leaves_running_averages_as_they_are(dtype):
     gate, memory = ExitGate(CHANNELS), MemoryAnchors(CHANNELS, 4)
     for _ in range(3):
-        gate.observe(gate.statistic(gate(torch.randn(60, CHANNELS))))
+        gate.update(gate.statistic(gate(torch.randn(60, CHANNELS))))
     before = copy.deepcopy({**gate.state_dict(), "anchors": memory.anchors})
     gate, memory = gate.to(dtype), memory.to(dtype)
     assert gate.lin.weight.dtype == memory.lin_key.weight.dtype == dtype
@@ -139,7 +140,7 @@ def test_anchors_follow_by_steps_below_the_rounding(dtype):
 
 @pytest.mark.parametrize("form", ["log", "published"])
 @pytest.mark.parametrize("dtype", LOW)
-def test_a_decay_tells_lags_over_256_apart(dtype, form):
+def test_a_decay_distinguishes_lags_over_256(dtype, form):
     decay = TemporalDecay(2, form, rate=0.01).to(dtype)
     lag = torch.arange(250, 520)
     weight = decay.weight.detach().double()
@@ -163,17 +164,22 @@ def test_rotary_positions_over_256(dtype, position):
     x = torch.randn(len(position), 2, channels).to(dtype)
     z = torch.complex(*x.double().chunk(2, dim=-1)) * torch.tensor(np.exp(1j * angle)).unsqueeze(1)
     expected = torch.cat([z.real, z.imag], dim=-1)
-    torch.testing.assert_close(rotary(x, position).double(), expected, rtol=0, atol=8 * torch.finfo(dtype).eps)
+    torch.testing.assert_close(apply_rotation(x, cos, sin).double(), expected, rtol=0, atol=8 * torch.finfo(dtype).eps)
 
 
 @pytest.mark.parametrize("decay", [None, "log", "published"])
 @pytest.mark.parametrize("dtype", LOW)
 def test_attention_far_from_the_start_is_attention_at_the_start(dtype, decay):
-    """Rotary positions and lags are relative: a path of 400 nodes hears alike wherever a node stands on it."""
-    conv = MeshAttention(8, 8, heads=2, rotary=True, decay=decay, decay_rate=0.2).to(dtype)
-    x = torch.randn(1, 8).to(dtype).expand(400, 8) + torch.eye(8)[torch.arange(400) % 4].to(dtype)
-    source = torch.arange(397)
-    edges = torch.cat([torch.stack([source, source + lag]) for lag in (1, 2, 3)], dim=1)
-    out = conv(x, edges, time=torch.arange(400)).detach().float()
+    """Rotary positions and lags are relative: a path of 400 nodes attends alike wherever a node stands on it."""
+    decay = None if decay is None else TemporalDecay(2, decay, rate=0.2)
+    attention = NeighborAttention(16, 2, rotary=True, decay=decay).to(dtype)
+    x = torch.randn(1, 16).to(dtype).expand(400, 16) + torch.eye(16)[torch.arange(400) % 4].to(dtype)
+    position = torch.arange(400)
+    table = position.unsqueeze(1) - torch.tensor([1, 2, 3])
+    mask, lag = table >= 0, position.unsqueeze(1) - table
+    angles = rotation(position, attention.head_dim, dtype)
+    query, (key, value) = attention.query(x, angles), attention.key_value(x, angles)
+    out, _ = attention(query, key, value, table.clamp(min=0), mask, (key, value), lag)
+    out = out.flatten(1).detach().float()
     near, far = out[4:8], out[392:396]  # of equal states, with equal ones before them
     torch.testing.assert_close(far, near, rtol=0.03, atol=0.03 * out.abs().max().item())

@@ -3,14 +3,14 @@
 import pytest
 import torch
 
-from tmt_geo import DualStreamFFN, ExitGate, MemoryAnchors, TemporalDecay
+from tmt_geo import DualStreamFFN, ExitGate, MemoryAnchors, MeshAttention, TemporalDecay
+from tmt_geo.nn.neighbor_attention import NeighborAttention
 
 
 def test_decay_rates_are_spread_over_the_heads():
     decay = TemporalDecay(5, "log", rate=16.0)
     torch.testing.assert_close(decay.scalars, 16 * 2.0 ** (-2.0 * torch.arange(5)))
-    assert (decay(torch.zeros(3)) == decay.at_zero).all()
-    torch.testing.assert_close(decay(decay.half_life())[torch.arange(5), torch.arange(5)].exp(), torch.full((5,), 0.5))
+    assert (decay(torch.zeros(3)) == 0).all()
     assert str(decay) == "TemporalDecay(5, form='log', rate=16.0)"
 
 
@@ -24,8 +24,23 @@ def test_decay_is_learned_and_reset():
         decay.reset_parameters()
         assert torch.equal(decay.weight, start)
     assert (TemporalDecay(2, "published")(torch.zeros(1)) == 0.5).all()
-    with pytest.raises(ValueError, match="half-life"):
-        TemporalDecay(2, "published").half_life()
+
+
+@pytest.mark.parametrize(("argument", "options"), [("'form'", {"form": "quick"}), ("'rate'", {"rate": 0.0})])
+def test_a_wrong_decay_is_named(argument, options):
+    with pytest.raises(ValueError, match=rf"{argument} .*\(got "):
+        TemporalDecay(2, **options)
+
+
+@pytest.mark.parametrize("attention", [MeshAttention, NeighborAttention])
+def test_an_attention_takes_a_decay_or_its_name(attention):
+    decay = TemporalDecay(2, "published", rate=3.0)
+    assert attention(4, 2, 2, decay=decay).decay is decay and attention(4, 2, 2).decay is None
+    named = attention(4, 2, 2, decay="log").decay
+    assert named.form == "log" and named.rate == 1
+    for wrong in (TemporalDecay(3), "quick"):
+        with pytest.raises(ValueError, match=r"'(decay|form)' must .*\(got "):
+            attention(4, 2, 2, decay=wrong)
 
 
 def test_a_fixed_threshold_is_obeyed():
@@ -54,7 +69,7 @@ def test_budget_and_learned_threshold_settle_at_their_rate(rule, rate):
             out.loss.mean().backward()
             optimizer.step()
             optimizer.zero_grad()
-        gate.observe(gate.statistic(out))
+        gate.update(gate.statistic(out))
     gate.eval()
     stays = 1 - gate(torch.randn(5000, 4)).leaves.float().mean()
     assert abs(float(stays) - rate) < 0.05
@@ -66,7 +81,7 @@ def test_a_budget_is_held_where_confidences_round_to_the_same_number(bias):
     torch.nn.init.normal_(gate.lin.weight)
     torch.nn.init.constant_(gate.lin.bias, bias)
     for _ in range(20):
-        gate.observe(gate.statistic(gate(torch.randn(500, 4))))
+        gate.update(gate.statistic(gate(torch.randn(500, 4))))
     out = gate(torch.randn(5000, 4))
     assert bias == 0 or out.confidence.unique().numel() == 1
     assert abs(float(out.leaves.float().mean()) - 0.6) < 0.05
@@ -76,7 +91,7 @@ def test_a_budget_is_held_where_confidences_round_to_the_same_number(bias):
 def test_a_gate_learns_and_lets_no_gradient_through(rule):
     gate, x = ExitGate(4, rule), torch.randn(20, 4, requires_grad=True)
     out = gate(x)
-    (out.stay.sum() + out.loss.sum()).backward()
+    (out.stay_prob.sum() + out.loss.sum()).backward()
     assert gate.lin.weight.grad.abs().min() > 0
     assert x.grad is None
 
@@ -87,7 +102,7 @@ def test_a_budget_gate_that_has_seen_nothing_keeps_everyone():
 
 def test_a_decision_does_not_depend_on_the_batch_mates():
     gate = ExitGate(4, rate=0.5)
-    gate.observe(gate.statistic(gate(torch.randn(100, 4))))
+    gate.update(gate.statistic(gate(torch.randn(100, 4))))
     x = torch.randn(30, 4)
     assert torch.equal(gate(x).leaves[:7], gate(x[:7]).leaves)
     assert 0 < gate(x).leaves.sum() < 30

@@ -1,4 +1,4 @@
-"""What holds for every layer: no number of a node shows, no graph hears another, and gradients are those of the value.
+"""What holds for every layer: no node's number shows, no graph depends on another, gradients are those of the value.
 
 In float64. Where a layer searches, the search is first seen to stay the same under moves larger than those that
 `gradcheck` makes, so that what is differentiated is smooth.
@@ -9,13 +9,13 @@ import torch
 from torch.autograd import gradcheck
 
 from tmt_geo import (
-    TMT,
     DualStreamFFN,
     DynamicMeshAttention,
     ExitGate,
     MemoryAnchors,
     Mesh,
     MeshAttention,
+    MeshGNN,
     MeshIndex,
     TemporalDecay,
     TMTEncoder,
@@ -23,11 +23,12 @@ from tmt_geo import (
     knn_graph,
 )
 from tmt_geo.testing import assert_graph_independent, assert_node_equivariant
+from tmt_geo.testing.tiny import parts
 
 N, F = 15, 8
-CONV = {"plain": {}, "log": {"decay": "log"}, "published": {"decay": "published", "kv_heads": 1},
+CONV = {"plain": {}, "log": {"decay": "log"}, "published": {"decay": "published"},
         "causal": {"causal": True, "decay": "log"}, "bare": {"add_self_loops": False},
-        "latent": {"latent": True, "kv_heads": 1}, "residual": {"residual": True, "decay": "log"}}  # fmt: skip
+        "latent": {"latent": True}, "residual": {"residual": True, "decay": "log"}}  # fmt: skip
 LAYER = {
     "plain": {"causal": False},
     "rotary": {"causal": False, "rotary": True, "decay": "published"},
@@ -45,7 +46,7 @@ MODEL = {
 
 
 def nodes(n=N):
-    """Features and distinct times, of which the order of the nodes tells nothing."""
+    """Features and distinct times, that the order of the nodes does not show."""
     return {"x": torch.randn(n, F, dtype=torch.float64), "time": torch.rand(n, dtype=torch.float64)}
 
 
@@ -61,12 +62,13 @@ def conv_of(options):
 
 
 def layer_of(options, **more):
-    return TMTLayer(F, heads=2, k=3, **{**options, **more}).double().eval()
+    return TMTLayer(F, heads=2, **parts(F, k=3, **{**options, **more})).double().eval()
 
 
 def encoder_of(options):
     """Two layers with a gate between them that has seen something, and lets some leave."""
-    encoder = TMTEncoder(F, F, 2, heads=2, k=3, out_channels=4, exit_rule="budget", exit_budget=0.75, **options)
+    options = parts(F, stack=True, k=3, **options)
+    encoder = TMTEncoder(F, F, 2, heads=2, out_channels=4, exit_rule="budget", exit_budget=0.75, **options)
     encoder = encoder.double().train()
     torch.nn.init.normal_(encoder.layers[0].gate.lin.weight)
     for _ in range(3):
@@ -76,7 +78,7 @@ def encoder_of(options):
 
 def model_of(options, k=3):
     """Two layers, with a gate between them, where there is one, that has seen something."""
-    model = TMT(F, F, 2, 4, heads=2, act="elu", k=k, **options).double().train()
+    model = MeshGNN(F, F, 2, 4, heads=2, act="elu", k=k, **options).double().train()
     for gate in model.gates:
         torch.nn.init.normal_(gate.lin.weight)
         for _ in range(3):
@@ -90,7 +92,7 @@ def node_by_node():
         "DualStreamFFN": DualStreamFFN(F).double(),
         "MemoryAnchors": MemoryAnchors(F, 3).double(),
         "ExitGate": ExitGate(F, "fixed", 0.1).double(),
-        "MeshIndex": MeshIndex(F, 3, learned=True).double(),
+        "MeshIndex": MeshIndex(F, 3).double(),
     }
 
 
@@ -99,7 +101,7 @@ def first(out):
 
 
 def messages(conv):
-    """Ask for messages, so that none is left out."""
+    """Make the messages, so that none is left out."""
     conv.register_message_forward_hook(lambda module, inputs, out: None)
     return conv
 
@@ -111,15 +113,16 @@ def test_mesh_attention_is_equivariant_and_keeps_graphs_apart(name, how):
     conv = messages(conv) if how == "messages" else conv
 
     def run(x, time, edge_index, batch=None):
-        heard = Mesh.from_edge_index(edge_index, x.size(0)) if how == "mesh" else edge_index
-        return conv(x, heard, time=time, batch=batch)
+        edges = Mesh.from_edge_index(edge_index, x.size(0)) if how == "mesh" else edge_index
+        return conv(x, edges, time=time)
 
     assert_node_equivariant(run, given, edge_index)
     assert_graph_independent(run, given, batch, edge_index)
 
 
-@pytest.mark.parametrize("options", [{}, {"causal": True, "decay": "log", "shift": True, "rotary": True},
-                                     {"metric": "euclidean", "decay": "published"}], ids=str)  # fmt: skip
+@pytest.mark.parametrize(
+    "options", [{}, {"causal": True, "decay": "log"}, {"metric": "euclidean", "decay": "published"}], ids=str
+)
 def test_dynamic_mesh_attention_is_equivariant_and_keeps_graphs_apart(options):
     conv, given, (batch, _) = DynamicMeshAttention(F, 4, k=3, heads=2, **options).double(), nodes(), two_graphs()
     assert_node_equivariant(lambda x, time: conv(x, time=time), given)
@@ -137,10 +140,10 @@ def test_layers_are_equivariant_and_keep_graphs_apart(make, name):
 
 
 @pytest.mark.parametrize("name", MODEL)
-@pytest.mark.parametrize("hear", ["edges", "mesh", "both"])
-def test_the_model_is_equivariant_and_keeps_graphs_apart(name, hear):
-    model, given, (batch, edge_index) = model_of(MODEL[name], 0 if hear == "edges" else 3), nodes(), two_graphs()
-    edges = () if hear == "mesh" else (edge_index,)
+@pytest.mark.parametrize("over", ["edges", "mesh", "both"])
+def test_the_model_is_equivariant_and_keeps_graphs_apart(name, over):
+    model, given, (batch, edge_index) = model_of(MODEL[name], 0 if over == "edges" else 3), nodes(), two_graphs()
+    edges = () if over == "mesh" else (edge_index,)
 
     def run(x, time, edge_index=None, batch=None):
         return model(x, edge_index, time=time, batch=batch)
@@ -245,9 +248,7 @@ def test_gradients_of_edge_times_and_features(how):
     )  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    "options", [{"causal": True, "decay": "log", "shift": True}, {"metric": "euclidean"}], ids=str
-)
+@pytest.mark.parametrize("options", [{"causal": True, "decay": "log"}, {"metric": "euclidean"}], ids=str)
 def test_gradients_of_dynamic_mesh_attention(options):
     given = nodes(5)
     x, time = given["x"][:, :4], given["time"]
@@ -258,21 +259,22 @@ def test_gradients_of_dynamic_mesh_attention(options):
 
 @pytest.mark.parametrize("name", ["plain", "rotary", "causal", "memory", "dense"])
 def test_gradients_of_a_layer(name):
-    layer, x = TMTLayer(4, heads=2, k=2, ffn_dim=3, **LAYER[name]).double().eval(), nodes(5)["x"][:, :4]
-    if layer.mesh:
-        steady(x, 2, layer.causal, skip=layer.window)
+    layer, x = TMTLayer(4, heads=2, **parts(4, k=2, ffn_dim=3, **LAYER[name])).double().eval(), nodes(5)["x"][:, :4]
+    if layer.search is not None:
+        steady(x, 2, layer.search.causal, skip=layer.search.window)
     assert_gradients(layer, lambda layer, x: layer(x), x)
 
 
 def test_gradients_of_an_encoder():
     """Its first layer searches, for both; the states that it searches are the input."""
-    encoder = TMTEncoder(None, 4, 2, heads=2, k=2, ffn_dim=3, rebuild_every=2, decay="log", memory_anchors=2)
+    options = parts(4, stack=True, k=2, ffn_dim=3, memory_anchors=2)
+    encoder = TMTEncoder(None, 4, 2, heads=2, rebuild_every=2, decay="log", **options)
     x = nodes(5)["x"][:, :4]
     steady(x, 2, causal=True)
     assert_gradients(encoder.double().eval(), lambda encoder, x: encoder(x), x)
 
 
-@pytest.mark.parametrize("hear", ["edges", "mesh", "both"])
+@pytest.mark.parametrize("over", ["edges", "mesh", "both"])
 @pytest.mark.parametrize(
     "options",
     [
@@ -282,10 +284,13 @@ def test_gradients_of_an_encoder():
     ],
     ids=str,
 )
-def test_gradients_of_a_model(hear, options):
-    """With neighbours for all, whom no move changes; of a gate's straight-through step there is no such derivative."""
-    model, given = TMT(3, 4, 2, 2, heads=2, act="tanh", k=0 if hear == "edges" else 4, **options).double(), nodes(5)
-    edge_index = torch.tensor([[0, 1, 2, 3, 1, 4, 2], [1, 2, 0, 1, 3, 3, 2]]) if hear != "mesh" else None
+def test_gradients_of_a_model(over, options):
+    """With neighbors for all, that no move changes; of a gate's straight-through step there is no such derivative."""
+    model, given = (
+        MeshGNN(3, 4, 2, 2, heads=2, act="tanh", k=0 if over == "edges" else 4, **options).double(),
+        nodes(5),
+    )
+    edge_index = torch.tensor([[0, 1, 2, 3, 1, 4, 2], [1, 2, 0, 1, 3, 3, 2]]) if over != "mesh" else None
     assert_gradients(model, lambda model, x: model(x, edge_index, time=given["time"]), given["x"][:, :3])
 
 
@@ -294,10 +299,6 @@ def test_gradients_of_the_parts():
     parts = node_by_node()
     assert_gradients(parts["DualStreamFFN"], lambda ffn, x: ffn(x), x)
     assert_gradients(parts["MemoryAnchors"], lambda memory, x: memory(x), x)
-    assert_gradients(parts["ExitGate"], lambda gate: (gate(x).confidence, gate(x).stay, gate(x).loss))
-    assert_gradients(parts["MeshIndex"], lambda index: index(x))
-    table, mask = torch.tensor([[1, 2], [0, 3], [3, 1], [0, 2]]), torch.ones(4, 2, dtype=torch.bool)
-    weight = torch.rand(4, 2, 1, dtype=torch.float64)
-    assert_gradients(parts["MeshIndex"], lambda index: index.loss(index(x), index(x), table, mask, weight))
+    assert_gradients(parts["ExitGate"], lambda gate: (gate(x).confidence, gate(x).stay_prob, gate(x).loss))
     for form in ("log", "published"):
         assert_gradients(TemporalDecay(3, form).double(), lambda decay, lag: decay(lag), nodes(4)["time"])

@@ -5,7 +5,7 @@ import torch
 
 from tmt_geo import knn_graph
 from tmt_geo.ops.checks import check_devices, check_edge_index
-from tmt_geo.ops.order import NodeOrder
+from tmt_geo.ops.layout import DenseLayout
 
 ELSEWHERE = torch.device("meta")  # a device that every machine has
 
@@ -16,14 +16,14 @@ def test_vectors_on_another_device_than_the_nodes(name):
     with pytest.raises(ValueError, match=rf"'{name}' .*\(got meta\)"):
         knn_graph(torch.randn(5, 2), 2, **vector)
     with pytest.raises(ValueError, match=rf"'{name}' .*\(got meta\)"):
-        NodeOrder.from_batch(5, **vector, device="cpu")
+        DenseLayout.from_batch(5, **vector, device="cpu")
     with pytest.raises(ValueError, match=rf"'{name}' .*\(got cpu\)"):
         knn_graph(torch.randn(5, 2, device=ELSEWHERE), 2, **{name: torch.zeros(5, dtype=torch.long)})
 
 
 def test_batch_and_time_on_two_devices():
     with pytest.raises(ValueError, match="'time'"):
-        NodeOrder.from_batch(3, torch.zeros(3, dtype=torch.long), torch.zeros(3, device=ELSEWHERE))
+        DenseLayout.from_batch(3, torch.zeros(3, dtype=torch.long), torch.zeros(3, device=ELSEWHERE))
 
 
 def test_a_device_without_a_number_is_any_of_its_kind():

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from tmt_geo.ops.copying import Sources, Votes, copy_votes
+from tmt_geo.ops.layout import DenseLayout
 from tmt_geo.ops.naive.copying import copy_mixture
-from tmt_geo.ops.order import NodeOrder
 from tmt_geo.testing import assert_grads_close
 
 VOCAB = 7
@@ -25,8 +25,8 @@ def sample(length, dim=3, vocab=VOCAB, dtype=torch.float64):
 
 
 def votes_of(inputs, token, k):
-    order = NodeOrder.uniform(1, token.numel())
-    sources = Sources(inputs["index"].unsqueeze(0), token.unsqueeze(0), order.row, order.rank, order.sizes)
+    layout = DenseLayout.uniform(1, token.numel())
+    sources = Sources(inputs["index"].unsqueeze(0), token.unsqueeze(0), layout.batch, layout.position, layout.lengths)
     return copy_votes(inputs["index"], sources, inputs["scale"], inputs["gate"], k)
 
 
@@ -47,9 +47,9 @@ def test_shares_are_the_mixture_of_one_target():
     inputs, token = sample(9)
     votes, target = votes_of(inputs, token, 4), torch.randint(VOCAB, (9,))
     keep, copied = votes.log_shares(target)
-    spoken = inputs["logits"].log_softmax(1).gather(1, target.unsqueeze(1)).squeeze(1)
+    predicted = inputs["logits"].log_softmax(1).gather(1, target.unsqueeze(1)).squeeze(1)
     expected = votes.mix(inputs["logits"]).gather(1, target.unsqueeze(1)).squeeze(1)
-    torch.testing.assert_close(torch.logaddexp(keep + spoken, copied), expected, rtol=0, atol=1e-12)
+    torch.testing.assert_close(torch.logaddexp(keep + predicted, copied), expected, rtol=0, atol=1e-12)
 
 
 def test_twins_copy_what_followed():
@@ -59,7 +59,7 @@ def test_twins_copy_what_followed():
     votes = votes_of(inputs, torch.tensor([4, 5, 6, 4]), 1)
     out = votes.mix(torch.zeros(4, VOCAB, dtype=torch.float64)).exp()
     torch.testing.assert_close(out[3], torch.eye(VOCAB, dtype=torch.float64)[5], rtol=0, atol=1e-9)
-    torch.testing.assert_close(out[0], torch.full_like(out[0], 1 / VOCAB))  # nobody to copy from, whatever its gate
+    torch.testing.assert_close(out[0], torch.full_like(out[0], 1 / VOCAB))  # nothing to copy, whatever its gate
 
 
 def test_nothing_overflows_where_copying_is_sure_or_impossible():
@@ -74,12 +74,12 @@ def test_nothing_overflows_where_copying_is_sure_or_impossible():
 
 def test_sequences_do_not_copy_from_each_other():
     (one, first), (two, second) = sample(6), sample(4)
-    order = NodeOrder.from_batch(10, torch.tensor([0] * 6 + [1] * 4), None)
+    layout = DenseLayout.from_batch(10, torch.tensor([0] * 6 + [1] * 4), None)
     index = torch.cat([one["index"], two["index"]])
-    grid = order.to_slots(index).view(2, 6, -1)
-    token = order.to_slots(torch.cat([first, second])).view(2, 6)
+    grid, token = layout.to_dense(index), layout.to_dense(torch.cat([first, second]))
     gate = torch.cat([one["gate"], two["gate"]])
-    together = copy_votes(index, Sources(grid, token, order.row, order.rank, order.sizes), one["scale"], gate, 3)
+    sources = Sources(grid, token, layout.batch, layout.position, layout.lengths)
+    together = copy_votes(index, sources, one["scale"], gate, 3)
     logits = torch.cat([one["logits"], two["logits"]])
     out = together.mix(logits)
     for part, inputs, tokens in ((slice(0, 6), one, first), (slice(6, 10), two, second)):

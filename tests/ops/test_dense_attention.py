@@ -3,8 +3,8 @@ import torch
 
 from tmt_geo.ops.decay import log_decay, published_decay
 from tmt_geo.ops.dense_attention import decayed_dense_attention, dense_attention
+from tmt_geo.ops.layout import DenseLayout
 from tmt_geo.ops.naive.mesh_attention import mesh_attention as naive_mesh_attention
-from tmt_geo.ops.order import NodeOrder
 from tmt_geo.testing import assert_grads_close
 
 H, C = 4, 3
@@ -12,13 +12,13 @@ H, C = 4, 3
 
 def setup(groups, targets):
     """Two rows of 5 slots; the past of every target as edges over slots."""
-    order = NodeOrder.uniform(2, 5)
+    layout = DenseLayout.uniform(2, 5)
     targets = torch.arange(10) if targets is None else torch.tensor(targets)
     k, v = (torch.randn(10, groups, C, dtype=torch.float64, requires_grad=True) for _ in range(2))
     q = torch.randn(targets.numel(), H, C, dtype=torch.float64, requires_grad=True)
     pairs = [(j, t) for t, i in enumerate(targets.tolist()) for j in range(i // 5 * 5, i + 1)]
     edge_index = torch.tensor(pairs).t()
-    return order.row[targets], order.rank[targets], targets, q, k, v, edge_index
+    return layout.batch[targets], layout.position[targets], targets, q, k, v, edge_index
 
 
 @pytest.mark.parametrize("groups", [1, 2, 4])

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tmt_geo.ops import compiled
-from tmt_geo.ops.edges import Edges, edge_dot, edge_sum
+from tmt_geo.ops.edges import Edges, sddmm, spmm
 from tmt_geo.ops.naive import edges as naive
 from tmt_geo.testing import assert_grads_close, largest_tensor
 
@@ -33,7 +33,7 @@ def test_both_products_match_the_loops(dtype, kind, shape):
     E = edges.source.numel()
     a, b, w = leaves((T, H, C), (N, G, C), (E, H), dtype=dtype)
     tight = {"rtol": 1e-5, "atol": 1e-5} if dtype == torch.float32 else {"rtol": 1e-10, "atol": 1e-12}
-    for fast, slow, first in ((edge_dot, naive.edge_dot, a), (edge_sum, naive.edge_sum, w)):
+    for fast, slow, first in ((sddmm, naive.sddmm, a), (spmm, naive.spmm, w)):
         out, expected = fast(first, b, edges), slow(first, b, edges)
         torch.testing.assert_close(out, expected, **tight)
         grad = torch.randn_like(out)
@@ -57,8 +57,8 @@ def test_compiled_products_match_the_loops_at_every_size(dtype):
 def test_second_derivatives():
     edges = random_edges("list", 4, 3, 2)
     a, b, w = leaves((4, 2, 2), (3, 1, 2), (edges.source.numel(), 2), dtype=torch.float64)
-    assert torch.autograd.gradgradcheck(lambda a, b: edge_dot(a, b, edges), (a, b))
-    assert torch.autograd.gradgradcheck(lambda w, b: edge_sum(w, b, edges), (w, b))
+    assert torch.autograd.gradgradcheck(lambda a, b: sddmm(a, b, edges), (a, b))
+    assert torch.autograd.gradgradcheck(lambda w, b: spmm(w, b, edges), (w, b))
 
 
 @pytest.mark.parametrize(("T", "N"), [(0, 4), (3, 4)])
@@ -68,7 +68,7 @@ def test_no_edges(kind, T, N):
     edges = Edges.from_table(torch.zeros(T, 0, dtype=torch.long), N)
     edges = edges if kind == "table" else Edges.from_sorted(none, none, N, T)
     a, b, w = leaves((T, 2, 3), (N, 2, 3), (0, 2), dtype=torch.float32)
-    dot, total = edge_dot(a, b, edges), edge_sum(w, b, edges)
+    dot, total = sddmm(a, b, edges), spmm(w, b, edges)
     assert dot.shape == (0, 2) and total.shape == (T, 2, 3)
     (dot.sum() + total.sum()).backward()
     assert (b.grad == 0).all() and (a.grad == 0).all()
@@ -78,9 +78,9 @@ def test_gradients_that_are_expanded_and_rows_that_are_not_contiguous():
     edges = random_edges("table", 6, 6, 4)
     (w,) = leaves((24, 2), dtype=torch.float64)
     b = torch.randn(2, 6, 5, dtype=torch.float64, requires_grad=True)
-    out = edge_sum(w, b.transpose(0, 1), edges)
-    assert_grads_close(out, naive.edge_sum(w, b.transpose(0, 1), edges), {"weight": w, "rows": b})
-    edge_sum(w, b.transpose(0, 1), edges).sum().backward()  # the gradient of a sum has strides of zero
+    out = spmm(w, b.transpose(0, 1), edges)
+    assert_grads_close(out, naive.spmm(w, b.transpose(0, 1), edges), {"weight": w, "rows": b})
+    spmm(w, b.transpose(0, 1), edges).sum().backward()  # the gradient of a sum has strides of zero
     assert torch.isfinite(b.grad).all()
 
 
@@ -90,8 +90,8 @@ def test_half_precision(dtype):
     a, b, w = leaves((9, 4, 8), (7, 2, 8), (edges.source.numel(), 4), dtype=torch.float32)
     low = [part.detach().to(dtype) for part in (a, b, w)]
     close = {"rtol": 0.03, "atol": 0.1, "check_dtype": False}
-    torch.testing.assert_close(edge_dot(low[0], low[1], edges), edge_dot(a, b, edges), **close)
-    torch.testing.assert_close(edge_sum(low[2], low[1], edges), edge_sum(w, b, edges), **close)
+    torch.testing.assert_close(sddmm(low[0], low[1], edges), sddmm(a, b, edges), **close)
+    torch.testing.assert_close(spmm(low[2], low[1], edges), spmm(w, b, edges), **close)
 
 
 def test_nothing_of_the_size_of_all_messages_is_held():
@@ -101,15 +101,15 @@ def test_nothing_of_the_size_of_all_messages_is_held():
 
     def both():
         with torch.enable_grad():
-            (edge_dot(a, b, edges).sum() + edge_sum(w, b, edges).sum()).backward()
+            (sddmm(a, b, edges).sum() + spmm(w, b, edges).sum()).backward()
 
     assert largest_tensor(both) < T * K * H * C / 2
 
 
-def test_without_a_compiler_plain_code_runs_and_the_log_says_so_once(monkeypatch, caplog):
+def test_without_a_compiler_plain_code_runs_and_is_logged_once(monkeypatch, caplog):
     edges = random_edges("table", 5, 5, 3)
     a, b = (part.detach() for part in leaves((5, 2, 4), (5, 2, 4), dtype=torch.float32))
-    expected = edge_dot(a, b, edges)
+    expected = sddmm(a, b, edges)
 
     def no_compiler(*args):
         raise RuntimeError("No working C++ compiler found")
@@ -118,22 +118,10 @@ def test_without_a_compiler_plain_code_runs_and_the_log_says_so_once(monkeypatch
     compiled.set_compile("always")
     try:
         with caplog.at_level(logging.WARNING):
-            torch.testing.assert_close(edge_dot(a, b, edges), expected)
-            torch.testing.assert_close(edge_dot(a, b, edges), expected)
+            torch.testing.assert_close(sddmm(a, b, edges), expected)
+            torch.testing.assert_close(sddmm(a, b, edges), expected)
     finally:
         compiled.set_compile("auto")
     assert [record.message for record in caplog.records] == [
         "torch.compile does not work here, plain code runs instead (RuntimeError)"
     ]
-
-
-def test_only_large_work_is_compiled(monkeypatch):
-    called = []
-    chosen = compiled.Compiled(lambda x: x, lambda x: x)
-    monkeypatch.setattr(chosen, "function", lambda x: called.append("compiled"))
-    monkeypatch.setattr(chosen, "plain", lambda x: called.append("plain"))
-    chosen(compiled.LARGE - 1, None)
-    chosen(compiled.LARGE, None)
-    assert called == ["plain", "compiled"]
-    with pytest.raises(ValueError, match="'mode'"):
-        compiled.set_compile("maybe")

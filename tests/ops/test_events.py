@@ -6,7 +6,7 @@ from tmt_geo.ops.naive.events import recent_events as naive_recent_events
 from tmt_geo.testing import largest_tensor
 
 
-def heard(edge_index, time, num_recent):
+def event_edges(edge_index, time, num_recent):
     """The edges as a set of (earlier, later, relation)."""
     edges, relation = recent_events(edge_index, time, num_recent)
     found = list(zip(*edges.tolist(), relation.tolist(), strict=True))
@@ -24,31 +24,31 @@ def random_events(seed, num_users=6, num_events=40, num_times=12):
 @pytest.mark.parametrize(
     ("events", "expected"),
     [
-        pytest.param([(0, 1), (0, 2)], {(0, 1, 0)}, id="source hears source"),
-        pytest.param([(1, 0), (0, 2)], {(0, 1, 1)}, id="source hears target"),
-        pytest.param([(0, 1), (2, 0)], {(0, 1, 2)}, id="target hears source"),
-        pytest.param([(1, 0), (2, 0)], {(0, 1, 3)}, id="target hears target"),
+        pytest.param([(0, 1), (0, 2)], {(0, 1, 0)}, id="source from source"),
+        pytest.param([(1, 0), (0, 2)], {(0, 1, 1)}, id="source from target"),
+        pytest.param([(0, 1), (2, 0)], {(0, 1, 2)}, id="target from source"),
+        pytest.param([(1, 0), (2, 0)], {(0, 1, 3)}, id="target from target"),
         pytest.param([(0, 1), (0, 1)], {(0, 1, 0), (0, 1, 3)}, id="again"),
         pytest.param([(0, 1), (1, 0)], {(0, 1, 1), (0, 1, 2)}, id="answer"),
-        pytest.param([(0, 0), (0, 1)], {(0, 1, 0)}, id="loop heard by source"),
-        pytest.param([(0, 0), (1, 0)], {(0, 1, 2)}, id="loop heard by target"),
-        pytest.param([(1, 0), (0, 0)], {(0, 1, 1)}, id="loop hears"),
-        pytest.param([(0, 0), (0, 0)], {(0, 1, 0)}, id="loop hears loop"),
+        pytest.param([(0, 0), (0, 1)], {(0, 1, 0)}, id="loop from source"),
+        pytest.param([(0, 0), (1, 0)], {(0, 1, 2)}, id="loop from target"),
+        pytest.param([(1, 0), (0, 0)], {(0, 1, 1)}, id="loop"),
+        pytest.param([(0, 0), (0, 0)], {(0, 1, 0)}, id="loop from loop"),
         pytest.param([(0, 1), (2, 3)], set(), id="strangers"),
     ],
 )
 def test_two_events(events, expected):
     edge_index = torch.tensor(events).t()
-    assert heard(edge_index, torch.tensor([0.5, 0.6]), 10) == expected
+    assert event_edges(edge_index, torch.tensor([0.5, 0.6]), 10) == expected
     back = {(1 - j, 1 - i, relation) for j, i, relation in expected}
-    assert heard(edge_index.flip(1), torch.tensor([0.6, 0.5]), 10) == back
+    assert event_edges(edge_index.flip(1), torch.tensor([0.6, 0.5]), 10) == back
 
 
 def test_the_latest_events_before_a_time_are_chosen():
     time = torch.tensor([3, 1, 2, 2, 3, 0])
     edge_index = torch.tensor([[0] * 6, [1, 2, 3, 4, 5, 6]])
     edges, relation = recent_events(edge_index, time, 2)
-    # Events 0 and 4 do not hear each other; of events 2 and 3 the higher index is the later.
+    # Events 0 and 4 have no edge between them; of events 2 and 3 the higher index is the later.
     assert edges.t().tolist() == [[3, 0], [2, 0], [5, 1], [1, 2], [5, 2], [1, 3], [5, 3], [3, 4], [2, 4]]
     assert relation.dtype == torch.long and not relation.any()
 
@@ -67,22 +67,22 @@ def test_the_order_of_the_events_does_not_matter():
     edge_index, _ = random_events(0)
     time = torch.randperm(edge_index.size(1)).float()  # where times are equal it decides which is later
     order = torch.randperm(time.numel())
-    found = heard(edge_index[:, order], time[order], 3)
-    assert {(int(order[j]), int(order[i]), relation) for j, i, relation in found} == heard(edge_index, time, 3)
+    found = event_edges(edge_index[:, order], time[order], 3)
+    assert {(int(order[j]), int(order[i]), relation) for j, i, relation in found} == event_edges(edge_index, time, 3)
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_later_events_do_not_reach_earlier_ones(seed):
     edge_index, time = random_events(seed)
     early = time < 6
-    before = {edge for edge in heard(edge_index, time, 3) if early[edge[1]]}
+    before = {edge for edge in event_edges(edge_index, time, 3) if early[edge[1]]}
     assert before and all(time[j] < time[i] for j, i, _ in before)
     changed, later = edge_index.clone(), time.clone()
     changed[:, ~early] = torch.randint(6, (2, int((~early).sum())))
     later[~early] = torch.randint(6, 20, (int((~early).sum()),))
-    assert {edge for edge in heard(changed, later, 3) if early[edge[1]]} == before
+    assert {edge for edge in event_edges(changed, later, 3) if early[edge[1]]} == before
     kept = early.nonzero().view(-1)
-    alone = heard(edge_index[:, kept], time[kept], 3)
+    alone = event_edges(edge_index[:, kept], time[kept], 3)
     assert {(int(kept[j]), int(kept[i]), relation) for j, i, relation in alone} == before
 
 

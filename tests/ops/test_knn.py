@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from tmt_geo import knn_graph
-from tmt_geo.ops.knn import blocks, exact, index_features, rows, search
+from tmt_geo.ops.knn import blocks, exact, index_features, rows, search, task
 from tmt_geo.ops.knn.top import CHUNK, top_scores
 from tmt_geo.ops.naive.knn import knn_graph as naive_knn_graph
 from tmt_geo.testing import largest_tensor
@@ -49,7 +49,7 @@ def test_knn_graph_orders_by_time_and_breaks_its_ties_by_node(backend):
     assert edges(mesh.edge_index) == edges(naive_knn_graph(x, 3, time=time, causal=True))
     src, dst = mesh.edge_index
     assert ((time[src] < time[dst]) | ((time[src] == time[dst]) & (src < dst))).all()
-    assert mesh.mask[7].sum() == 0  # the earliest hears nobody
+    assert mesh.mask[7].sum() == 0  # the earliest has no neighbors
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -127,7 +127,7 @@ def test_the_torch_cluster_backend_keeps_to_k_among_many_twins(k, loop):
 @pytest.mark.parametrize("backend", ["auto", "dense", "blocked", "torch_cluster"])
 @pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize("metric", ["cosine", "euclidean"])
-def test_those_who_listen_find_what_they_find_among_all(graphs, backend, causal, metric, monkeypatch):
+def test_targets_find_what_they_find_among_all(graphs, backend, causal, metric, monkeypatch):
     if backend == "torch_cluster":
         pytest.importorskip("torch_cluster", reason="torch-cluster is not installed")
         if causal:
@@ -172,7 +172,7 @@ def test_bad_input_names_the_argument(argument, arguments):
 
 
 def test_the_definition_on_a_case_done_by_hand():
-    # 2 is like 0 and unlike 1; 1 has only 0 to hear.
+    # 2 is like 0 and unlike 1; 1 has only 0 before it.
     assert edges(naive_knn_graph(torch.eye(3)[[0, 1, 0]], 1, causal=True)) == {(0, 1), (0, 2)}
 
 
@@ -221,7 +221,7 @@ def test_long_graphs_match_brute_force(options):
     expected = score.topk(k)
     for limits in (blocks.CPU, blocks.Limits(queries=50, scores=50 * 16 * 45)):
         arguments = (feature, feature.unsqueeze(0), torch.zeros_like(rank), rank, torch.tensor([n]), k, "cosine")
-        table, mask = exact.search_exact(*arguments, bool(causal), bool(loop), skip, limits=limits)
+        table, mask = exact.search_exact(task.SearchTask(*arguments, bool(causal), bool(loop), skip), limits)
         assert torch.equal(mask, expected.values.isfinite())
         assert torch.equal(table[mask], expected.indices[mask])
 
@@ -230,13 +230,13 @@ def test_long_graphs_match_brute_force(options):
 @pytest.mark.parametrize("skip", [0, 3])
 @pytest.mark.parametrize("ranks", [[20], [0], [2], [20, 20], [4, 0, 17], [5, 3, 20, 1]])
 def test_one_query_a_row_finds_what_a_whole_search_finds(ranks, skip, metric):
-    # As when decoding: the last node of each row asks, and slots from its own on are not yet filled with sense.
+    # As when decoding: the last node of each row is the query, and slots from its own on are not filled yet.
     grid = index_features(torch.randn(len(ranks), 21, 5, dtype=torch.float64), metric)
     row, rank = torch.arange(len(ranks)), torch.tensor(ranks)
     arguments = (grid[row, rank], grid, row, rank, rank + 1, 4)
     table, mask = search(*arguments, metric=metric, skip=skip)
-    expected, heard = search(*arguments, metric=metric, skip=skip, backend="blocked")
-    assert torch.equal(mask, heard) and torch.equal(table[mask], expected[mask])
+    expected, exists = search(*arguments, metric=metric, skip=skip, backend="blocked")
+    assert torch.equal(mask, exists) and torch.equal(table[mask], expected[mask])
     assert (mask.sum(1) == (rank - skip).clamp(0, 4)).all()
     assert ((table >= 0) & (table < grid[..., 0].numel())).all()  # what is masked can still be gathered
 
@@ -245,8 +245,8 @@ def test_queries_in_any_order_and_number_a_row():
     grid = index_features(torch.randn(3, 40, 5, dtype=torch.float64))
     row, rank = torch.arange(3).repeat_interleave(40), torch.arange(40).repeat(3)
     sizes = torch.full((3,), 40)
-    whole, heard = search(grid.flatten(0, 1), grid, row, rank, sizes, 4)
+    whole, exists = search(grid.flatten(0, 1), grid, row, rank, sizes, 4)
     for some in (torch.randperm(120)[:50], torch.tensor([119, 3]), torch.arange(40, 80)):
         query = grid.flatten(0, 1)[some]
         table, mask = search(query, grid, row[some], rank[some], sizes, 4)
-        assert torch.equal(mask, heard[some]) and torch.equal(table[mask], whole[some][mask])
+        assert torch.equal(mask, exists[some]) and torch.equal(table[mask], whole[some][mask])

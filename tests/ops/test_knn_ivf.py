@@ -38,7 +38,7 @@ def recall(x, mesh, k, skip=0):
 
 
 def grid(sizes, dtype=torch.float64, metric="cosine"):
-    """Arguments of a search in which every node asks."""
+    """Arguments of a search in which every node is a query."""
     capacity = max(sizes)
     slots = index_features(clusters(len(sizes) * capacity, dtype=dtype), metric).view(len(sizes), capacity, -1)
     rank, row = torch.arange(capacity).repeat(len(sizes)), torch.arange(len(sizes)).repeat_interleave(capacity)
@@ -147,8 +147,8 @@ def test_it_needs_causality():
 
 
 def test_a_layer_takes_the_backend():
-    exact = TMTLayer(8, heads=2, k=3, window=2)
-    layer = TMTLayer(8, heads=2, k=3, window=2, backend="ivf")
+    exact = TMTLayer(8, heads=2, k=3, window=2, causal=True)
+    layer = TMTLayer(8, heads=2, k=3, window=2, causal=True, backend="ivf")
     layer.load_state_dict(exact.state_dict())
     x = torch.randn(300, 8)
     torch.testing.assert_close(layer.eval()(x), exact.eval()(x))  # so short that all nodes are searched exactly

@@ -64,7 +64,7 @@ DATA = {
 
 
 def far(x, metric):
-    """How far every node is from every other, (n, n), rows the ones that ask."""
+    """How far every node is from every other, (n, n), rows the queries."""
     x = x.double().numpy()
     if metric == "euclidean":
         return np.stack([np.hypot.reduce(x - row, axis=1) for row in x])
@@ -172,13 +172,13 @@ def test_a_prefix_a_step_and_a_full_pass_agree_on_a_long_text_of_equal_tokens(ki
     token = (kinds * torch.rand(n, generator=generator) ** 3).long()
     x = torch.nn.functional.normalize(noise(kinds, 32), dim=1)[token]
     rank, row = torch.arange(n), torch.zeros(n, dtype=torch.long)
-    whole, heard = search(x, x.unsqueeze(0), row, rank, torch.tensor([n]), K, skip=window)
+    whole, exists = search(x, x.unsqueeze(0), row, rank, torch.tensor([n]), K, skip=window)
     for stop in (1, 2, window + 2, 100, 1000, 5001):
         part = search(x[:stop], x[None, :stop], row[:stop], rank[:stop], torch.tensor([stop]), K, skip=window)
-        assert torch.equal(part[1], heard[:stop]) and torch.equal(part[0][part[1]], whole[:stop][part[1]])
+        assert torch.equal(part[1], exists[:stop]) and torch.equal(part[0][part[1]], whole[:stop][part[1]])
     for at in (0, 3, window, window + 1, 500, 4097, n - 1):
         step = search(x[at, None], x[None, : at + 1], row[:1], rank[at, None], torch.tensor([at + 1]), K, skip=window)
-        assert torch.equal(step[1][0], heard[at]) and torch.equal(step[0][step[1]], whole[at][heard[at]])
+        assert torch.equal(step[1][0], exists[at]) and torch.equal(step[0][step[1]], whole[at][exists[at]])
     for at in (500, n - 1):  # and it is the latest of the nearest kinds
         score = (x[: at - window].double() @ x[at].double()).numpy().round(9)
         assert whole[at].tolist() == sorted(range(at - window), key=lambda j: (-score[j], -j))[:K]  # noqa: B023
@@ -246,16 +246,16 @@ def test_the_users_defaults_change_nothing(setting, backend):
 def test_few_pairs_are_scored_one_by_one_where_rows_are_one_hot(kinds, monkeypatch):
     from tmt_geo.ops.knn import exact
 
-    asked = []
+    scored = []
     whole = exact.by_definition
-    monkeypatch.setattr(exact, "by_definition", lambda query, *rest: asked.append(len(query)) or whole(query, *rest))
+    monkeypatch.setattr(exact, "by_definition", lambda query, *rest: scored.append(len(query)) or whole(query, *rest))
     token = torch.randint(kinds, (400,), generator=torch.Generator().manual_seed(0)).numpy()
     mesh = knn_graph(torch.eye(kinds)[torch.from_numpy(token)], K, causal=True)
     for i in range(400):
         past = sorted(range(i), key=lambda j: (token[j] != token[i], -j))  # noqa: B023
         assert mesh.table[i, mesh.mask[i]].tolist() == past[:K]
     if kinds == 5:  # the nearest kind has enough nodes, but for the first few
-        assert sum(asked) < 150
+        assert sum(scored) < 150
 
 
 @pytest.mark.parametrize("metric", ["euclidean", "cosine"])

@@ -54,10 +54,10 @@ def test_nothing_later_decides():
 def test_some_queries_find_what_they_find_among_all():
     grid = index_features(torch.randn(2, 400, 5, dtype=torch.float64))
     row, rank, sizes = torch.arange(2).repeat_interleave(400), torch.arange(400).repeat(2), torch.tensor([400, 400])
-    whole, heard = search(grid.flatten(0, 1), grid, row, rank, sizes, 4, backend="windows")
+    whole, exists = search(grid.flatten(0, 1), grid, row, rank, sizes, 4, backend="windows")
     some = torch.randperm(800)[:70]
     table, mask = search(grid.flatten(0, 1)[some], grid, row[some], rank[some], sizes, 4, backend="windows")
-    assert torch.equal(mask, heard[some]) and torch.equal(table[mask], whole[some][mask])
+    assert torch.equal(mask, exists[some]) and torch.equal(table[mask], whole[some][mask])
 
 
 def test_windows_need_causality():
@@ -67,8 +67,8 @@ def test_windows_need_causality():
 
 def test_a_layer_takes_the_backend():
     torch.manual_seed(0)
-    exact = TMTLayer(8, heads=2, k=3, window=2)
-    layer = TMTLayer(8, heads=2, k=3, window=2, backend="windows")
+    exact = TMTLayer(8, heads=2, k=3, window=2, causal=True)
+    layer = TMTLayer(8, heads=2, k=3, window=2, causal=True, backend="windows")
     layer.load_state_dict(exact.state_dict())
     x = torch.randn(100, 8)
     torch.testing.assert_close(layer.eval()(x), exact.eval()(x))  # so short that all windows are near

@@ -25,7 +25,7 @@ def test_from_edge_index_round_trip():
     assert Mesh.from_edge_index(edge_index[:, :0], 7).num_edges == 0
 
 
-def test_union_hears_each_source_once():
+def test_union_has_each_source_once():
     x = torch.randn(20, 3)
     near, recent = knn_graph(x, 4, causal=True), temporal_graph(20, 3)
     both = near.union(recent)
@@ -39,9 +39,9 @@ def test_restrict_keeps_the_rows_of_the_targets():
     assert part.num_nodes == 10 and part.table.size(0) == 2
     is_target = torch.zeros(10, dtype=torch.bool).index_fill(0, torch.tensor([2, 8]), True)
     assert edges(mesh.restrict(is_target)) == edges(part)
-    for nobody in (3, -1, 10):
-        with pytest.raises(ValueError, match=f"'targets' .*{nobody}"):
-            part.restrict(torch.tensor([nobody]))
+    for outside in (3, -1, 10):
+        with pytest.raises(ValueError, match=f"'targets' .*{outside}"):
+            part.restrict(torch.tensor([outside]))
 
 
 def test_union_and_shapes_are_checked():

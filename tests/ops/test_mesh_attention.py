@@ -32,7 +32,7 @@ def test_equal_keys_give_the_mean_of_the_values():
     ones = torch.ones_like(v)
     out, _ = mesh_attention(ones, ones, v, torch.tensor([[0, 1, 2], [3, 3, 3]]))
     torch.testing.assert_close(out[3], v[:3].mean(0))
-    assert (out[:3] == 0).all()  # who hears nothing gets zero
+    assert (out[:3] == 0).all()  # no edges, no output
 
 
 def test_gradcheck():
@@ -45,57 +45,59 @@ def test_gradcheck():
     assert torch.autograd.gradcheck(run, (q, k, v, gain))
 
 
-def table_edges(mesh, own):
+def table_edges(mesh, loop):
     """Edges of a table in row order, the self edge last, as the bias of the table counts them."""
-    mask = torch.nn.functional.pad(mesh.mask, (0, int(own)), value=True)
-    table = torch.cat([mesh.table, mesh.target_index.unsqueeze(1)], 1) if own else mesh.table
+    mask = torch.nn.functional.pad(mesh.mask, (0, int(loop)), value=True)
+    table = torch.cat([mesh.table, mesh.target_index.unsqueeze(1)], 1) if loop else mesh.table
     return torch.stack([table[mask], mesh.target_index.unsqueeze(1).expand_as(table)[mask]]), mask
 
 
-@pytest.mark.parametrize("own", [True, False], ids=["self", "noself"])
-@pytest.mark.parametrize("mix", [True, False], ids=["shift", "noshift"])
+@pytest.mark.parametrize("loop", [True, False], ids=["self", "noself"])
+@pytest.mark.parametrize("shift", [True, False], ids=["shift", "noshift"])
 @pytest.mark.parametrize("groups", [1, 2, 4])
 @pytest.mark.parametrize("targets", [None, [3, 4, 11], [12]], ids=["all", "some", "one"])
-def test_table_attention_matches_naive_edges(own, mix, groups, targets):
+def test_table_attention_matches_naive_edges(loop, shift, groups, targets):
     N, H, C = 13, 4, 6
-    mesh = knn_graph(torch.randn(N, 3), 5, causal=True)  # the first rows have fewer than k neighbours
+    mesh = knn_graph(torch.randn(N, 3), 5, causal=True)  # the first rows have fewer than k neighbors
     mesh = mesh if targets is None else mesh.restrict(torch.tensor(targets))
-    edge_index, mask = table_edges(mesh, own)
-    k, v, share_k, share_v = leaves((N, groups, C), (N, groups, C), (groups, C), (groups, C))
+    edge_index, mask = table_edges(mesh, loop)
+    k, v, weight_k, weight_v = leaves((N, groups, C), (N, groups, C), (groups, C), (groups, C))
     q, bias, gain = leaves((mesh.table.size(0), H, C), (*mask.shape, H), (*mask.shape, H))
-    shares = (share_k.sigmoid(), share_v.sigmoid()) if mix else None
+    weights = (weight_k.sigmoid(), weight_v.sigmoid()) if shift else None
     target = mesh.target_index
     out, alpha = table_attention(
-        q, k, v, mesh.table, mesh.mask, own=(k[target], v[target]) if own else None, mix=shares, bias=bias, gain=gain
-    )
+        q, k, v, mesh.table, mesh.mask, self_kv=(k[target], v[target]) if loop else None, shift_weight=weights,
+        bias=bias, gain=gain,
+    )  # fmt: skip
 
-    # What each edge carries becomes a node of its own, so that the definition needs no notion of a shift.
+    # The row of each edge becomes a node of its own, so that the definition needs no shift.
     src, dst = edge_index
     row = torch.full((N,), -1)
     row[target] = torch.arange(target.numel())
-    carried_k = shifted_edges(k, edge_index, share_k.sigmoid()) if mix else k[src]
-    carried_v = shifted_edges(v, edge_index, share_v.sigmoid()) if mix else v[src]
-    carried_k, carried_v = (part.repeat_interleave(H // groups, 1) for part in (carried_k, carried_v))
+    edge_k = shifted_edges(k, edge_index, weight_k.sigmoid()) if shift else k[src]
+    edge_v = shifted_edges(v, edge_index, weight_v.sigmoid()) if shift else v[src]
+    edge_k, edge_v = (part.repeat_interleave(H // groups, 1) for part in (edge_k, edge_v))
     lone = torch.stack([torch.arange(src.numel()), row[dst]])
-    expected = naive_mesh_attention(q, carried_k, carried_v, lone, bias[mask], gain[mask])
+    expected = naive_mesh_attention(q, edge_k, edge_v, lone, bias[mask], gain[mask])
     inputs = {"query": q, "key": k, "value": v, "bias": bias, "gain": gain}
-    if mix:
-        inputs |= {"share of keys": share_k, "share of values": share_v}
+    if shift:
+        inputs |= {"weight of keys": weight_k, "weight of values": weight_v}
     assert_grads_close(out, expected, inputs)
     assert (alpha[~mask] == 0).all()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_few_targets_among_many_sources_touch_only_what_they_hear(dtype):
+def test_few_targets_among_many_sources_gather_only_their_neighbors(dtype):
     """The one-token path of a cached step gathers first and shifts after; both orders are the same."""
     N, H, C = 200, 2, 4
     k, v, q = (torch.randn(n, H, C, dtype=dtype) for n in (N, N, 1))
-    mix = (torch.rand(H, C, dtype=dtype), torch.rand(H, C, dtype=dtype))
+    shift = (torch.rand(H, C, dtype=dtype), torch.rand(H, C, dtype=dtype))
     table, mask = torch.tensor([[3, 198, 7]]), torch.tensor([[True, True, False]])
-    own = (k[-1:], v[-1:])
-    alone, _ = table_attention(q, k, v, table, mask, own=own, mix=mix)
-    many, _ = table_attention(q.expand(N, -1, -1), k, v, table.expand(N, -1), mask.expand(N, -1),
-                              own=(own[0].expand(N, -1, -1), own[1].expand(N, -1, -1)), mix=mix)  # fmt: skip
+    self_kv = (k[-1:], v[-1:])
+    alone, _ = table_attention(q, k, v, table, mask, self_kv=self_kv, shift_weight=shift)
+    self_kv = tuple(part.expand(N, -1, -1) for part in self_kv)
+    q, table, mask = q.expand(N, -1, -1), table.expand(N, -1), mask.expand(N, -1)
+    many, _ = table_attention(q, k, v, table, mask, self_kv=self_kv, shift_weight=shift)
     torch.testing.assert_close(alone[0], many[0])
 
 
@@ -103,7 +105,7 @@ def test_a_table_of_everything_is_dense_attention():
     S, H, C = 9, 2, 4
     q, k, v = (torch.randn(S, H, C, dtype=torch.float64) for _ in range(3))
     mesh = Mesh(torch.arange(S).expand(S, S), torch.ones(S, S).tril(-1).bool(), S)
-    out, _ = table_attention(q, k, v, mesh.table, mesh.mask, own=(k, v))
+    out, _ = table_attention(q, k, v, mesh.table, mesh.mask, self_kv=(k, v))
     expected = torch.nn.functional.scaled_dot_product_attention(
         *(part.transpose(0, 1).unsqueeze(0) for part in (q, k, v)), is_causal=True
     )

@@ -7,7 +7,7 @@ from tmt_geo.ops.decay import log_decay, published_decay
 from tmt_geo.ops.ema import anchor_statistic, ema_update
 from tmt_geo.ops.exit import running_quantile, stay_rate
 from tmt_geo.ops.naive.ema import ema_update as naive_ema_update
-from tmt_geo.ops.rotary import rotary
+from tmt_geo.ops.rotary import apply_rotation, rotation
 
 
 def test_log_decay_is_monotone_and_one_at_zero():
@@ -23,7 +23,11 @@ def test_published_decay_halves_at_zero_and_grows():
     torch.testing.assert_close(weight[:, 0], torch.tensor([0.5, 0.7310586, 0.8807971]))
 
 
-def test_rotary_tells_only_the_distance():
+def rotary(x, position):
+    return apply_rotation(x, *rotation(position, x.size(-1), x.dtype))
+
+
+def test_a_product_of_rotated_rows_depends_on_their_distance_alone():
     q, k = torch.randn(1, 2, 8, dtype=torch.float64), torch.randn(1, 2, 8, dtype=torch.float64)
 
     def product(i, j):

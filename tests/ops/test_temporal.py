@@ -1,4 +1,4 @@
-"""Who comes from the past: the definition, and the cases a reader would ask about."""
+"""Which edges come from the past: the definition, and the cases in doubt."""
 
 import pytest
 import torch
@@ -19,14 +19,14 @@ def test_past_edges_match_naive(number, edge_timed, two_sets):
     assert past.any() and not past.all()
 
 
-def test_at_one_time_the_lower_index_is_heard_and_nobody_hears_himself():
+def test_at_one_time_the_lower_index_is_the_source_and_no_node_its_own():
     edge_index, same = torch.tensor([[0, 1, 1], [1, 0, 1]]), torch.zeros(2)
     assert past_edges(edge_index, same).tolist() == [True, False, False]
     assert past_edges(edge_index, (same, same)).tolist() == [False, False, False]
     assert past_edges(edge_index, torch.tensor([2.0, 1.0])).tolist() == [False, True, False]
 
 
-def test_an_event_hears_only_earlier_events():
+def test_an_event_has_edges_from_only_earlier_events():
     edge_index, time = torch.tensor([[0, 0, 0, 1], [1, 1, 1, 1]]), torch.tensor([9.0, 2.0])
     assert past_edges(edge_index, time, torch.tensor([1.0, 2.0, 3.0, 0.0])).tolist() == [True, False, False, True]
 

@@ -97,6 +97,7 @@ def short_run():
 
     def make(**change):
         short = {"steps": 6, "batch_size": 4, "block_size": BLOCK, "log_every": 2, "progress": False}
+        short |= {"save_every": 0, "report_to": "none"}
         return TrainConfig(**short | change)
 
     return make

@@ -61,7 +61,7 @@ def test_losses_are_means_over_targets(llama, gated, blocks, options, kind):
     """At learning rate ~0 the logged loss is that of the fresh model over its targets, not over its inputs.
 
     The Trainer counts the targets of the library's own classes right, and one too many a row of any other's; of a
-    model that can take shifted labels too, it would not take the loss in evaluation unless told what it is given.
+    model that can take shifted labels too, it would not take the loss in evaluation without label names.
     """
     model, rows = {"llama": llama(), "gated": gated, "copying": CopyLM(llama(), k=4, index_dim=8)}[kind], blocks(12)
     with torch.no_grad():

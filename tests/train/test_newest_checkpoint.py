@@ -5,7 +5,7 @@ import json
 from transformers import TrainerCallback
 
 from tmt_geo.train import train_model
-from tmt_geo.train.run_folder import checkpoint_folders
+from tmt_geo.train.checkpoint import checkpoint_folders
 
 
 class Count(TrainerCallback):

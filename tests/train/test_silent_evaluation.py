@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tmt_geo.models import TMTConfig, TMTModel
-from tmt_geo.train import PassageWatcher, train_model
+from tmt_geo.train import TraceCallback, train_model
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def test_a_run_that_is_looked_at_ends_in_the_same_weights(tmp_path, dropping, bl
     looked_at = dropping()
     looked_at.load_state_dict(plain.state_dict())
     train_model(plain, None, blocks(10), None, options(out=tmp_path / "plain"))
-    looks = {"evaluated": (blocks(3), {"eval_every": 1}, []), "passage": (None, {}, [PassageWatcher([1, 2, 3], 6)])}
+    looks = {"evaluated": (blocks(3), {"eval_every": 1}, []), "passage": (None, {}, [TraceCallback([1, 2, 3], 6)])}
     valid, change, callbacks = looks[watched]
     train_model(looked_at, None, blocks(10), valid, options(**change), callbacks=callbacks)
     for name, value in plain.state_dict().items():
@@ -42,11 +42,11 @@ def test_the_validation_loss_is_without_dropout(dropping, blocks, options):
 
 def test_a_part_that_was_left_out_of_training_stays_so_when_a_passage_is_read(dropping):
     model = dropping().train()
-    model.encoder.layers[1].eval()
+    model.backbone.encoder.layers[1].eval()
     modes = [module.training for module in model.modules()]
     state = type("State", (), {"global_step": 0, "max_steps": 2, "is_world_process_zero": True})()
-    watcher = PassageWatcher([1, 2, 3], 2)
-    watcher.on_train_begin(None, state, None)
-    watcher.on_step_begin(None, state, None, model=model)
-    assert watcher.graphs.keys() == {0}
+    trace = TraceCallback([1, 2, 3], 2)
+    trace.on_train_begin(None, state, None)
+    trace.on_step_begin(None, state, None, model=model)
+    assert trace.graphs.keys() == {0}
     assert [module.training for module in model.modules()] == modes

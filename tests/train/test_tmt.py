@@ -54,7 +54,7 @@ def test_active_shares_and_edges_are_logged(tmt, blocks, options, threshold, sha
     train, valid = train_model(model, None, blocks(8), blocks(3), options(steps=2)).history
     assert [train[f"active_share/{layer}"] for layer in (1, 2, 3)] == [1, share, share]
     assert [valid[f"eval_active_share/{layer}"] for layer in (1, 2, 3)] == [1, share, share]
-    # k exceeds the length: an active token hears all its past and itself, (S + 1) / 2 tokens on average
+    # k exceeds the length: an active token attends to all its past and itself, (S + 1) / 2 tokens on average
     assert train["edges_per_token"] == pytest.approx((1 + 2 * share) / 3 * 13 / 2)
     assert train["gate_loss"] > 0
 
@@ -110,7 +110,7 @@ def test_rows_read_streams_and_remember_them(tmt, blocks, options):
     model, rows, seen = tmt(copy_k=2, copy_memory=24), blocks(11), []
 
     def look(module, args, kwargs):
-        memory = kwargs.get("memory")
+        memory = kwargs.get("copy_memory")
         seen.append((kwargs["input_ids"], None if memory is None else memory.token))
 
     model.register_forward_pre_hook(look, with_kwargs=True)
@@ -128,6 +128,6 @@ def test_rows_read_streams_and_remember_them(tmt, blocks, options):
 
 def test_random_order_hands_on_no_memory(tmt, blocks, options):
     model, seen = tmt(copy_k=2), []
-    model.register_forward_pre_hook(lambda m, a, k: seen.append("memory" in k), with_kwargs=True)
+    model.register_forward_pre_hook(lambda m, a, k: seen.append("copy_memory" in k), with_kwargs=True)
     train_model(model, None, blocks(8), None, options(steps=3, batch_size=2))
     assert seen == [False] * 3

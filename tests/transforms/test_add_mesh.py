@@ -122,17 +122,17 @@ def test_what_is_as_long_as_there_are_edges_but_describes_none():
 
 
 @pytest.mark.parametrize("conv", [GCNConv(3, 4), GATConv(3, 4, edge_dim=2)], ids=["GCNConv", "GATConv"])
-def test_convolutions_hear_the_mesh(conv):
+def test_convolutions_take_the_mesh(conv):
     data = graph(num_edges=4)
     out = Compose([ToUndirected(), NormalizeFeatures(), AddMesh(k=2)])(data)
     # A weight of zero would be as good as no edge.
     described = out.edge_weight if isinstance(conv, GCNConv) else out.edge_attr
     i = int(out.edge_index[1, -1])
-    heard = out.edge_index[0, out.edge_index[1] == i]
+    sources = out.edge_index[0, out.edge_index[1] == i]
     x = out.x.clone().requires_grad_()
     conv(x, out.edge_index, described)[i].sum().backward()
     felt = x.grad.abs().sum(dim=1).nonzero().view(-1).tolist()
-    assert felt == sorted({i, *heard.tolist()}) and len(heard) >= 2
+    assert felt == sorted({i, *sources.tolist()}) and len(sources) >= 2
 
 
 def test_bad_options_name_the_argument():

@@ -4,16 +4,16 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from tmt_geo import TMT, TMTModel
-from tmt_geo.evaluate.readings import layer_readings
+from tmt_geo import MeshGNN, TMTModel
+from tmt_geo.evaluate.layer_diagnostics import layer_diagnostics
 from tmt_geo.testing.tiny import VOCAB, lively, tiny_config
-from tmt_geo.viz import Contender
+from tmt_geo.viz import ModelResult
 
 TOKENS = 24
 
 
 class Letters:
-    """A tokenizer whose tokens are told apart by their numbers."""
+    """A tokenizer whose tokens are distinguished by their numbers."""
 
     def decode(self, ids):
         return f" <{ids[0]}>"
@@ -21,11 +21,11 @@ class Letters:
 
 @pytest.fixture(scope="session")
 def text():
-    """A small causal model, a text, its layers with readings, and its output; some tokens leave early."""
+    """A small causal model, a text, its layers with diagnostics, and its output; some tokens leave early."""
     torch.manual_seed(3)
     model = lively(TMTModel(tiny_config()))
     ids = torch.randint(VOCAB, (1, TOKENS))
-    graphs = layer_readings(model, ids)
+    graphs = layer_diagnostics(model, ids)
     with torch.no_grad():
         out = model(ids)
     active = [int(graph.active.sum()) for graph in graphs]
@@ -37,7 +37,7 @@ def text():
 def nodes():
     """The layers of a graph neural network over an ordinary graph, with a class a node and no text."""
     torch.manual_seed(5)
-    model = TMT(4, 8, num_layers=3, k=3, heads=2)
+    model = MeshGNN(4, 8, num_layers=3, k=3, heads=2)
     x, edge_index = torch.randn(14, 4), torch.stack([torch.arange(14), torch.arange(14).roll(1)])
     graphs = model.layer_graphs(x, edge_index)
     for graph in graphs:
@@ -68,7 +68,7 @@ def browser():
 
 
 @pytest.fixture
-def contenders():
+def results():
     tmt = SimpleNamespace(
         word_ppl=1234.56,
         token_ppl=98.76,
@@ -81,6 +81,6 @@ def contenders():
     peer = SimpleNamespace(**{**vars(tmt), "word_ppl": 2000.0, "active_share": [1.0, 1.0, 1.0]})
     history = [{"step": 1, "loss": 3.0}, {"step": 1, "eval_loss": 3.1}]
     return [
-        Contender("TMT", 1_000_000, tmt, history, 5_000.0, "The end."),
-        Contender("Llama <b>", 1_001_000, peer, history, None, "The <i>start</i>."),
+        ModelResult("TMT", 1_000_000, tmt, history, 5_000.0, "The end."),
+        ModelResult("Llama <b>", 1_001_000, peer, history, None, "The <i>start</i>."),
     ]

@@ -21,7 +21,7 @@ from tmt_geo.viz import (
     exit_depth_html,
     figures_page,
     mesh_evolution,
-    neighbour_table,
+    neighbor_table,
     passage_of,
     save_figure,
     stream_gate,
@@ -169,7 +169,7 @@ def test_all_figures_of_a_text_on_one_page(browser, opened, text):
     labels = token_labels(text.graphs, text.tokenizer)
     figures = {
         "mesh": mesh_evolution(text.graphs, labels),
-        "table": neighbour_table(text.graphs, range(24), labels),
+        "table": neighbor_table(text.graphs, range(24), labels),
         "flow": cluster_flow(text.graphs, labels),
         "depth": depth_profile([("noun", 3, 1.5), ("verb", 2, 2.5)], num_layers=3),
         "decay": decay_curves(text.out.decay_scalars, unit=64),
@@ -220,5 +220,5 @@ def test_ordinary_graphs_are_drawn(opened, nodes):
     assert drawn(pixels(plot)) and len(plot.find_elements("css selector", ".point")) == 14
     (plot,) = opened(cluster_flow(nodes))
     assert drawn(pixels(plot))
-    (plot,) = opened(neighbour_table(nodes, [0, 1]))
+    (plot,) = opened(neighbor_table(nodes, [0, 1]))
     assert drawn(pixels(plot))

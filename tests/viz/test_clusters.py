@@ -4,7 +4,7 @@ import torch
 from torch_geometric.data import Data
 
 from tmt_geo.viz import mesh_clusters
-from tmt_geo.viz.edges import heard_edges, standing_edges
+from tmt_geo.viz.edges import effective_edges, layer_edges
 
 
 def layer(groups, weight=1.0, active=None, nodes=6):
@@ -42,21 +42,21 @@ def test_the_best_match_counts_and_not_the_largest_overlap_first():
     assert rows.tolist() == [[0, 0, 0, 0, 0, 1, 1], [1, 1, 1, 0, 0, 1, 1]]
 
 
-def test_a_frozen_node_stands_where_it_last_listened():
+def test_a_frozen_node_stands_where_it_was_last_computed():
     first, second = layer([(0, 1, 2), (3, 4, 5)]), layer([(3, 4, 5)], active=(3, 4, 5))
     third = layer([], active=())
-    edges = standing_edges([first, second, third])
+    edges = effective_edges([first, second, third])
     assert [len(part.source) for part in edges] == [6, 6, 6]
     assert (mesh_clusters([first, second, third]) == [0, 0, 0, 1, 1, 1]).all()
     assert (mesh_clusters([second])[0] == [-1, -1, -1, 0, 0, 0]).all()
 
 
 def test_a_frozen_node_of_a_model_keeps_the_edges_of_its_last_layer(text):
-    edges = standing_edges(text.graphs)
+    edges = effective_edges(text.graphs)
     for node in (~text.graphs[-1].active).nonzero().flatten().tolist():
         last = [i for i, graph in enumerate(text.graphs) if graph.active[node]][-1]
-        heard, stood = heard_edges(text.graphs[last]), edges[-1]
-        assert sorted(stood.source[stood.target == node]) == sorted(heard.source[heard.target == node])
+        own, stood = layer_edges(text.graphs[last]), edges[-1]
+        assert sorted(stood.source[stood.target == node]) == sorted(own.source[own.target == node])
 
 
 def test_every_node_has_its_place_and_the_seed_decides(text):
@@ -67,7 +67,7 @@ def test_every_node_has_its_place_and_the_seed_decides(text):
 
 def test_weights_are_means_over_heads_or_cosines(text):
     graph = text.graphs[0]
-    edges, cosines = heard_edges(graph), heard_edges(graph, "similarity")
+    edges, cosines = layer_edges(graph), layer_edges(graph, "similarity")
     other = graph.edge_index[0] != graph.edge_index[1]
     assert np.array_equal(edges.source, graph.edge_index[0, other]) and np.array_equal(
         edges.target, graph.edge_index[1, other]
@@ -82,7 +82,7 @@ def test_an_unknown_weight_is_refused(text):
         mesh_clusters(text.graphs, by="colour")
 
 
-def test_similarity_below_zero_joins_nobody():
+def test_similarity_below_zero_joins_no_nodes():
     graph = layer([(0, 1)], nodes=2)
     graph.x = torch.tensor([[1.0, 0.0], [-1.0, 0.0]])
     assert mesh_clusters([graph], by="similarity").tolist() == [[-1, -1]]

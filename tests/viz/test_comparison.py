@@ -1,10 +1,10 @@
 import pytest
 
-from tmt_geo.viz import Contender, comparison_rows
+from tmt_geo.viz import ModelResult, comparison_rows
 
 
-def test_every_figure_stands_in_its_row_and_column(contenders):
-    rows = dict(comparison_rows(contenders))
+def test_every_figure_stands_in_its_row_and_column(results):
+    rows = dict(comparison_rows(results))
     assert rows["parameters"] == ["1,000,000", "1,001,000"]
     assert rows["word perplexity"] == ["1,234.6", "2,000.0"]
     assert rows["bits per byte"][0] == "2.346"
@@ -15,11 +15,11 @@ def test_every_figure_stands_in_its_row_and_column(contenders):
     assert rows["training tokens a second"] == ["5.00 k", "-"]
 
 
-def test_a_row_that_nobody_has_a_figure_for_is_left_out(contenders):
-    alone = Contender("TMT", 10, contenders[0].evaluation)
+def test_a_row_without_a_figure_is_left_out(results):
+    alone = ModelResult("TMT", 10, results[0].evaluation)
     assert "training tokens a second" not in dict(comparison_rows([alone]))
 
 
 def test_no_models_are_refused():
-    with pytest.raises(ValueError, match="'contenders'"):
+    with pytest.raises(ValueError, match="'results'"):
         comparison_rows([])

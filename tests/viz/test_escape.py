@@ -31,10 +31,10 @@ FIGURES = {
         positions=viz.Positions(np.zeros((3, 24, 2)), BAD),
     ),
     "cluster_flow": lambda text: viz.cluster_flow(text.graphs, labels(text.graphs), names=names(text.graphs)),
-    "neighbour_table": lambda text: viz.neighbour_table(
+    "neighbor_table": lambda text: viz.neighbor_table(
         text.graphs, [0, 1], labels(text.graphs), names=names(text.graphs)
     ),
-    "one node": lambda text: viz.neighbour_table(text.graphs, [0], labels(text.graphs), names=names(text.graphs)),
+    "one node": lambda text: viz.neighbor_table(text.graphs, [0], labels(text.graphs), names=names(text.graphs)),
     "anchor_use": lambda text: viz.anchor_use(
         text.graphs, text.out.memory_state, labels(text.graphs), names=names(text.graphs)
     ),
@@ -67,12 +67,12 @@ def test_a_figure_shows_what_was_handed_in(text, draw):
     assert "</script><a" not in figure_html(figure)
 
 
-def test_a_page_shows_what_was_handed_in(contenders):
-    contenders[0].name = contenders[0].sample = BAD
+def test_a_page_shows_what_was_handed_in(results):
+    results[0].name = results[0].sample = BAD
     passage = viz.Passage([BAD, "a"], [1, 2], 2, BAD)
     pages = [
         viz.build_report(
-            contenders, title=BAD, settings={BAD: BAD}, passage=passage, prompt=BAD, commands=[BAD], notes=[BAD],
+            results, title=BAD, settings={BAD: BAD}, passage=passage, prompt=BAD, commands=[BAD], notes=[BAD],
             sections=[viz.Section(BAD, viz.exit_depth_html(passage), BAD)],
         ),
         viz.figures_page(BAD, [viz.Section(BAD, viz.depth_profile(ROWS, num_layers=2), BAD)], intro=BAD),

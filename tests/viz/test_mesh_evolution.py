@@ -91,16 +91,16 @@ def test_the_seventh_cluster_has_another_outline(nodes):
     assert looks[0][0] == looks[6][0] and looks[0] != looks[6] and len(set(looks[:12])) == 12
 
 
-def test_hovering_tells_token_neighbours_and_confidence(text, figure):
-    graph, told = text.graphs[1], figure.frames[1].data[3].hovertext
+def test_hovering_shows_token_neighbors_and_confidence(text, figure):
+    graph, hover = text.graphs[1], figure.frames[1].data[3].hovertext
     node = int(graph.active.nonzero()[-1])
     mine = (graph.edge_index[1] == node) & (graph.edge_index[0] != node)
     best = int(graph.edge_index[0, mine][graph.attention.mean(1)[mine].argmax()])
     weight = float(graph.attention.mean(1)[mine].max())
-    assert f"hears  &lt;{int(text.ids[0, best])}&gt; {weight:.2f}" in told[node]
-    assert f"confidence {float(graph.confidence[node]):.2f}" in told[node]
+    assert f"attends to  &lt;{int(text.ids[0, best])}&gt; {weight:.2f}" in hover[node]
+    assert f"confidence {float(graph.confidence[node]):.2f}" in hover[node]
     frozen = int((~graph.active).nonzero()[0])
-    assert told[frozen].endswith("frozen") and "hears nobody else" in figure.data[3].hovertext[0]
+    assert hover[frozen].endswith("frozen") and "attends to no other" in figure.data[3].hovertext[0]
     assert (
         figure.data[3].text[node] == f" &lt;{int(text.ids[0, node])}&gt;" and "%{text}" in figure.data[3].hovertemplate
     )

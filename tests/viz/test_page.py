@@ -46,11 +46,11 @@ def test_a_page_without_parts_is_refused():
         figures_page("T", [])
 
 
-def test_the_report_takes_figures_of_a_text(contenders):
-    html = build_report(contenders, title="T", settings={}, sections=[Section("At step 100", FIGURE, "How it was")])
+def test_the_report_takes_figures_of_a_text(results):
+    html = build_report(results, title="T", settings={}, sections=[Section("At step 100", FIGURE, "How it was")])
     assert libraries(html) == 1 and html.count("Plotly.newPlot(") == 2
     assert "<h2>At step 100</h2>" in html and "How it was" in html
-    for contender in contenders:
-        contender.history = []
-    html = build_report(contenders, title="T", settings={}, sections=[Section("At step 100", FIGURE)])
+    for result in results:
+        result.history = []
+    html = build_report(results, title="T", settings={}, sections=[Section("At step 100", FIGURE)])
     assert libraries(html) == 1 and html.count("Plotly.newPlot(") == 1

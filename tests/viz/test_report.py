@@ -35,9 +35,9 @@ class _Page(HTMLParser):
 
 
 @pytest.fixture
-def page(contenders):
+def page(results):
     html = build_report(
-        contenders,
+        results,
         title="A & B <script>",
         settings={"text": "<embedded>"},
         passage=Passage(["The", " <end>"], [3, 1], 3, source="From <nowhere>."),
@@ -83,13 +83,13 @@ def test_the_table_holds_each_models_figures(page):
     assert "1.00 0.50 0.25" in page.text
 
 
-def test_parts_without_content_are_left_out(contenders):
-    for contender in contenders:
-        contender.history, contender.sample = [], ""
-    html = build_report(contenders, title="T", settings={})
+def test_parts_without_content_are_left_out(results):
+    for result in results:
+        result.history, result.sample = [], ""
+    html = build_report(results, title="T", settings={})
     assert "plotly" not in html and "What they write" not in html and "How deep" not in html
 
 
-def test_both_themes_are_styled(contenders):
-    html = build_report(contenders, title="T", settings={})
+def test_both_themes_are_styled(results):
+    html = build_report(results, title="T", settings={})
     assert "prefers-color-scheme: dark" in html and "Plotly.relayout" in html

@@ -8,53 +8,56 @@ pytest.importorskip("plotly", reason="plotly is not installed")
 
 import gradio as gr
 
-from tmt_geo.web import Shelf, serve
-from tmt_geo.web.app import choose, draw_layers, told, write_on
+from tmt_geo.web import ModelCache, serve
+from tmt_geo.web.app import choose, continue_on_page, draw_layers, show_errors
 
 TEXT = "A list is a mutable sequence."
 MESH, DECAY = "The mesh, layer by layer", "Decay with distance"
 
 
 @pytest.fixture(scope="module")
-def shelf(runs):
-    return Shelf(runs)
+def cache(runs):
+    return ModelCache(runs)
 
 
-def test_the_menu_begins_with_a_tmt_and_keeps_what_was_chosen(shelf):
-    menu, notice = choose(shelf, None)
+def test_the_menu_begins_with_a_tmt_and_keeps_what_was_chosen(cache):
+    menu, notice = choose(cache, None)
     assert [value for value, _ in menu.choices] == ["demo/tmt", "demo/llama"] and menu.value == "demo/tmt"
     assert not notice.visible
-    assert choose(shelf, "demo/llama")[0].value == "demo/llama"
-    assert choose(shelf, "gone")[0].value == "demo/tmt"
+    assert choose(cache, "demo/llama")[0].value == "demo/llama"
+    assert choose(cache, "gone")[0].value == "demo/tmt"
 
 
 def test_without_a_run_the_page_tells_how_to_make_one(tmp_path):
-    menu, notice = choose(Shelf(tmp_path), None)
+    menu, notice = choose(ModelCache(tmp_path), None)
     assert menu.choices == [] and menu.value is None
     assert notice.visible and " demo. Then load this page again." in notice.value and str(tmp_path) in notice.value
     with pytest.raises(gr.Error, match="needs a trained model"):
-        draw_layers(Shelf(tmp_path), None, TEXT, None)
+        draw_layers(ModelCache(tmp_path), None, TEXT, None)
 
 
-def test_the_figure_chosen_before_is_shown_again(shelf):
-    drawn, menu, shown = draw_layers(shelf, "demo/tmt", TEXT, None)
+def test_the_figure_chosen_before_is_shown_again(cache):
+    drawn, menu, shown = draw_layers(cache, "demo/tmt", TEXT, None)
     assert (menu.value, shown) == (MESH, drawn[MESH]) and [value for value, _ in menu.choices] == list(drawn)
-    drawn, menu, shown = draw_layers(shelf, "demo/tmt", TEXT, DECAY)
+    drawn, menu, shown = draw_layers(cache, "demo/tmt", TEXT, DECAY)
     assert (menu.value, shown) == (DECAY, drawn[DECAY]) and menu.visible
-    drawn, menu, shown = draw_layers(shelf, "demo/llama", TEXT, DECAY)
+    drawn, menu, shown = draw_layers(cache, "demo/llama", TEXT, DECAY)
     assert (menu.value, shown) == ("No mesh", drawn["No mesh"]) and not menu.visible
 
 
-def test_what_is_written_differs_from_time_to_time_unless_it_is_the_likeliest(shelf):
-    last = [[list(write_on(shelf, "demo/tmt", TEXT, 20, warmth))[-1] for _ in range(2)] for warmth in (0, 1.5)]
+def test_what_is_written_differs_from_time_to_time_unless_it_is_the_likeliest(cache):
+    last = [
+        [list(continue_on_page(cache, "demo/tmt", TEXT, 20, temperature))[-1] for _ in range(2)]
+        for temperature in (0, 1.5)
+    ]
     assert last[0][0] == last[0][1] and last[1][0] != last[1][1]
 
 
 @pytest.mark.parametrize("run", ["demo/tmt", "<b>none</b>"])
-def test_bad_input_is_a_message_in_one_line(shelf, run):
+def test_bad_input_is_a_message_in_one_line(cache, run):
     for act in (
-        lambda: draw_layers(shelf, run, "word " * 200, None),
-        lambda: list(write_on(shelf, run, "w " * 200, 9, 0)),
+        lambda: draw_layers(cache, run, "word " * 200, None),
+        lambda: list(continue_on_page(cache, run, "w " * 200, 9, 0)),
     ):
         with pytest.raises(gr.Error) as caught:
             act()
@@ -63,7 +66,7 @@ def test_bad_input_is_a_message_in_one_line(shelf, run):
 
 
 def test_a_fault_of_the_program_is_no_message():
-    with pytest.raises(RuntimeError, match="broken"), told():
+    with pytest.raises(RuntimeError, match="broken"), show_errors():
         raise RuntimeError("broken")
 
 

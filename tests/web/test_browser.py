@@ -164,13 +164,13 @@ def test_a_text_that_is_too_long_is_a_message_and_the_page_goes_on(page):
 
 def test_a_slow_request_does_not_block_the_next(page, chrome, address, monkeypatch):
     module, release = sys.modules["tmt_geo.web.app"], threading.Event()
-    look = module.look
+    draw = module.draw
 
     def slow(model, tokenizer, text):
         assert not text.startswith("slow") or release.wait(HANGS)
-        return look(model, tokenizer, text)
+        return draw(model, tokenizer, text)
 
-    monkeypatch.setattr(module, "look", slow)
+    monkeypatch.setattr(module, "draw", slow)
     try:
         page.type("slow text of seven or eight words")
         page.click("#draw")
@@ -208,7 +208,7 @@ def test_writing_streams_in_and_can_be_stopped(page, monkeypatch):
 
     before = set(threading.enumerate())  # other tests may have left threads of their own
     monkeypatch.setattr(TMTModel, "forward", one)
-    monkeypatch.setattr(sys.modules["tmt_geo.web.write"], "Event", lambda: left)
+    monkeypatch.setattr(sys.modules["tmt_geo.web.streaming"], "Event", lambda: left)
     page.type("A tuple ")
     page.tab("Continuation")
     length = page.find("#length input[type=number]")

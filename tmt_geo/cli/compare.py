@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from tmt_geo.cli.options import DataConfig
+from tmt_geo.cli.options import DataConfig, Threads
 from tmt_geo.cli.screen import say
 from tmt_geo.extras import check_extra
 
@@ -27,7 +27,7 @@ def compare(
     seeds: Annotated[list[int] | None, typer.Option("--seed", help="Only this seed; may be given again.")] = None,
     size: Annotated[str, typer.Option(help="tiny (two CPU cores) or base (a CUDA device).")] = "tiny",
     steps: Annotated[int | None, typer.Option(min=1, help="Train for so many steps, to try it out.")] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
+    threads: Threads = None,
     report: Annotated[
         bool, typer.Option("--report", help="Run nothing: print what there is, write the figure.")
     ] = False,
@@ -51,8 +51,6 @@ def compare(
         # under a name of its own, so that a trial never takes the place of a result
         name = f"{chosen.name}-{steps}-steps"
         chosen = replace(chosen, name=name, recipe=replace(chosen.recipe, steps=steps))
-    if data == "Salesforce/wikitext" and data_config is None:
-        data_config = "wikitext-2-v1"
     failed = 0
     if not report:
         failed = run_suite(

@@ -5,26 +5,28 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from textwrap import indent
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tmt_geo.apps.continuation import continue_text
+from tmt_geo.apps.shell import quoted, this_command
 from tmt_geo.cli.evaluate import measure
-from tmt_geo.cli.generate import continue_text
-from tmt_geo.cli.options import Data, Overwrite
-from tmt_geo.cli.passage import MESH_TOKENS, first_tokens, step_sections
-from tmt_geo.cli.screen import print_table, quoted, say, say_next, this_command
+from tmt_geo.cli.files import check_out
+from tmt_geo.cli.options import Data, Overwrite, Threads
+from tmt_geo.cli.screen import print_table, say, say_next
+from tmt_geo.cli.training_figures import MESH_TOKENS, first_tokens, step_sections
+from tmt_geo.cli.training_text import TokenizedText, TrainingText
 from tmt_geo.extras import check_extra
+from tmt_geo.train.config import TrainConfig
 
 if TYPE_CHECKING:
-    from datasets import Dataset
-    from transformers import PreTrainedModel, PreTrainedTokenizerFast, TrainerCallback
+    from transformers import PreTrainedModel, TrainerCallback
 
-    from tmt_geo.data import TextSplits
-    from tmt_geo.viz import Contender, Passage, Section
+    from tmt_geo.viz import ModelResult, Passage, Section
 
 # The budget: everything together stays under five minutes on two cores. Both models get exactly the same.
 STEPS = 200
@@ -32,8 +34,6 @@ BATCH_SIZE = 8
 CONTEXT = 256
 VOCAB_SIZE = 2048
 D_MODEL, N_LAYERS, N_HEADS = 128, 4, 4
-LEARNING_RATE = 2e-3
-WEIGHT_DECAY = 0.1
 DROPOUT = 0.0
 SEED = 0
 
@@ -46,7 +46,7 @@ NOTES = (
     "Perplexities and bits per byte: lower is better. Words are split at white space and each line end counts as one; "
     "a word is several tokens here, so after minutes of training word perplexities are in the thousands.",
     "FLOPs are those of one forward pass, counted on this run: matrix products by PyTorch's counter, attention over "
-    "the mesh and the search for neighbours by formula. Active share is the part of the tokens that a layer computed.",
+    "the mesh and the search for neighbors by formula. Active share is the part of the tokens that a layer computed.",
     "One seed and a few minutes of training: enough to see that it works, not to say which architecture is better.",
 )
 
@@ -59,9 +59,7 @@ def demo(
     steps: Annotated[int, typer.Option(min=1, help="Optimiser steps of each model.")] = STEPS,
     data: Data = "embedded",
     seed: Annotated[int, typer.Option(min=0, help="Seed of weights, order and sampling.")] = SEED,
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="CPU threads; 1 is fastest where other work keeps the cores busy.")
-    ] = None,
+    threads: Threads = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Train a small TMT and a Llama of the same size on the same tokens, measure both and write a report.
@@ -74,38 +72,39 @@ def demo(
 
     from transformers.utils import logging
 
-    from tmt_geo.data import load_text, tokenize_blocks, train_tokenizer
-    from tmt_geo.train import PassageWatcher
+    from tmt_geo.train import TraceCallback
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     say(f"Two small models, trained and measured side by side; results go to {out}.")
-    splits = load_text(data)
-    tokenizer = train_tokenizer(splits.train, vocab_size=VOCAB_SIZE)
-    blocks = [tokenize_blocks(part, tokenizer, CONTEXT) for part in (splits.train, splits.valid)]
-    say(f"text       {splits.name}: {len(blocks[0]) * CONTEXT:,} tokens to train on, vocabulary {len(tokenizer):,}")
-
-    models = build_models(len(tokenizer), seed)
-    watcher = PassageWatcher(first_tokens(splits.valid, tokenizer, MESH_TOKENS))
-    contenders = []
+    text = TrainingText(data, vocab_size=VOCAB_SIZE).tokenize(CONTEXT)
+    tokens = len(text.train_blocks) * CONTEXT
+    say(f"text       {text.splits.name}: {tokens:,} tokens to train on, vocabulary {len(text.tokenizer):,}")
+    training = TrainConfig(
+        out=out,
+        overwrite=overwrite,
+        steps=steps,
+        batch_size=BATCH_SIZE,
+        block_size=CONTEXT,
+        seed=seed,
+        log_every=max(1, steps // 20),
+        eval_every=max(1, steps // 5),
+        save_every=0,
+        report_to="none",
+        threads=threads,
+        progress=False,
+    )
+    models = build_models(len(text.tokenizer), seed)
+    trace = TraceCallback(first_tokens(text.splits.valid, text.tokenizer, MESH_TOKENS))
+    results = []
     for name, model in models.items():
         say(f"{name:<10} {model.num_parameters():,} parameters, {steps} steps of {BATCH_SIZE * CONTEXT:,} tokens")
-        options = {"steps": steps, "seed": seed, "threads": threads, "overwrite": overwrite}
-        watchers = [watcher] if name == "TMT" else []
-        contenders.append(compete(name, model, tokenizer, blocks, splits, out, callbacks=watchers, **options))
+        results.append(train_and_measure(name, model, text, training, [trace] if name == "TMT" else []))
 
-    passage = read_passage(models["TMT"], tokenizer, splits)
+    passage = read_passage(models["TMT"], text)
     seconds = time.perf_counter() - start
-    passes = steps * BATCH_SIZE / len(blocks[0])
-    settings = {
-        "text": "the reference pages that come with Python" if data == "embedded" else splits.name,
-        "tokens": f"{len(blocks[0]) * CONTEXT:,} to train on, byte-level BPE of {len(tokenizer):,}",
-        "training": f"{steps} steps of {BATCH_SIZE} x {CONTEXT} tokens ({passes:.1f} passes over the text), AdamW, "
-        f"peak learning rate {LEARNING_RATE:g}, seed {seed}; the same tokens in the same order for each model",
-        "evaluation": f"whole test part, every token scored once, windows of {CONTEXT} tokens",
-        "time": f"{seconds:.0f} s",
-    }
-    publish(out, contenders, settings, passage, step_sections(watcher.graphs, tokenizer))
+    settings = describe(text, training) | {"time": f"{seconds:.0f} s"}
+    publish(out, results, settings, passage, step_sections(trace.graphs, text.tokenizer))
     say(f"\n{seconds:.0f} s. Open {out / 'report.html'} in a browser: curves, table, exit depths and the mesh.")
     say_next(next_commands(out))
 
@@ -114,15 +113,13 @@ def free_folder(out: Path | None, overwrite: bool) -> Path:
     """Returns the folder to write to, made and empty, or with a former demo that may be replaced.
 
     Args:
-        out: The folder asked for; ``None`` takes the first free one of ``runs/demo``, ``runs/demo-2``, ..., or with
+        out: The folder; ``None`` takes the first free one of ``runs/demo``, ``runs/demo-2``, ..., or with
             ``overwrite`` the first itself.
         overwrite: A former demo may be replaced.
 
     Raises:
         ValueError: If the folder holds files and may not be replaced, or cannot be written.
     """
-    from tmt_geo.cli.runs import check_out
-
     if out is None:
         out, number = DEFAULT_OUT, 1
         while not overwrite and out.exists() and not (out.is_dir() and not any(out.iterdir())):
@@ -151,71 +148,47 @@ def build_models(vocab_size: int, seed: int) -> dict[str, PreTrainedModel]:
     return {"TMT": tmt, "Llama": llama}
 
 
-def compete(
+def train_and_measure(
     name: str,
     model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerFast,
-    blocks: Sequence[Dataset],
-    splits: TextSplits,
-    out: Path,
-    *,
-    steps: int,
-    seed: int,
-    threads: int | None,
-    overwrite: bool,
+    text: TokenizedText,
+    training: TrainConfig,
     callbacks: Sequence[TrainerCallback] = (),
-) -> Contender:
-    """Trains a model, measures it on the test part and lets it write.
+) -> ModelResult:
+    """Trains a model, measures it on the test part and samples a text from it.
 
     Args:
-        name: What to call it; in lower case the folder in ``out`` that receives it.
+        name: What to call it; in lower case the folder in that of the demo that receives it.
         model: The model, trained in place.
-        tokenizer: Its tokenizer.
-        blocks: Blocks of ``CONTEXT`` tokens to train and to validate on.
-        splits: The text, for the test part.
-        out: Folder of the demo.
-        steps: Optimiser steps.
-        seed: Seed of order and sampling.
-        threads: CPU threads, or ``None`` for PyTorch's choice.
-        overwrite: A former run of the same name may be replaced.
+        text: The text, in blocks of ``CONTEXT`` tokens.
+        training: How all models are trained; its ``out`` is the folder of the demo.
         callbacks: Further callbacks for the Trainer.
     """
     from tmt_geo.cli.progress import OneLineProgress
-    from tmt_geo.train import TrainConfig, train_model
-    from tmt_geo.viz import Contender
+    from tmt_geo.train import train_model
+    from tmt_geo.viz import ModelResult
 
-    config = TrainConfig(
-        out=out / name.lower(),
-        steps=steps,
-        batch_size=BATCH_SIZE,
-        block_size=CONTEXT,
-        learning_rate=LEARNING_RATE,
-        weight_decay=WEIGHT_DECAY,
-        seed=seed,
-        log_every=max(1, steps // 20),
-        eval_every=max(1, steps // 5),
-        threads=threads,
-        overwrite=overwrite,
-        progress=False,
-    )
-    result = train_model(model, tokenizer, *blocks, config, callbacks=[OneLineProgress(name), *callbacks])
+    config = replace(training, out=training.out / name.lower())
+    callbacks = [OneLineProgress(name), *callbacks]
+    trained = train_model(model, text.tokenizer, text.train_blocks, text.valid_blocks, config, callbacks=callbacks)
     model.eval()
-    report = measure(model, tokenizer, splits.test, context=CONTEXT, batch_size=BATCH_SIZE)
-    sample = continue_text(model, tokenizer, PROMPT, max_new_tokens=SENTENCE_TOKENS, seed=seed, **SAMPLING)
-    return Contender(name, model.num_parameters(), report, result.history, result.tokens_per_second, sample)
+    report = measure(model, text.tokenizer, text.splits.test, context=CONTEXT, batch_size=BATCH_SIZE)
+    sampling = {"max_new_tokens": SENTENCE_TOKENS, "seed": training.seed, **SAMPLING}
+    sample = continue_text(model, text.tokenizer, PROMPT, **sampling)
+    return ModelResult(name, model.num_parameters(), report, trained.history, trained.tokens_per_second, sample)
 
 
-def read_passage(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, splits: TextSplits) -> Passage:
+def read_passage(model: PreTrainedModel, text: TokenizedText) -> Passage:
     """Returns the beginning of a test document with the number of layers that computed each of its tokens."""
     import torch
 
     from tmt_geo.viz import Passage, layers_computed
 
-    ids = first_tokens(splits.test, tokenizer, PASSAGE_TOKENS)
+    ids = first_tokens(text.splits.test, text.tokenizer, PASSAGE_TOKENS)
     with torch.no_grad():
         out = model(input_ids=torch.tensor([ids], device=model.device))
     return Passage(
-        tokens=[tokenizer.decode([index]) for index in ids],
+        tokens=[text.tokenizer.decode([index]) for index in ids],
         depth=layers_computed(out.exit_masks)[0].tolist(),
         num_layers=len(out.exit_masks),
         source="The text is the beginning of a test document; the model has not been trained on it.",
@@ -233,9 +206,23 @@ def next_commands(out: Path) -> list[tuple[str, str]]:
     ]
 
 
+def describe(text: TokenizedText, training: TrainConfig) -> dict[str, str]:
+    """Returns what was run, as label to value, for the head of the report."""
+    embedded, vocabulary = text.splits.name == "embedded", len(text.tokenizer)
+    passes = training.steps * BATCH_SIZE / len(text.train_blocks)
+    return {
+        "text": "the reference pages that come with Python" if embedded else text.splits.name,
+        "tokens": f"{len(text.train_blocks) * CONTEXT:,} to train on, byte-level BPE of {vocabulary:,}",
+        "training": f"{training.steps} steps of {BATCH_SIZE} x {CONTEXT} tokens ({passes:.1f} passes over the text), "
+        f"AdamW, peak learning rate {training.learning_rate:g}, seed {training.seed}; the same tokens in the same "
+        "order for each model",
+        "evaluation": f"whole test part, every token scored once, windows of {CONTEXT} tokens",
+    }
+
+
 def publish(
     out: Path,
-    contenders: list[Contender],
+    results: list[ModelResult],
     settings: dict[str, str],
     passage: Passage,
     sections: Sequence[Section],
@@ -244,7 +231,7 @@ def publish(
     from tmt_geo.viz import build_report, comparison_rows
 
     page = build_report(
-        contenders,
+        results,
         title="TMT beside a Llama of the same size",
         settings=settings,
         passage=passage,
@@ -256,12 +243,12 @@ def publish(
     (out / "report.html").write_text(page, encoding="utf-8")
     models = {
         c.name: {"parameters": c.parameters, "training_tokens_per_second": c.tokens_per_second} | asdict(c.evaluation)
-        for c in contenders
+        for c in results
     }
-    results = json.dumps({"settings": settings, "models": models}, indent=2) + "\n"
-    (out / "results.json").write_text(results, encoding="utf-8")
+    figures = json.dumps({"settings": settings, "models": models}, indent=2) + "\n"
+    (out / "results.json").write_text(figures, encoding="utf-8")
 
     say()
-    print_table(comparison_rows(contenders), [contender.name for contender in contenders])
-    for contender in contenders:
-        say(f"\n{contender.name} writes:\n{indent(contender.sample, '    ')}")
+    print_table(comparison_rows(results), [result.name for result in results])
+    for result in results:
+        say(f"\n{result.name} writes:\n{indent(result.sample, '    ')}")

@@ -8,6 +8,8 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
+from tmt_geo.apps.errors import input_errors, one_line
+
 UsageError = typer.BadParameter.__base__  # of typer's own click or, in older ones, of click
 # Python names an argument where the command has a flag by another name.
 FLAGS = {
@@ -17,22 +19,11 @@ FLAGS = {
     "seeds": "--seed",
     "config_name": "--data-config",
     "name_or_dir": "--tokenizer",
-    "learning_rate": "--lr",
     "hidden_size": "--d-model",
     "num_hidden_layers": "--n-layers",
     "num_attention_heads": "--n-heads",
     "max_position_embeddings": "--max-seq-len",
 }
-
-
-def known_errors() -> tuple[type[Exception], ...]:
-    """Returns what bad input raises: wrong arguments and values, and files that cannot be read or written.
-
-    Called when something has been raised already, so importing safetensors does not slow a start.
-    """
-    from safetensors import SafetensorError
-
-    return (UsageError, ValueError, OSError, SafetensorError)
 
 
 class OneLineErrors(TyperGroup):
@@ -45,18 +36,13 @@ class OneLineErrors(TyperGroup):
         """Runs the command that the arguments name."""
         try:
             return super().invoke(ctx)
-        except known_errors() as error:
+        except (UsageError, *input_errors()) as error:
             if ctx.params.get("debug"):
                 raise
             command = self.commands.get(ctx.invoked_subcommand or "")
-            typer.echo(f"tmt-geo: error: {as_flag(one_line(error), command)}", err=True)
+            message = one_line(error.format_message() if isinstance(error, UsageError) else error)
+            typer.echo(f"tmt-geo: error: {as_flag(message, command)}", err=True)
             raise typer.Exit(2) from None
-
-
-def one_line(error: Exception) -> str:
-    """Returns the message of an error in one line, never empty."""
-    text = error.format_message() if isinstance(error, UsageError) else str(error)
-    return " ".join(text.split()) or type(error).__name__
 
 
 def as_flag(message: str, command: Any) -> str:

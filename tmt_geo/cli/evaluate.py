@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tmt_geo.apps.model_folder import load_run, max_context
 from tmt_geo.cli.files import check_file
-from tmt_geo.cli.options import Data, DataConfig, Limit, Overwrite, Run, Streaming, TextColumn
-from tmt_geo.cli.runs import load_run, max_context, read_settings
+from tmt_geo.cli.flags import Flags, with_flags
+from tmt_geo.cli.options import Overwrite, Run, Threads, Tokenizer, use_threads
+from tmt_geo.cli.run_settings import read_settings
 from tmt_geo.cli.screen import print_table, say
+from tmt_geo.cli.text_source import TextSource
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -30,20 +33,18 @@ class Split(StrEnum):
     TEST = "test"
 
 
+@with_flags
 def evaluate(
     run: Run,
-    data: Data | None = None,
-    data_config: DataConfig = None,
-    text_column: TextColumn = "text",
-    streaming: Streaming = False,
-    limit: Limit = None,
+    data: Annotated[TextSource, Flags("Data")],
     split: Annotated[Split, typer.Option(help="Part of the text.", rich_help_panel="Data")] = Split.TEST,
     context: Annotated[
         int | None, typer.Option(min=2, help="Tokens a window; default: the length it was trained at.")
     ] = None,
     stride: Annotated[int | None, typer.Option(min=1, help="Tokens between windows; default: context / 2.")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Windows at a time.")] = 8,
-    tokenizer: Annotated[str | None, typer.Option(help="Another tokenizer: folder or hub name.")] = None,
+    tokenizer: Tokenizer = None,
+    threads: Threads = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Also write the figures to this file.")] = None,
     overwrite: Overwrite = False,
 ) -> None:
@@ -51,39 +52,30 @@ def evaluate(
 
     Without --data the text is the one that the run was trained on (its own valid or test part), else the embedded one.
     """
-    from tmt_geo.data import load_text
-    from tmt_geo.viz import Contender, comparison_rows
+    from tmt_geo.viz import ModelResult, comparison_rows
 
     if json_file is not None:
         check_file("json", json_file, overwrite)
+    use_threads(threads)
     settings = read_settings(run)
-    source = {"config_name": data_config, "text_column": text_column, "streaming": streaming, "limit": limit}
-    if data is None:
-        data, source = training_text(settings, limit)
+    data = data.or_that_of(settings)
     model, tokens = load_run(run, tokenizer)
     context = context or default_context(model, settings)
     limit_of_model = max_context(model)
     if limit_of_model is not None and context > limit_of_model:
         raise ValueError(f"'context' exceeds the model's max_seq_len={limit_of_model} (got {context})")
 
-    splits = load_text(data, **source)
+    splits = data.load()
     texts = getattr(splits, split.value)
     say(f"{run}: {split.value} part of {splits.name}, context {context} tokens")
     report = measure(model, tokens, texts, context=context, stride=stride, batch_size=batch_size, progress=True)
-    contender = Contender(run.name, model.num_parameters(), report)
-    print_table([*comparison_rows([contender]), ("tokens scored", [f"{report.tokens_scored:,}"])])
+    result = ModelResult(run.name, model.num_parameters(), report)
+    print_table([*comparison_rows([result]), ("tokens scored", [f"{report.tokens_scored:,}"])])
     say(f"every token scored once; windows of {report.context} tokens every {report.stride}")
     if json_file is not None:
-        facts = {"run": str(run), "data": data, "split": split.value, "parameters": contender.parameters}
+        facts = {"run": str(run), "data": data.name, "split": split.value, "parameters": result.parameters}
         json_file.write_text(json.dumps(facts | asdict(report), indent=2) + "\n", encoding="utf-8")
         say(f"written: {json_file}")
-
-
-def training_text(settings: dict[str, Any], limit: int | None) -> tuple[str, dict[str, Any]]:
-    """Returns the source that a run was trained on and how it was read; the embedded text where it does not say."""
-    names = {"config_name": "data_config", "text_column": "text_column", "streaming": "streaming", "limit": "limit"}
-    source = {key: settings[name] for key, name in names.items() if name in settings}
-    return settings.get("data", "embedded"), source if limit is None else source | {"limit": limit}
 
 
 def default_context(model: PreTrainedModel, settings: dict[str, Any]) -> int:
@@ -107,5 +99,5 @@ def measure(
 
     stream = token_stream(texts, tokenizer)
     counts = {"words": word_count(texts), "bytes": byte_count(texts)}
-    # Documents are told apart by the end-of-text token, so the first one begins after one too, for every model.
+    # The end-of-text token separates documents, so the first one begins after one too, for every model.
     return evaluate_model(model, stream, **counts, start_token=tokenizer.eos_token_id, **options)

@@ -3,34 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from tmt_geo.apps.model_folder import load_run, max_context
+from tmt_geo.apps.text_figures import text_sections, token_ids
 from tmt_geo.cli.files import check_file
-from tmt_geo.cli.options import Overwrite
-from tmt_geo.cli.runs import load_run, max_context
+from tmt_geo.cli.options import Overwrite, Tokenizer
 from tmt_geo.cli.screen import say
 from tmt_geo.extras import check_extra
 
-if TYPE_CHECKING:
-    from torch import Tensor
-    from transformers import PreTrainedModel, PreTrainedTokenizerFast
-
-    from tmt_geo.viz import Passage, Section
-
-# A menu of more tokens than this is no menu.
-MOST_IN_MENU = 200
-
 
 def inspect(
-    text: Annotated[str, typer.Argument(help="The text to look at.")],
+    text: Annotated[str, typer.Argument(help="The text to inspect.")],
     model: Annotated[Path, typer.Option(help="Folder of a trained TMT, as `train` and `demo` leave it.")],
     out: Annotated[Path, typer.Option(help="HTML file to write.")] = Path("inspect.html"),
-    tokenizer: Annotated[str | None, typer.Option(help="Another tokenizer: folder or hub name.")] = None,
+    tokenizer: Tokenizer = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Draw what a model does with a text: mesh, clusters, neighbours, exits, decay, streams and anchors.
+    """Draw what a model does with a text: mesh, clusters, neighbors, exits, decay, streams and anchors.
 
     The page opens in any browser without a network.
     """
@@ -48,101 +40,3 @@ def inspect(
     page = figures_page("What the layers do with a text", sections, intro=f"{intro}{ids.numel()} tokens.")
     out.write_text(page, encoding="utf-8")
     say(f"{ids.numel()} tokens, {len(sections)} figures, {len(page) / 1e6:.1f} MB. Open {out} in a browser.")
-
-
-def token_ids(text: str, tokenizer: PreTrainedTokenizerFast, longest: int | None) -> Tensor:
-    """Returns the tokens of a text (1, S).
-
-    Raises:
-        ValueError: If there are none, or more than the model takes.
-    """
-    ids = tokenizer(text, return_tensors="pt", add_special_tokens=False).input_ids.long()
-    if ids.numel() == 0:
-        raise ValueError(f"'text' needs at least one token (got {text!r})")
-    if longest is not None and ids.size(1) > longest:
-        raise ValueError(f"'text' exceeds the model's max_seq_len={longest} tokens (got {ids.size(1)})")
-    return ids
-
-
-def text_sections(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, input_ids: Tensor) -> list[Section]:
-    """Draws all that a model does with a text; what it has no mechanism for is left out.
-
-    Args:
-        model: A :class:`~tmt_geo.TMTModel` with a mesh.
-        tokenizer: Its tokenizer.
-        input_ids: The tokens of the text (1, S).
-
-    Returns:
-        The parts of a page, for :func:`tmt_geo.viz.figures_page` and :func:`tmt_geo.viz.build_report`.
-
-    Raises:
-        ValueError: If the model has no mesh.
-    """
-    import torch
-
-    from tmt_geo import viz
-    from tmt_geo.evaluate.readings import layer_readings
-
-    graphs = layer_readings(model, input_ids)
-    with torch.no_grad():
-        told = model(input_ids, use_cache=False, logits_to_keep=1)
-    labels = viz.token_labels(graphs, tokenizer)
-    clusters = viz.mesh_clusters(graphs)
-    sections = [
-        viz.Section(
-            "The mesh, layer by layer",
-            viz.mesh_evolution(graphs, labels, clusters=clusters),
-            "Every layer is drawn in the same projection of the states, so movement is change. Colours are clusters "
-            "of tokens that hear each other; hollow tokens are frozen. Hover over a token to see whom it hears.",
-        ),
-        viz.Section(
-            "Nearest tokens",
-            viz.neighbour_table(graphs, range(min(len(labels), MOST_IN_MENU)), labels),
-            "Choose a token: its nearest tokens by the cosine of the states behind each layer. Where the names change "
-            "from column to column, the token has moved.",
-        ),
-    ]
-    if len(graphs) > 1:
-        caption = "Bars are clusters with their commonest tokens, bands the tokens that go from one to the next."
-        flow = viz.cluster_flow(graphs, labels, clusters=clusters)
-        sections.append(viz.Section("Clusters, from layer to layer", flow, caption))
-    if "confidence" in graphs[0]:
-        sections += _exit_sections(model, tokenizer, input_ids, viz.passage_of(graphs, labels))
-    if told.decay_scalars is not None:
-        sections.append(
-            viz.Section(
-                "Decay with distance",
-                viz.decay_curves(told.decay_scalars, form=model.config.decay, unit=max_context(model)),
-                "What is left of a head's weight on a token so many tokens away.",
-            )
-        )
-    if "stream_gate" in graphs[0]:
-        caption = "Orange: the stream called syntax; blue: the one called semantic. Bare: the token was frozen."
-        sections.append(viz.Section("The two streams", viz.stream_gate(graphs, labels), caption))
-    if "anchor_weights" in graphs[0]:
-        caption = "Left, how much each token reads of each anchor; right, how alike the anchors are."
-        sections.append(viz.Section("Memory anchors", viz.anchor_use(graphs, told.memory_state, labels), caption))
-    return sections
-
-
-def _exit_sections(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, input_ids: Tensor, passage: Passage
-) -> list[Section]:
-    from tmt_geo import viz
-    from tmt_geo.evaluate import exit_profile
-
-    stream = input_ids[0].cpu()
-    profile = exit_profile(model, stream, tokenizer, stream, context=stream.numel(), stride=stream.numel(), rare=1)
-    rows = [(row.kind, row.tokens, row.depth) for row in profile.by_word]
-    return [
-        viz.Section(
-            "How deep each token went",
-            viz.exit_depth_html(passage),
-            f"The stronger the shade, the more of the {passage.num_layers} layers computed a token.",
-        ),
-        viz.Section(
-            "Depth by kind of word",
-            viz.depth_profile(rows, num_layers=passage.num_layers, title="kind of word"),
-            "Of this text alone: a kind with few tokens says little.",
-        ),
-    ]

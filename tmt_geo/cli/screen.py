@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import os
-import shlex
-import shutil
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 import typer
 
 
-def speaks() -> bool:
-    """Whether this is the process that speaks and writes for all, where several train together."""
+def is_main_process() -> bool:
+    """Whether this process prints and writes for all, where several train together."""
     return int(os.environ.get("RANK", "0")) == 0
 
 
 def say(text: str = "") -> None:
     """Prints a line, once where several processes train together."""
-    if speaks():
+    if is_main_process():
         typer.echo(text)
 
 
@@ -42,18 +38,3 @@ def say_next(commands: Sequence[tuple[str, str]]) -> None:
     say("\nTry next:")
     for command, purpose in commands:
         say(f"  {command}\n      {purpose}")
-
-
-def quoted(path: Path | str) -> str:
-    """Returns a path as a shell takes it."""
-    return shlex.quote(str(path))
-
-
-def this_command(name: str = "tmt-geo", module: str = "tmt_geo") -> str:
-    """Returns how the user can call a command from here: by its name, by its path, or through Python."""
-    if shutil.which(name):
-        return name
-    beside = Path(sys.executable).with_name(name)
-    if not beside.is_file():
-        return f"{quoted(sys.executable)} -m {module}"
-    return quoted(beside.relative_to(Path.cwd()) if beside.is_relative_to(Path.cwd()) else beside)

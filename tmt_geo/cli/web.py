@@ -13,7 +13,7 @@ from tmt_geo.extras import check_extra
 
 def web(
     runs: Annotated[Path, typer.Option(help="Folder of the runs to choose from.")] = Path("runs"),
-    host: Annotated[str, typer.Option(help="Address to listen at; 0.0.0.0 lets other machines in.")] = "127.0.0.1",
+    host: Annotated[str, typer.Option(help="Address to serve at; 0.0.0.0 lets other machines in.")] = "127.0.0.1",
     port: Annotated[
         int | None, typer.Option(min=1, max=65535, help="Port; default: the first free one from 7860.")
     ] = None,

@@ -133,12 +133,12 @@ def figure(suite: LanguageSuite, folder: Path) -> Figure:
         import plotly.graph_objects as go
 
     from tmt_geo.viz.palette import SERIES
-    from tmt_geo.viz.style import GRID, as_text, clear_layout
+    from tmt_geo.viz.style import GRID, figure_layout, plain_text
 
     results = load_results(folder, suite)
     if not results:
         raise ValueError(f"'folder' must hold results of the suite {suite.name!r} (got {folder})")
-    drawn = go.Figure(layout=clear_layout(title=f"{suite.name}: perplexity against compute", height=560))
+    drawn = go.Figure(layout=figure_layout(title=f"{suite.name}: perplexity against compute", height=560))
     kinds = {"tmt": ("this package", "circle", SERIES[0]), "peer": ("transformers", "square", SERIES[1])}
     for kind, (label, symbol, colour) in kinds.items():
         rows = [row for row in suite.rows if row.name in results and (row.family == "tmt") == (kind == "tmt")]
@@ -149,7 +149,7 @@ def figure(suite: LanguageSuite, folder: Path) -> Figure:
             x=[mean_of(results[row.name], "flops_per_token").value / 1e6 for row in rows],
             y=[mean.value for mean in ppl],
             error_y={"array": [mean.error or 0.0 for mean in ppl], "color": colour},
-            text=[as_text(row.name) for row in rows], mode="markers+text", name=label,
+            text=[plain_text(row.name) for row in rows], mode="markers+text", name=label,
             textposition=["top center" if place % 2 else "bottom center" for place in range(len(rows))],
             marker={"symbol": symbol, "color": colour, "size": 10}, textfont={"size": 10},
         )  # fmt: skip

@@ -14,7 +14,8 @@ from tmt_geo.compare.corpus import Corpus
 from tmt_geo.compare.json_file import read_json, write_json
 from tmt_geo.compare.language import LanguageRun, Recipe
 from tmt_geo.train import TrainConfig, train_model
-from tmt_geo.train.run_folder import HISTORY_FILE, OPTIONS_FILE, STATE_FILE, checkpoint_folders, last_checkpoint
+from tmt_geo.train.checkpoint import STATE_FILE, checkpoint_folders, last_checkpoint
+from tmt_geo.train.run_folder import HISTORY_FILE, OPTIONS_FILE
 
 if TYPE_CHECKING:
     from transformers import TrainerCallback

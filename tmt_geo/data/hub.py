@@ -86,7 +86,7 @@ def _are_lines(rows: Sequence[str]) -> bool:
 
 
 def _texts(rows: Sequence[str | None], split: str, text_column: str, name: str) -> list[str]:
-    """Returns the rows that hold text, with the blank lines where they are lines; a warning tells how many do not."""
+    """Returns the rows that hold text, with blank lines where they are lines; a warning counts the others."""
     texts = [row for row in rows if row is not None]
     if rows and not any(row.strip() for row in texts):
         raise ValueError(f"'text_column' must name a column with text in '{name}' (got '{text_column}', all empty)")
@@ -137,8 +137,8 @@ def _one_line(name: str) -> Iterator[None]:
     except (OSError, ValueError, DatasetsError, StopIteration) as error:
         if isinstance(error, StopIteration) or "corresponds to no data" in str(error):
             raise ValueError(f"'source' must hold text (got '{name}' without rows)") from error
-        told = error.__cause__ or error if isinstance(error, DatasetGenerationError) else error
-        reason = (str(told).strip().splitlines() or [type(told).__name__])[0].rstrip(".")
+        cause = error.__cause__ or error if isinstance(error, DatasetGenerationError) else error
+        reason = (str(cause).strip().splitlines() or [type(cause).__name__])[0].rstrip(".")
         raise ValueError(f"'source' does not load: {reason} (got '{name}')") from error
     finally:
         log.setLevel(level)

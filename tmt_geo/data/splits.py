@@ -96,7 +96,7 @@ def cut(documents: list[str], keep: int, slack: int) -> tuple[list[str], list[st
 
 
 def _place(text: str, at: int, slack: int) -> int | None:
-    """The best place near ``at`` to cut a document, with text on both sides; None where it is a single character."""
+    """The best place around ``at`` to cut a document, with text on both sides; None where it is a single character."""
     first, last = len(text) - len(text.lstrip()) + 1, len(text.rstrip()) - 1
     low, high = max(first, at - slack), min(last, at + slack)
     for boundary in BOUNDARIES:

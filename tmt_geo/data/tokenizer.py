@@ -22,7 +22,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int = 2048) -> PreTrainedT
 
     The result depends on nothing but the arguments. Its ``eos_token``, ``bos_token`` and ``pad_token`` are all
     ``"<|endoftext|>"``, token 0. A short text may not hold enough pairs that occur twice, then there are fewer than
-    ``vocab_size`` tokens; ``len(tokenizer)`` tells how many.
+    ``vocab_size`` tokens; ``len(tokenizer)`` is their number.
 
     Args:
         texts (iterable of str): The training documents.
@@ -74,7 +74,7 @@ def load_tokenizer(name_or_dir: str | os.PathLike[str]) -> PreTrainedTokenizerFa
 
     name = os.fspath(name_or_dir)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name)
+        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
     except Exception as error:  # a damaged file fails in any way
         where = "holds no tokenizer that loads" if os.path.isdir(name) else "is no folder and does not load by name"
         raise ValueError(f"'name_or_dir' {where} (got '{name}')") from error

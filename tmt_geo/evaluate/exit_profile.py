@@ -12,7 +12,7 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from tmt_geo.evaluate.forward import measuring, plain_forward
-from tmt_geo.evaluate.perplexity import window_starts
+from tmt_geo.evaluate.perplexity import check_stream, window_starts
 from tmt_geo.evaluate.word_kinds import KINDS, WORD, word_counts, word_kinds
 
 BANDS = (0, 10, 100, 1_000, 10_000)
@@ -64,15 +64,15 @@ def exit_profile(
     rare: int = 10,
     progress: bool = False,
 ) -> ExitProfile:
-    """Count the layers that each token of a stream was computed by, and tell it by kinds of tokens.
+    """Count the layers that computed each token of a stream, and average them by kind of token.
 
     The stream is read in windows as :func:`tmt_geo.evaluate.evaluate_model` reads it, but for the start token: every
     token is counted once, where it has at least ``context - stride`` tokens before it, or all there are.
 
     A word is what stands between white space in the decoded text, and a token is of the kind of its word. Without a
     tagger kinds are closed lists of English and patterns (see :func:`tmt_geo.evaluate.word_kinds.word_kinds`): they
-    know no context, and do not tell nouns from verbs. Tokens of nothing but white space, and special tokens, are kinds
-    of their own.
+    know no context, and do not distinguish nouns from verbs. Tokens of nothing but white space, and special tokens,
+    are kinds of their own.
 
     Args:
         model: A causal language model whose output has ``exit_masks`` (L, B, S), true where a token was frozen when a
@@ -96,7 +96,8 @@ def exit_profile(
             rise.
     """
     stride = max(1, context // 2) if stride is None else stride
-    _check(model, stream=stream, train_stream=train_stream)
+    check_stream("stream", stream, model.config.vocab_size)
+    check_stream("train_stream", train_stream, model.config.vocab_size)
     for name, count in (("context", context), ("batch_size", batch_size), ("rare", rare)):
         if count < 1:
             raise ValueError(f"'{name}' must be at least 1 (got {count})")
@@ -179,15 +180,3 @@ def _without_special(text: str, tokenizer: PreTrainedTokenizerFast) -> str:
     for token in tokenizer.all_special_tokens:
         text = text.replace(token, " " * len(token))
     return text
-
-
-def _check(model: PreTrainedModel, **streams: Tensor) -> None:
-    vocab_size = model.config.vocab_size
-    for name, stream in streams.items():
-        if stream.dim() != 1 or stream.numel() == 0 or stream.is_floating_point():
-            raise ValueError(
-                f"'{name}' must be a non-empty vector of ids (got shape {tuple(stream.shape)}, {stream.dtype})"
-            )
-        low, high = int(stream.min()), int(stream.max())
-        if low < 0 or high >= vocab_size:
-            raise ValueError(f"'{name}' must hold ids from 0 to {vocab_size - 1} (got {low} to {high})")

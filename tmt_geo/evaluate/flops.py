@@ -26,7 +26,7 @@ class FlopReport:
         layers: Matrix products and dense attention outside the vocabulary head, those of a mesh search included.
         head: The product with the vocabulary.
         search: Comparisons of top-k, and of the maxima it is led by: one for each score they were given.
-        edge_attention: Attention over a neighbour table: scores and weighted sums, ``4 * heads * channels`` an edge;
+        edge_attention: Attention over a neighbor table: scores and weighted sums, ``4 * heads * channels`` an edge;
             and the votes of a copy head, ``2 * copy_dim + 2`` each.
     """
 
@@ -44,10 +44,10 @@ class FlopReport:
 def count_flops(model: PreTrainedModel, input_ids: Tensor, memory: CopyMemory | None = None) -> FlopReport:
     """Count what one forward pass over ``input_ids`` executes, with ``torch.utils.flop_counter``.
 
-    The counter sees matrix products. It is taught here what it does not see or sees too largely:
+    The counter sees matrix products. What it does not see, or counts too high, is added here:
 
-    - fused attention, which it knows on GPUs only and charges for all S * S pairs even where the kernel was told that
-      it is causal and skips the rest: charged for the pairs it computes, S * (S + 1) / 2 a head where causal, all of
+    - fused attention, which it knows on GPUs only and charges for all S * S pairs even where the kernel is
+      causal and skips the rest: charged for the pairs it computes, S * (S + 1) / 2 a head where causal, all of
       them where it was given a mask;
     - top-k and maxima, one comparison a score, whether or not the score had been masked;
     - the scores of the search by windows, which are gathered: by formula, for each target all candidates it can have;
@@ -112,7 +112,7 @@ def _gathered_scores(model: PreTrainedModel, out) -> float:
 def _pairs(queries: int, keys: int, causal: bool) -> int:
     if not causal:
         return queries * keys
-    full = min(queries, keys)  # query i hears keys 0 ... i
+    full = min(queries, keys)  # query i attends to keys 0 ... i
     return full * (full + 1) // 2 + (queries - full) * keys
 
 

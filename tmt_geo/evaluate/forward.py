@@ -24,7 +24,7 @@ def measuring(model: PreTrainedModel) -> Iterator[None]:
 
 
 def plain_forward(model: PreTrainedModel, input_ids: Tensor, memory: Any = None, **kwargs: Any) -> Any:
-    """The model's output for full rows of tokens (B, S), without filling a cache that nobody will read.
+    """The model's output for full rows of tokens (B, S), without filling a cache.
 
     Args:
         model: Any causal language model.
@@ -35,7 +35,7 @@ def plain_forward(model: PreTrainedModel, input_ids: Tensor, memory: Any = None,
     has_cache = "use_cache" in inspect.signature(model.forward).parameters
     options = {"use_cache": False} if has_cache else {}
     if memory is not None:
-        options["memory"] = memory
+        options["copy_memory"] = memory
     return model(input_ids=input_ids.to(model.device), **options, **kwargs)
 
 
@@ -54,8 +54,8 @@ def scored_forward(
     """
     targets = targets.to(model.device)
     if getattr(model, "can_skip_logits", False):
-        asked = {"labels": targets, "shift_labels": targets, "num_items_in_batch": 1, "skip_logits": True}
-        out = plain_forward(model, input_ids, memory, **asked)
+        options = {"labels": targets, "shift_labels": targets, "num_items_in_batch": 1, "skip_logits": True}
+        out = plain_forward(model, input_ids, memory, **options)
         return out.loss.item(), out
     out = plain_forward(model, input_ids, memory)
     nll = 0.0
@@ -67,5 +67,5 @@ def scored_forward(
 
 
 def remembers(model: PreTrainedModel) -> bool:
-    """Whether the model hears what it remembers of the text before its input, as one with a copy head does."""
+    """Whether the model uses a memory of the text before its input, as one with a copy head does."""
     return getattr(model.config, "copy_k", 0) > 0 and model.config.copy_memory > 0

@@ -1,4 +1,4 @@
-"""Passkey retrieval: a number said once, and asked for again much later."""
+"""Passkey retrieval: a number given once, and wanted again much later."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def passkey_accuracy(
     trials: int = 20,
     seed: int = 0,
 ) -> dict[int, float]:
-    """How often a model finds a number again, by the distance at which it was said.
+    """How often a model finds a number again, by the distance at which it was given.
 
-    "The pass key is" and five random digits stand in running text; so many tokens later the same words ask for them.
+    "The pass key is" and five random digits stand in running text; so many tokens later the same words stand again.
     Each digit is predicted after the words and the true digits before it. (After Mohtashami and Jaggi,
     arXiv:2305.16300, without their instructions, which need a model that follows any.) By chance at most one digit in
     ten is right.
@@ -79,6 +79,6 @@ def _last_digits(model: PreTrainedModel, text: Tensor, context: int) -> Tensor:
     if remembers(model):
         # Whole windows before the last one; what is left over at the front goes unread.
         for end in range(inputs.numel() - (inputs.numel() // context - 1) * context, inputs.numel(), context):
-            memory = plain_forward(model, inputs[end - context : end].unsqueeze(0), memory).memory
+            memory = plain_forward(model, inputs[end - context : end].unsqueeze(0), memory).copy_memory
     logits = plain_forward(model, inputs[-context:].unsqueeze(0), memory).logits
     return logits[0, -DIGITS:].argmax(-1).cpu()

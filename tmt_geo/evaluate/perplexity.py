@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 
 from tmt_geo.evaluate.flops import count_flops
 from tmt_geo.evaluate.forward import measuring, remembers, scored_forward
-from tmt_geo.evaluate.lanes import reading_lanes
+from tmt_geo.evaluate.stream_chunks import split_stream
 from tmt_geo.models.tmt.loss import IGNORED
 from tmt_geo.nn.copy_head import CopyMemory
 
@@ -78,9 +78,9 @@ def evaluate_model(
     The first token has nothing before it. It is predicted from ``start_token``, which is put before the stream and not
     scored itself; without one (nor in the model's configuration) it costs ``ln V``, as if drawn uniformly.
 
-    A model that remembers what it has read (a copy head with a memory) reads one window after the other, and hears in
-    each what it remembers of the text before it. It does so in ``batch_size`` lanes side by side, each of which first
-    reads, without scoring it, as much as is remembered: the result is that of a single lane.
+    A model that remembers what it has read (a copy head with a memory) reads one window after the other, each with the
+    memory of the text before it. The stream is cut into ``batch_size`` chunks that are read side by side. Each chunk
+    first reads, without scoring it, as much as is remembered, so that the result is that of a single chunk.
 
     Args:
         model: Any causal language model: ``input_ids`` (B, S) to ``logits`` (B, S, V). Runs on its own device.
@@ -154,6 +154,17 @@ def window_starts(num_targets: int, context: int, stride: int) -> tuple[Tensor, 
     return starts, scored_before - starts
 
 
+def check_stream(name: str, stream: Tensor, vocab_size: int) -> None:
+    """Raise a `ValueError` if this is no vector of ids below the vocabulary size, or an empty one."""
+    if stream.dim() != 1 or stream.numel() == 0 or stream.is_floating_point():
+        raise ValueError(
+            f"'{name}' must be a non-empty vector of ids (got shape {tuple(stream.shape)}, {stream.dtype})"
+        )
+    low, high = int(stream.min()), int(stream.max())
+    if low < 0 or high >= vocab_size:
+        raise ValueError(f"'{name}' must hold ids from 0 to {vocab_size - 1} (got {low} to {high})")
+
+
 def _score(
     model: PreTrainedModel, tokens: Tensor, windows: tuple[Tensor, Tensor], context: int, batch_size: int,
     scorer: _Scorer, bar: Callable,
@@ -164,7 +175,7 @@ def _score(
     samples = torch.linspace(0, starts.numel() - 1, min(FLOP_WINDOWS, starts.numel())).long()
     memory, end, sampled = None, 0, []
     for window, scores in bar(_batches(model, starts, batch_size)):
-        if memory is not None:  # of the lanes that go on, without what their next windows read again
+        if memory is not None:  # of the chunks that go on, without what their next windows read again
             memory = memory.rows(slice(-window.numel(), None)).drop_last(end - int(starts[window[-1]]))
         place = starts[window].unsqueeze(1) + offsets  # [B, S], input places in tokens
         scored = (offsets >= first[window].unsqueeze(1)) & scores.unsqueeze(1)
@@ -174,7 +185,7 @@ def _score(
         nll, out = scored_forward(model, tokens[place], tokens[place + 1].masked_fill(~scored, IGNORED), memory)
         scorer.add(nll, scored, getattr(out, "exit_masks", None))
         if remembering:
-            memory, end = out.memory, int(starts[window[-1]]) + context
+            memory, end = out.copy_memory, int(starts[window[-1]]) + context
     return sampled
 
 
@@ -185,8 +196,8 @@ def _batches(model: PreTrainedModel, starts: Tensor, batch_size: int) -> list[tu
         return [(part, torch.ones_like(part, dtype=torch.bool)) for part in torch.arange(count).split(batch_size)]
     stride = int(starts[1] - starts[0]) if count > 1 else 1
     moved = count > 1 and int(starts[-1] - starts[-2]) < stride  # the last window, to end with the text
-    lanes = reading_lanes(count - moved, batch_size, -(-model.config.copy_memory // stride))
-    batches = [(lanes.begin + step, lanes.begin + step >= lanes.scored) for step in range(lanes.length)]
+    chunks = split_stream(count - moved, batch_size, -(-model.config.copy_memory // stride))
+    batches = [(chunks.begin + step, chunks.begin + step >= chunks.scored) for step in range(chunks.length)]
     return batches + [(torch.tensor([count - 1]), torch.tensor([True]))] * moved
 
 
@@ -233,13 +244,7 @@ def _check(model, stream: Tensor, vocab_size: int, start_token: int | None, **co
     for name, count in counts.items():
         if count < 1:
             raise ValueError(f"'{name}' must be at least 1 (got {count})")
-    if stream.dim() != 1 or stream.numel() == 0 or stream.is_floating_point():
-        raise ValueError(
-            f"'stream' must be a non-empty vector of ids (got shape {tuple(stream.shape)}, {stream.dtype})"
-        )
-    low, high = int(stream.min()), int(stream.max())
-    if low < 0 or high >= vocab_size:
-        raise ValueError(f"'stream' must hold ids from 0 to {vocab_size - 1} (got {low} to {high})")
+    check_stream("stream", stream, vocab_size)
     if start_token is not None and not 0 <= start_token < vocab_size:
         raise ValueError(f"'start_token' must be an id from 0 to {vocab_size - 1} (got {start_token})")
     positions = getattr(model.config, "max_position_embeddings", None)

@@ -1,4 +1,4 @@
-"""Any causal language model with the copy head of ours: the control for what the head alone is worth."""
+"""Any causal language model with our copy head: the control for what the head alone is worth."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 
-from tmt_geo.models.tmt.loss import next_token_loss
+from tmt_geo.models.tmt.loss import fused_linear_cross_entropy
 from tmt_geo.nn.copy_head import CopyHead, CopyMemory
 from tmt_geo.ops.copying import Votes
-from tmt_geo.ops.order import NodeOrder
+from tmt_geo.ops.layout import DenseLayout
 
 
 @dataclass
@@ -22,7 +22,7 @@ class CopyOutput(ModelOutput):
 
     loss: Tensor | None = None
     logits: Tensor | None = None
-    memory: CopyMemory | None = None
+    copy_memory: CopyMemory | None = None
     num_votes: Tensor | None = None
 
 
@@ -30,13 +30,14 @@ class CopyLM(PreTrainedModel):
     """A causal language model of the library whose predictions are mixed with what a copy head copies.
 
     For comparisons: it trains and is measured as :class:`~tmt_geo.TMTModel` with ``copy_k`` is, full rows of tokens,
-    no padding and no cache. Its configuration is the model's, with ``copy_k``, ``copy_dim`` and ``copy_memory``.
+    no padding and no cache. It can also wrap our own model without a copy head. Its configuration is the model's, with
+    ``copy_k``, ``copy_dim`` and ``copy_memory``.
 
     Args:
         model: A causal language model with an output embedding without bias.
         k: Votes a token.
         index_dim: Channels in which tokens are compared.
-        memory: Tokens from before the sequence that are heard.
+        memory: Tokens from before the sequence that may be copied from.
     """
 
     _supports_sdpa = True  # the model within has chosen already
@@ -66,7 +67,7 @@ class CopyLM(PreTrainedModel):
         self,
         input_ids: Tensor,
         labels: Tensor | None = None,
-        memory: CopyMemory | None = None,
+        copy_memory: CopyMemory | None = None,
         num_items_in_batch: Tensor | int | None = None,
         shift_labels: Tensor | None = None,
         skip_logits: bool = True,
@@ -76,15 +77,15 @@ class CopyLM(PreTrainedModel):
         With `labels` it gives the loss, and logits beside it only unless `skip_logits`.
         """
         hidden = self.model.base_model(input_ids=input_ids, use_cache=False).last_hidden_state
-        order = NodeOrder.uniform(*input_ids.shape, device=input_ids.device)
-        memory = None if memory is None else memory.last(self.config.copy_memory)
-        votes, memory = self.copy_head(hidden.flatten(0, 1), input_ids.flatten(), order, memory)
+        layout = DenseLayout.uniform(*input_ids.shape, device=input_ids.device)
+        memory = None if copy_memory is None else copy_memory.last(self.config.copy_memory)
+        votes, memory = self.copy_head(hidden.flatten(0, 1), input_ids.flatten(), layout, memory)
         votes = Votes(*(part.view(*input_ids.shape, *part.shape[1:]) for part in votes))
         num_votes = (votes.weight > 0).sum()
         head = self.get_output_embeddings()
         loss = logits = None
         if labels is not None:
-            loss = next_token_loss(hidden, head.weight, labels, num_items_in_batch, shift_labels, votes)
+            loss = fused_linear_cross_entropy(hidden, head.weight, labels, num_items_in_batch, shift_labels, votes)
         if loss is None or not skip_logits:
             logits = votes.mix(head(hidden))
-        return CopyOutput(loss=loss, logits=logits, memory=memory, num_votes=num_votes)
+        return CopyOutput(loss=loss, logits=logits, copy_memory=memory, num_votes=num_votes)

@@ -48,7 +48,7 @@ def word_kinds(words: Iterable[str], counts: Counter[str], rare: int) -> list[st
     conjunctions and auxiliaries (with negations) are closed lists, each word in one of them, that hold no word in
     capitals (US, IT); a number is written in digits; an unknown word is the ``<unk>`` that a corpus has put in place
     of one. Of all others those are rare that occur fewer than ``rare`` times in ``counts``, and the rest, nouns,
-    verbs, adjectives and adverbs that lists cannot tell apart, is other.
+    verbs, adjectives and adverbs that lists cannot distinguish, is other.
 
     Args:
         words: Words without white space.

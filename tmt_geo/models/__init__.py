@@ -3,12 +3,14 @@
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
 
 from tmt_geo.models.encoder import TMTEncoder
-from tmt_geo.models.gnn import TMT
+from tmt_geo.models.gnn import MeshGNN
+from tmt_geo.models.tmt.backbone_tmt import TMTBackbone
 from tmt_geo.models.tmt.configuration_tmt import TMTConfig
-from tmt_geo.models.tmt.modeling_tmt import TMTModel, TMTOutput
+from tmt_geo.models.tmt.modeling_tmt import TMTForCausalLM, TMTModel
+from tmt_geo.models.tmt.output_tmt import TMTOutput
 
 AutoConfig.register(TMTConfig.model_type, TMTConfig, exist_ok=True)
-AutoModel.register(TMTConfig, TMTModel, exist_ok=True)
-AutoModelForCausalLM.register(TMTConfig, TMTModel, exist_ok=True)
+AutoModel.register(TMTConfig, TMTBackbone, exist_ok=True)
+AutoModelForCausalLM.register(TMTConfig, TMTForCausalLM, exist_ok=True)
 
-__all__ = ["TMT", "TMTConfig", "TMTEncoder", "TMTModel", "TMTOutput"]
+__all__ = ["MeshGNN", "TMTBackbone", "TMTConfig", "TMTEncoder", "TMTForCausalLM", "TMTModel", "TMTOutput"]

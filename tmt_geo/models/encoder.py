@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -12,11 +14,11 @@ from torch_geometric.nn.dense.linear import Linear
 from tmt_geo.models.checkpointing import checkpointed
 from tmt_geo.models.layer_graph import edge_cosine, layer_graph, node_edges
 from tmt_geo.nn.exit_gate import exit_gates
-from tmt_geo.nn.frame import Frame
-from tmt_geo.nn.node_state import LayerCache, LayerRecord, NodeState
+from tmt_geo.nn.memory_anchors import MemoryAnchors
+from tmt_geo.nn.node_state import LayerCache, NodeState, TMTLayerOutput
 from tmt_geo.nn.tmt_layer import TMTLayer
-from tmt_geo.ops.checks import check_features
-from tmt_geo.ops.order import NodeOrder
+from tmt_geo.ops.checks import check_features, check_finite
+from tmt_geo.ops.layout import DenseLayout
 
 
 @dataclass
@@ -25,25 +27,25 @@ class EncoderOutput:
 
     Attributes:
         x: States behind the last norm :math:`(N, F)`.
-        order: Where the nodes stand.
-        records: What each layer tells.
-        hidden_states: The states that enter each layer and those that leave the last; unless asked for the latest two
-            alone.
+        layout: Where the nodes stand.
+        layer_outputs: What each layer has returned.
+        hidden_states: The states that enter each layer and those that leave the last; without `hidden_states`
+            the latest two alone.
     """
 
     x: Tensor
-    order: NodeOrder
-    records: list[LayerRecord]
+    layout: DenseLayout
+    layer_outputs: list[TMTLayerOutput]
     hidden_states: list[Tensor]
 
     def exit_masks(self) -> Tensor:
         """Which nodes each layer did not compute, boolean, shape :math:`(L, N)`."""
-        mask = torch.ones(len(self.records), self.x.size(0), dtype=torch.bool, device=self.x.device)
-        for layer, record in enumerate(self.records):
-            if record.targets is None:
+        mask = torch.ones(len(self.layer_outputs), self.x.size(0), dtype=torch.bool, device=self.x.device)
+        for layer, output in enumerate(self.layer_outputs):
+            if output.targets is None:
                 mask[layer] = False
             else:
-                mask[layer, record.targets] = False
+                mask[layer, output.targets] = False
         return mask
 
     def confidences(self) -> Tensor:
@@ -52,27 +54,18 @@ class EncoderOutput:
         Zero before the first gate. No gate stands behind the last layer, whose row is that of the layer before. Of at
         least float32.
         """
-        row, rows = self.x.new_zeros(self.x.size(0), dtype=torch.promote_types(self.x.dtype, torch.float32)), []
-        for record in self.records:
-            if record.confidence is not None:
-                confidence = record.confidence.to(row.dtype)
-                row = confidence if record.targets is None else row.index_copy(0, record.targets, confidence)
-            rows.append(row)
-        return torch.stack(rows)
+        none = self.x.new_zeros(self.x.size(0), dtype=torch.promote_types(self.x.dtype, torch.float32))
+        rows = (none if output.confidence is None else output.confidence for output in self.layer_outputs)
+        return torch.stack([row.to(none.dtype) for row in rows])
 
     def gate_loss(self) -> Tensor | None:
         """Sum of the gates' losses over nodes and layers; None without gates."""
-        losses = [record.gate_loss for record in self.records if record.gate_loss is not None]
-        return torch.stack(losses).sum() if losses else None
-
-    def index_loss(self) -> Tensor | None:
-        """Sum of the learned indices' losses over nodes and layers; None without them, and outside training."""
-        losses = [record.index_loss for record in self.records if record.index_loss is not None]
+        losses = [output.gate_loss for output in self.layer_outputs if output.gate_loss is not None]
         return torch.stack(losses).sum() if losses else None
 
     def num_edges(self) -> Tensor:
         """Edges that each layer attended over, self edges included, shape :math:`(L)`."""
-        return torch.stack([record.num_edges for record in self.records])
+        return torch.stack([output.num_edges for output in self.layer_outputs])
 
     def edges(self, layer: int) -> tuple[Tensor, Tensor] | None:
         """The mesh of a layer over the nodes, without self-loops; None with dense attention, not for nodes in a cache.
@@ -81,18 +74,18 @@ class EncoderOutput:
             tuple[Tensor, Tensor]: Sources and targets :math:`(2, E)`, and their similarity :math:`(E)`: the cosine of
             the states that entered the layer, without a gradient.
         """
-        mesh = self.records[layer].mesh
+        mesh = self.layer_outputs[layer].mesh
         if mesh is None:
             return None
-        edge_index = node_edges(mesh, self.order)
-        return edge_index, edge_cosine(self.hidden_states[layer - len(self.records) - 1], edge_index)
+        edge_index = node_edges(mesh, self.layout)
+        return edge_index, edge_cosine(self.hidden_states[layer - len(self.layer_outputs) - 1], edge_index)
 
 
 class TMTEncoder(nn.Module):
     r"""Layers of the TemporalMesh Transformer over the nodes of one graph or many.
 
-    The mesh is found anew by every layer (or every so many), from the states it is given. Where gates are wanted, they
-    stand behind every layer from number `exit_after` on but the last, and each keeps the same share of the nodes that
+    Every layer (or every so many) searches the mesh anew in the states that enter it. With an `exit_rule` a gate
+    stands behind every layer from number `exit_after` on but the last, and each keeps the same share of the nodes that
     reach it.
 
     Args:
@@ -101,6 +94,7 @@ class TMTEncoder(nn.Module):
         hidden_channels (int): Channels of the layers :math:`F`.
         num_layers (int): The number of layers :math:`L`.
         out_channels (int, optional): If given, a linear layer maps the result to this size.
+        causal (bool): Only earlier nodes are sources.
         exit_rule (str, optional): ``"budget"``, ``"fixed"`` or ``"learned"``, see :class:`~tmt_geo.ExitGate`.
             (default: :obj:`None`, no gates)
         exit_budget (float, optional): Mean active share of the layers under the budget and learned rules.
@@ -109,10 +103,14 @@ class TMTEncoder(nn.Module):
             (default: :obj:`0.2`)
         exit_threshold (float, optional): Of the fixed rule. (default: :obj:`0.85`)
         exit_after (int, optional): Layers that every node passes before it may leave. (default: :obj:`1`)
-        rebuild_every (int, optional): Find the mesh in every so many layers; those between hear what the last one
-            has found. (default: :obj:`1`)
+        rebuild_every (int, optional): Search the mesh in every so many layers; those between keep the last one.
+            (default: :obj:`1`)
+        ffn (callable, optional): Makes the feed-forward network of each layer, say ``partial(FFN, 32)``.
+            (default: as of :class:`~tmt_geo.TMTLayer`)
+        memory (callable, optional): Makes the memory of each layer, say ``partial(MemoryAnchors, 32, 16)``.
+            (default: :obj:`None`, no memory)
         eps (float, optional): Of the layer norms. (default: :obj:`1e-5`)
-        **kwargs (optional): Of :class:`~tmt_geo.TMTLayer`.
+        **kwargs (optional): Of :class:`~tmt_geo.TMTLayer`; a `decay` given as a module is copied for each layer.
 
     Shapes:
         - **input:** nodes :math:`(N, F_{in})`, batch :math:`(N)`, time :math:`(N)`
@@ -122,8 +120,11 @@ class TMTEncoder(nn.Module):
         ValueError: For an option out of range.
 
     Example:
+        >>> import torch
+        >>> from tmt_geo import TMTEncoder
         >>> encoder = TMTEncoder(16, 32, num_layers=2, out_channels=7, causal=False)
-        >>> encoder(data.x, batch=data.batch)
+        >>> encoder(torch.randn(10, 16), batch=torch.arange(10) // 5).shape
+        torch.Size([10, 7])
     """
 
     def __init__(
@@ -133,12 +134,15 @@ class TMTEncoder(nn.Module):
         num_layers: int,
         out_channels: int | None = None,
         *,
+        causal: bool,
         exit_rule: str | None = None,
         exit_budget: float = 0.5,
         exit_momentum: float = 0.2,
         exit_threshold: float = 0.85,
         exit_after: int = 1,
         rebuild_every: int = 1,
+        ffn: Callable[[], nn.Module] | None = None,
+        memory: Callable[[], MemoryAnchors] | None = None,
         eps: float = 1e-5,
         **kwargs,
     ):
@@ -156,9 +160,14 @@ class TMTEncoder(nn.Module):
             self.lin_in = (nn.Linear if in_channels > 0 else Linear)(in_channels, hidden_channels)
         self.layers = nn.ModuleList()
         for layer in range(num_layers):
-            gate = gates[layer] if layer < len(gates) else None
+            parts = {
+                "gate": gates[layer] if layer < len(gates) else None,
+                "ffn": None if ffn is None else ffn(),
+                "memory": None if memory is None else memory(),
+                "decay": copy.deepcopy(kwargs.get("decay")),
+            }
             rebuild = layer % rebuild_every == 0
-            self.layers.append(TMTLayer(hidden_channels, gate=gate, eps=eps, rebuild=rebuild, **kwargs))
+            self.layers.append(TMTLayer(hidden_channels, causal=causal, rebuild=rebuild, eps=eps, **kwargs | parts))
         self.norm = nn.LayerNorm(hidden_channels, eps=eps)
         self.lin_out = None if out_channels is None else nn.Linear(hidden_channels, out_channels)
         self.gradient_checkpointing = False
@@ -184,7 +193,7 @@ class TMTEncoder(nn.Module):
         return out if self.lin_out is None else self.lin_out(out)
 
     def layer_graphs(self, x: Tensor, batch: Tensor | None = None, time: Tensor | None = None) -> list[Data]:
-        r"""Run the stack and tell of each layer as a graph: who heard whom, and how much.
+        r"""Run the stack and return each layer as a graph: its edges and their weights.
 
         See :func:`~tmt_geo.models.layer_graph.layer_graph` for what is in them; ``confidence`` is the last that any
         gate up to this layer's had in a node, and ``batch`` is there where it is given. No gradient flows, and anchors
@@ -201,62 +210,64 @@ class TMTEncoder(nn.Module):
         """
         return self.trace(*self._enter(x, batch, time), batch=batch)
 
-    def _enter(self, x: Tensor, batch: Tensor | None, time: Tensor | None) -> tuple[Tensor, Frame]:
+    def _enter(self, x: Tensor, batch: Tensor | None, time: Tensor | None) -> tuple[Tensor, DenseLayout]:
         """The states that enter the first layer, and where the nodes stand."""
         check_features("x", x, self.layers[0].lin_out if self.lin_in is None else self.lin_in)
-        frame = Frame.from_batch(x, batch, time)
-        return (x if self.lin_in is None else self.lin_in(x)), frame
+        layout = DenseLayout.from_batch(x.size(0), batch, time, device=x.device)
+        check_finite(x)
+        return (x if self.lin_in is None else self.lin_in(x)), layout
 
     def run(
         self,
         x: Tensor,
-        frame: Frame,
+        layout: DenseLayout,
         cache: list[LayerCache] | None = None,
         hidden_states: bool = False,
     ) -> EncoderOutput:
-        """Run the layers on states :math:`(N, F)` whose order is known; see :meth:`TMTLayer.step`."""
-        out = self._run(x, frame, cache, hidden_states)
+        """Run the layers on states :math:`(N, F)` whose layout is known; see :meth:`TMTLayer.step`."""
+        out = self._run(x, layout, cache, hidden_states)
         if self.training:
-            for layer, record in zip(self.layers, out.records, strict=True):
-                layer.observe(record)
+            for layer, output in zip(self.layers, out.layer_outputs, strict=True):
+                layer.update(output)
         return out
 
     @torch.no_grad()
-    def trace(self, x: Tensor, frame: Frame, **fields: Tensor | None) -> list[Data]:
-        """The graphs of :meth:`layer_graphs` for states :math:`(N, F)` whose order is known.
+    def trace(self, x: Tensor, layout: DenseLayout, **fields: Tensor | None) -> list[Data]:
+        """The graphs of :meth:`layer_graphs` for states :math:`(N, F)` whose layout is known.
 
         Args:
             x (Tensor): States that enter the first layer, (N, F).
-            frame (Frame): Where the nodes stand, none of them in a cache.
+            layout (DenseLayout): Where the nodes stand, none of them in a cache.
             **fields (Tensor, optional): More to put into every graph; those that are None are left out.
         """
-        frame = replace(frame, trace=True)
-        out = self._run(x, frame, None, True)
-        confidences = [None] * len(out.records)
-        if any(record.confidence is not None for record in out.records):
+        out = self._run(x, layout, None, True, trace=True)
+        confidences = [None] * len(self.layers)
+        if any(layer.gate is not None for layer in self.layers):
             confidences = out.confidences()
         return [
-            layer_graph(left, record, frame, confidence=confidence, **fields)
-            for left, record, confidence in zip(out.hidden_states[1:], out.records, confidences, strict=True)
+            layer_graph(left, output, layout, confidence=confidence, **fields)
+            for left, output, confidence in zip(out.hidden_states[1:], out.layer_outputs, confidences, strict=True)
         ]
 
-    def _run(self, x: Tensor, frame: Frame, cache: list[LayerCache] | None, hidden_states: bool) -> EncoderOutput:
-        """Run the layers; nothing is observed."""
-        state, records, seen = NodeState(x), [], [x]
+    def _run(
+        self, x: Tensor, layout: DenseLayout, cache: list[LayerCache] | None, hidden_states: bool, trace: bool = False
+    ) -> EncoderOutput:
+        """Run the layers; no buffer is updated."""
+        state, outputs, seen = NodeState(x), [], [x]
         # Anchors and thresholds move only after the last layer, and a recomputed forward reads those of this moment.
-        observed = [layer.observed() for layer in self.layers]
+        snapshots = [layer.snapshot() for layer in self.layers]
         for i, layer in enumerate(self.layers):
             if self.gradient_checkpointing and self.training and cache is None:  # a cache keeps what would be let go
-                state, record = checkpointed(
-                    self._gradient_checkpointing_func, layer.step, state, frame, None, observed[i]
+                state, output = checkpointed(
+                    self._gradient_checkpointing_func, layer.step, state, layout, None, snapshots[i]
                 )
             else:
-                state, record = layer.step(state, frame, None if cache is None else cache[i], observed[i])
-            records.append(record)
+                state, output = layer.step(state, layout, None if cache is None else cache[i], snapshots[i], trace)
+            outputs.append(output)
             seen.append(state.x)
             if not hidden_states:
                 seen = seen[-2:]
-        return EncoderOutput(self.norm(state.x), frame.order, records, seen)
+        return EncoderOutput(self.norm(state.x), layout, outputs, seen)
 
     def __repr__(self) -> str:
         return f"{self.__class__.__name__}({self.hidden_channels}, num_layers={len(self.layers)})"

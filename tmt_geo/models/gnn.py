@@ -2,39 +2,36 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parameter import UninitializedParameter
 from torch_geometric.data import Data
 from torch_geometric.nn import Aggregation, MultiAggregation
 from torch_geometric.nn.models.basic_gnn import BasicGNN
 from torch_geometric.nn.resolver import aggregation_resolver
 from torch_geometric.typing import Adj
 
-from tmt_geo.nn.conv.checks import check_input, check_mesh
-from tmt_geo.nn.conv.edge_list import EdgeList, as_matrix, checked_edges
+from tmt_geo.models.graph_input import GraphInput, graph_input, layer_fields
+from tmt_geo.nn.conv.edge_list import EdgeList
 from tmt_geo.nn.conv.mesh_attention import MeshAttention
 from tmt_geo.nn.evaluation_mode import evaluation_mode
 from tmt_geo.nn.exit_gate import exit_gates
 from tmt_geo.nn.node_state import NodeState
-from tmt_geo.ops.checks import check_batch, check_features
 from tmt_geo.ops.knn import check_options, knn_graph
 from tmt_geo.ops.mesh import Mesh
-from tmt_geo.ops.temporal import past_edges, wide_times
-from tmt_geo.transforms.edges import contains
 
 
-class TMT(BasicGNN):
+class MeshGNN(BasicGNN):
     r"""A graph neural network of :class:`~tmt_geo.MeshAttention` layers: the TemporalMesh Transformer as a PyG model.
 
-    Its layers hear the edges they are given, or the `k` nearest of the states that enter them (the mesh, found anew
-    by each layer), or both together, each edge once. With an `exit_rule` gates stand behind all layers but the last,
-    as in :class:`~tmt_geo.TMTEncoder`: nodes that have left keep their state, are still heard, and cost no later layer
-    a matrix product. All else is as in PyG's :class:`~torch_geometric.nn.models.GAT`. Explainers weigh the edges that
-    are given; those of the mesh have no number for them and stay.
+    Its layers attend over the edges they are given, over the `k` nearest of the states that enter them (the mesh,
+    searched anew by each layer), or over both together, each edge once. With an `exit_rule` gates stand behind all
+    layers but the last, as in :class:`~tmt_geo.TMTEncoder`: nodes that have left keep their state, stay sources, and
+    cost no later layer a matrix product. All else is as in PyG's :class:`~torch_geometric.nn.models.GAT`. Explainers
+    weigh the edges that are given; those of the mesh have no number for them and stay.
 
     Args:
         in_channels (int): Size of each input sample, ``-1`` to infer it.
@@ -50,11 +47,11 @@ class TMT(BasicGNN):
         norm_kwargs (dict, optional): Its arguments. (default: :obj:`None`)
         jk (str, optional): Jumping knowledge: :obj:`None`, ``"last"``, ``"cat"``, ``"max"`` or ``"lstm"``. Pooling and
             gates need a linear layer at the end and take ``"last"`` for :obj:`None`. (default: :obj:`None`)
-        k (int, optional): Nearest neighbours a node; no mesh at 0. (default: :obj:`0`)
+        k (int, optional): Nearest neighbors a node; no mesh at 0. (default: :obj:`0`)
         metric (str, optional): ``"cosine"`` or ``"euclidean"``. (default: :obj:`"cosine"`)
-        causal (bool, optional): Hear only what is earlier, by mesh and edges. Needs `time`. A norm over more than one
-            node (``"batch_norm"`` in training, ``"graph_norm"``, PyG's ``"layer_norm"`` in its default mode) tells of
-            later nodes all the same: take ``norm_kwargs={"mode": "node"}``. (default: :obj:`False`)
+        causal (bool, optional): Attend only to what is earlier, by mesh and edges. Needs `time`. A norm over more than
+            one node (``"batch_norm"`` in training, ``"graph_norm"``, PyG's ``"layer_norm"`` in its default mode)
+            depends on later nodes all the same: take ``norm_kwargs={"mode": "node"}``. (default: :obj:`False`)
         pool (str, Aggregation or list, optional): How the nodes of a graph become one row, before the last linear
             layer, as in :func:`torch_geometric.nn.resolver.aggregation_resolver`: ``"mean"``, ``"add"``, ``"max"``, a
             list of them, ... (default: :obj:`None`, a row for each node)
@@ -65,7 +62,8 @@ class TMT(BasicGNN):
         exit_threshold (float, optional): Of the fixed rule. (default: :obj:`0.85`)
         attention_dropout (float, optional): Probability with which a weight of the attention is dropped.
             (default: :obj:`0.`)
-        **kwargs (optional): Of :class:`~tmt_geo.MeshAttention`: `heads`, `edge_dim`, `decay`, `latent`, ...
+        **kwargs (optional): Of :class:`~tmt_geo.MeshAttention`: `heads`, `edge_dim`, `decay` (a module is
+            copied for each layer), `latent`, ...
 
     Shapes:
         - **input:** nodes :math:`(|\mathcal{V}|, F_{in})`, edges :math:`(2, |\mathcal{E}|)`
@@ -75,9 +73,14 @@ class TMT(BasicGNN):
         ValueError: If an option is out of range.
 
     Example:
-        >>> model = TMT(16, 64, num_layers=3, out_channels=7, k=8, heads=4, pool="mean")
-        >>> model(data.x, batch=data.batch)  # by the mesh alone
-        >>> model(data.x, data.edge_index, batch=data.batch)  # by the mesh and the edges
+        >>> import torch
+        >>> from tmt_geo import MeshGNN
+        >>> model = MeshGNN(16, 32, num_layers=2, out_channels=3, k=4, heads=4, pool="mean")
+        >>> x, batch = torch.randn(10, 16), torch.arange(10) // 5
+        >>> model(x, batch=batch).shape  # by the mesh alone
+        torch.Size([2, 3])
+        >>> model(x, torch.randint(5, (2, 20)), batch=batch).shape  # by the mesh and the edges
+        torch.Size([2, 3])
     """
 
     supports_edge_weight = False
@@ -112,9 +115,9 @@ class TMT(BasicGNN):
         if k < 0:
             raise ValueError(f"'k' must not be negative (got {k})")
         check_options(max(k, 1), metric, "auto", 0)
-        for option in ("shift", "rotary", "flow", "concat"):
+        for option in ("flow", "concat"):
             if option in kwargs:
-                raise ValueError(f"{option!r} is no option of TMT (got {kwargs[option]!r})")
+                raise ValueError(f"{option!r} is no option of MeshGNN (got {kwargs[option]!r})")
         gates = exit_gates(hidden_channels, num_layers, exit_rule, exit_budget, exit_threshold)
         if jk is None and (pool is not None or exit_rule is not None):
             jk = "last"
@@ -138,6 +141,7 @@ class TMT(BasicGNN):
         """A layer; the one that maps to the output averages its heads, as in PyG's GAT."""
         heads = kwargs.pop("heads", 1)
         kwargs["dropout"] = kwargs.pop("attention_dropout")
+        kwargs["decay"] = copy.deepcopy(kwargs.get("decay"))  # a module for each layer
         if getattr(self, "_is_conv_to_out", False):
             return MeshAttention(in_channels, out_channels, heads, concat=False, **kwargs)
         if heads < 1 or out_channels % heads:
@@ -176,13 +180,13 @@ class TMT(BasicGNN):
             batch_size (int, optional): The number of graphs, where the last may be empty.
 
         Raises:
-            ValueError: If nobody says who hears whom, or an argument does not fit; it is named.
+            ValueError: If there are neither edges nor a mesh, or an argument does not fit; it is named.
         """
-        graph = self._given(x, edge_index, edge_attr, edge_time, time, batch, batch_size)
-        states, _, observed = self._run(x, graph)
+        graph = self._input(x, edge_index, edge_attr, edge_time, time, batch, batch_size)
+        states, _, statistics = self._run(x, graph)
         if self.training:
-            for gate, statistic in zip(self.gates, observed, strict=False):
-                gate.observe(statistic)
+            for gate, statistic in zip(self.gates, statistics, strict=False):
+                gate.update(statistic)
         x = self.jk(states[1:]) if hasattr(self, "jk") else states[-1]
         x = x if self.pool is None else self.pool(x, graph.batch, dim_size=graph.batch_size)
         return self.lin(x) if hasattr(self, "lin") else x
@@ -198,10 +202,10 @@ class TMT(BasicGNN):
         time: Tensor | None = None,
         batch: Tensor | None = None,
     ) -> list[Data]:
-        r"""Run the model and tell of each layer as a graph: who heard whom, and how much.
+        r"""Run the model and return each layer as a graph: its edges and their weights.
 
         Each is a :class:`~torch_geometric.data.Data` with the states that left the layer ``x``
-        :math:`(|\mathcal{V}|, F)`, the edges heard ``edge_index`` :math:`(2, E)`, self-loops included, their
+        :math:`(|\mathcal{V}|, F)`, its edges ``edge_index`` :math:`(2, E)`, self-loops included, their
         ``attention`` and, where there is one, ``decay`` :math:`(E, H)`, which nodes were ``active``, with gates their
         ``confidence``, and ``time`` and ``batch`` where they are given. The model runs as in evaluation: no gradient
         flows, no gate moves, nothing is dropped.
@@ -218,90 +222,62 @@ class TMT(BasicGNN):
             ValueError: As :meth:`forward`.
         """
         with evaluation_mode(self):
-            graph = self._given(x, edge_index, edge_attr, edge_time, time, batch)
-            states, told, _ = self._run(x, graph, trace=True)
+            graph = self._input(x, edge_index, edge_attr, edge_time, time, batch, None)
+            states, traces, _ = self._run(x, graph, trace=True)
         fields = {name: part for name, part in (("time", time), ("batch", batch)) if part is not None}
-        return [Data(x=left, **fields, **layer) for left, layer in zip(states[1:], told, strict=True)]
+        return [Data(x=left, **fields, **layer) for left, layer in zip(states[1:], traces, strict=True)]
 
-    def _given(self, x, edge_index, edge_attr, edge_time, time, batch, batch_size=None) -> _Given:
-        """The arguments of :meth:`forward`, checked and as the layers take them."""
-        conv = self.convs[0]
-        check_features("x", x, conv.lin_value)
-        nodes = x.size(0)
-        check_batch(batch, nodes)
-        if isinstance(edge_index, Mesh):
-            check_mesh(edge_index, nodes, "source_to_target")
-            edge_index = edge_index.edge_index
-        edge_attr, edges = as_matrix(edge_attr, conv.edge_dim), edge_index
-        if edges is None:
-            if not self.k:
-                raise ValueError("'edge_index' is needed where there is no mesh, k=0 (got None)")
-            if any(conv.explain for conv in self.convs):
-                raise ValueError("'edge_index' is needed by an explainer of edges (got None)")
-            edges = torch.empty(2, 0, dtype=torch.long, device=x.device)
-            if edge_attr is None and conv.edge_dim is not None:
-                if isinstance(conv.lin_edge.weight, UninitializedParameter):
-                    raise ValueError("'edge_attr' is needed to infer the 'edge_dim' of -1 (got None)")
-                edge_attr = x.new_zeros(0, conv.lin_edge.weight.size(1))
-        check_input(conv, x, edges, edge_attr, time, batch, edge_time)
-        if self.k:  # before the edges of the mesh join them
-            edges = checked_edges(edges, "source_to_target", (nodes, nodes), x.device, edge_attr, edge_time)
-        if batch is not None:
-            batch = batch.long()
-            batch_size = 0 if batch_size is None and not nodes else batch_size
-        return _Given(None if edge_index is None else edges, edge_attr, edge_time, time, batch, batch_size)
+    def _input(self, x: Tensor, edge_index: Adj | Mesh | None, *parts) -> GraphInput:
+        """The arguments of :meth:`forward`, checked."""
+        if edge_index is None and not self.k:
+            raise ValueError("'edge_index' is needed where there is no mesh, k=0 (got None)")
+        return graph_input(self.convs, x, edge_index, *parts)
 
-    def _run(self, x: Tensor, graph: _Given, trace: bool = False):
+    def _run(self, x: Tensor, graph: GraphInput, trace: bool = False):
         """All layers.
 
         Returns:
-            The states that enter and leave each layer, what to tell of them, what the gates are to observe.
+            The states that enter and leave each layer, what else each has computed, the statistics for the gates.
         """
-        state, states, told, observed = NodeState(x), [x], [], []
-        confidence = x.new_zeros(x.size(0), dtype=torch.promote_types(x.dtype, torch.float32))
-        for i, conv in enumerate(self.convs):
+        state, states, traces, statistics = NodeState(x), [x], [], []
+        for i in range(self.num_layers):
             targets = state.active
-            state, heard, alpha = self._layer(i, conv, state, graph, trace)
-            judged = None
-            if i < len(self.gates):
-                y = state.x if targets is None else state.x[targets]
-                judged = self.gates[i](y)
-                state.leave(judged)
-                observed.append(self.gates[i].statistic(judged).detach())
+            state, gated, edges, alpha = self._layer(i, state, graph, trace)
             states.append(state.x)
+            if gated is not None:
+                statistics.append(self.gates[i].statistic(gated))
             if trace:
-                layer = _tell(conv, heard, alpha, targets, x.size(0))
-                if judged is not None:
-                    everyone = torch.arange(x.size(0), device=x.device) if targets is None else targets
-                    confidence = confidence.index_copy(0, everyone, judged.confidence.to(confidence.dtype))
-                told.append(layer | ({"confidence": confidence} if len(self.gates) else {}))
-        return states, told, observed
+                fields = layer_fields(self.convs[i], edges, alpha, targets, x.size(0))
+                traces.append(fields | ({} if state.confidence is None else {"confidence": state.confidence}))
+        return states, traces, statistics
 
-    def _layer(self, i: int, conv: MeshAttention, state: NodeState, graph: _Given, trace: bool):
-        """One layer for the nodes still active."""
-        x, targets = state.x, state.active
-        if targets is not None and targets.numel() == 0:  # nobody listens, so that nobody needs to speak
-            nothing = EdgeList(targets.new_empty(2, 0), None if conv.decay is None else x.new_empty(0))
-            return state, nothing, x.new_empty(0, conv.heads)
+    def _layer(self, i: int, state: NodeState, graph: GraphInput, trace: bool):
+        """One layer, for the nodes still active, and the gate behind it.
+
+        Returns:
+            The state behind it, the output of the gate, the edges attended over and their weights.
+        """
+        conv, x, targets = self.convs[i], state.x, state.active
+        if targets is not None and targets.numel() == 0:
+            nothing = EdgeList(targets.new_empty(2, 0), lag=None if conv.decay is None else x.new_empty(0))
+            return state, None, nothing, x.new_empty(0, conv.heads)
         if targets is None:
             query, key, value = conv.projections(x, x)
         else:
-            key, value = state.speak(lambda nodes: conv.key_value(x if nodes is None else x[nodes]))
+            key, value = state.project_kv(lambda nodes: conv.key_value(x if nodes is None else x[nodes]))
             query = conv.query(x[targets])
-        edge_index, edge_attr, edge_time, found = self._edges(x, targets, graph, trace)
-        h, heard, alpha = conv.listen(
-            query, key, value, edge_index, edge_attr, graph.time, edge_time, targets=targets, found=found
-        )
-        before = x if targets is None else x[targets]
+        edges, added = EdgeList(graph.edge_index, graph.edge_attr, graph.edge_time), 0
+        if self.k:
+            options = {"time": graph.time, "causal": self.causal, "metric": self.metric, "targets": targets}
+            mesh = knn_graph(x.detach(), self.k, graph.batch, **options)
+            edges, added = graph.joined(mesh, self.causal, trace)
+        h, edges, alpha = conv.attend(query, key, value, edges, graph.time, targets=targets, num_added=added)
         if conv.lin_skip is not None:
-            h = h + conv.lin_skip(before)
+            h = h + conv.lin_skip(state.of_active(x))
         if i < self.num_layers - 1 or self.jk_mode is not None:
             h = self._finish(h, self.norms[i], graph.batch if targets is None else graph.of(targets), graph.batch_size)
-        if state.stay is not None and state.stay.requires_grad:
-            # Straight through: nothing in value, but the loss tells the gate whether this update was worth it.
-            h = h + (h - before) * (state.stay - state.stay.detach()).unsqueeze(1)
-        x = h if targets is None else x.index_copy(0, targets, h.to(x.dtype))
-        return NodeState(x, targets, targets, key, value), heard, alpha
+        state, gated = state.update(h, self.gates[i] if i < len(self.gates) else None, key=key, value=value)
+        return state, gated, edges, alpha
 
     def _finish(self, h: Tensor, norm: nn.Module, batch: Tensor | None, batch_size: int | None) -> Tensor:
         """What stands behind a convolution."""
@@ -312,32 +288,6 @@ class TMT(BasicGNN):
             h = self.act(h)
         return self.dropout(h)
 
-    def _edges(self, x: Tensor, targets: Tensor | None, graph: _Given, trace: bool):
-        """Whom the nodes hear, as a mesh or as a list of edges, with its features and times, those found last.
-
-        Returns:
-            What `listen` takes of them, and how many were found.
-        """
-        given, edge_attr, edge_time = graph.edge_index, graph.edge_attr, graph.edge_time
-        if not self.k:
-            return given, edge_attr, edge_time, 0
-        mesh = knn_graph(
-            x.detach(), self.k, graph.batch, time=graph.time, causal=self.causal, metric=self.metric, targets=targets
-        )
-        if given is None and edge_attr is None and not trace:
-            return mesh, None, None, 0
-        found = mesh.edge_index
-        if given is not None:
-            known = given
-            if self.causal:  # what happens later keeps no edge of the mesh away
-                known = given[:, past_edges(given, graph.time, edge_time)]
-            found = found[:, ~contains(known, found, x.size(0))]
-        if edge_attr is not None:
-            edge_attr = torch.cat([edge_attr, edge_attr.new_zeros(found.size(1), edge_attr.size(1))])
-        if edge_time is not None:
-            edge_time = torch.cat(wide_times(edge_time, graph.time[found[0]]))
-        return found if given is None else torch.cat([given, found], dim=1), edge_attr, edge_time, found.size(1)
-
     def inference(self, *args, **kwargs):
         """Layer-wise inference with a loader, as PyG's models have it; for given edges alone.
 
@@ -347,29 +297,3 @@ class TMT(BasicGNN):
         if self.k or len(self.gates) or self.pool is not None:
             raise ValueError("'inference' by layers needs k=0 and neither gates nor pooling (got one of them)")
         return super().inference(*args, **kwargs)
-
-
-class _Given(NamedTuple):
-    """What the user says of edges and nodes."""
-
-    edge_index: Adj | None
-    edge_attr: Tensor | None
-    edge_time: Tensor | None
-    time: Tensor | None
-    batch: Tensor | None
-    batch_size: int | None = None
-
-    def of(self, targets: Tensor) -> Tensor | None:
-        """The graphs of these nodes."""
-        return None if self.batch is None else self.batch[targets]
-
-
-def _tell(conv: MeshAttention, heard: EdgeList, alpha: Tensor, targets: Tensor | None, num_nodes: int) -> dict:
-    """What a layer did, in the fields of a `Data`."""
-    if heard.heard is not None:
-        alpha, heard = alpha[heard.heard], heard.only_heard()
-    active = torch.ones(num_nodes, dtype=torch.bool, device=alpha.device)
-    if targets is not None:
-        active = (~active).index_fill(0, targets, True)
-    told = {"edge_index": heard.index, "attention": alpha, "active": active}
-    return told if heard.lag is None else told | {"decay": conv.decay.factor(heard.lag)}

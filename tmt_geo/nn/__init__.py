@@ -6,6 +6,7 @@ from tmt_geo.nn.dual_stream import DualStreamFFN
 from tmt_geo.nn.exit_gate import ExitGate
 from tmt_geo.nn.memory_anchors import MemoryAnchors
 from tmt_geo.nn.mesh_index import MeshIndex
+from tmt_geo.nn.neighbor_attention import NeighborAttention
 from tmt_geo.nn.temporal_decay import TemporalDecay
 from tmt_geo.nn.tmt_layer import TMTLayer
 
@@ -16,6 +17,7 @@ __all__ = [
     "MemoryAnchors",
     "MeshAttention",
     "MeshIndex",
+    "NeighborAttention",
     "TMTLayer",
     "TemporalDecay",
 ]

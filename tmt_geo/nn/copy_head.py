@@ -1,4 +1,4 @@
-"""The copy head: nodes find earlier nodes in the same situation, and copy what followed them."""
+"""The copy head: nodes find the nearest earlier nodes, and copy the tokens that followed them."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tmt_geo.ops.copying import Sources, Votes, copy_votes
-from tmt_geo.ops.order import NodeOrder
+from tmt_geo.ops.layout import DenseLayout
 
 
 class CopyMemory(NamedTuple):
-    """What a copy head remembers of tokens that came before, the same number for each sequence.
+    """The earlier tokens that a copy head may copy from, the same number for each sequence.
 
     Attributes:
         index: Features, detached, shape (B, P, F).
@@ -30,7 +30,7 @@ class CopyMemory(NamedTuple):
         return CopyMemory(self.index[:, start:], self.token[:, start:])
 
     def rows(self, rows: slice) -> CopyMemory:
-        """That of these sequences alone."""
+        """The memory of these sequences."""
         return CopyMemory(self.index[rows], self.token[rows])
 
     def drop_last(self, count: int) -> CopyMemory:
@@ -83,43 +83,42 @@ class CopyHead(nn.Module):
         nn.init.constant_(self.log_scale, math.log(self.initial_scale))
 
     def features(self, x: Tensor) -> Tensor:
-        """In what nodes are compared, of unit length and at least float32: states (N, F) to (N, index_dim)."""
+        """What nodes are compared by, of unit length and at least float32: states (N, F) to (N, index_dim)."""
         z = self.lin_index(x)
         return F.normalize(z.to(torch.promote_types(z.dtype, torch.float32)), dim=-1, eps=1e-12)
 
     def forward(
-        self, x: Tensor, token: Tensor, order: NodeOrder, memory: CopyMemory | None = None
+        self, x: Tensor, token: Tensor, layout: DenseLayout, memory: CopyMemory | None = None
     ) -> tuple[Votes, CopyMemory | None]:
         """Let earlier nodes vote.
 
         Args:
             x (Tensor): Final states, (N, F).
             token (Tensor): Tokens, (N).
-            order (NodeOrder): Where the nodes stand.
-            memory (CopyMemory, optional): What came before, heard too.
+            layout (DenseLayout): Where the nodes stand.
+            memory (CopyMemory, optional): Earlier tokens that also vote.
 
         Returns:
-            tuple[Votes, CopyMemory | None]: The votes, and what to hand on as memory: this memory with these nodes
-            behind it, or None where the sequences differ in length.
+            tuple[Votes, CopyMemory | None]: The votes, and the memory for the text that follows: this memory with
+            these nodes behind it, or None where the sequences differ in length.
 
         Raises:
             ValueError: If there is a memory of another number of sequences, or one for sequences of different length.
         """
         z = self.features(x)
-        grid = (order.num_graphs, order.capacity)
-        index, tokens = (order.to_slots(part).view(*grid, *part.shape[1:]) for part in (z, token))
-        rank, sizes = order.rank, order.sizes
+        index, tokens = (layout.to_dense(part) for part in (z, token))
+        rank, sizes = layout.position, layout.lengths
         if memory is not None:
-            if not order.packed or memory.token.size(0) != order.num_graphs:
+            if not layout.packed or memory.token.size(0) != layout.num_graphs:
                 raise ValueError(
                     f"'memory' of {memory.token.size(0)} sequences needs as many of one length, without padding "
-                    f"(got {order.num_graphs} sequences{'' if order.packed else ' of different length'})"
+                    f"(got {layout.num_graphs} sequences{'' if layout.packed else ' of different length'})"
                 )
             index = torch.cat([memory.index.to(index.dtype), index], dim=1)
             tokens = torch.cat([memory.token, tokens], dim=1)
             rank, sizes = rank + memory.token.size(1), sizes + memory.token.size(1)
-        votes = self.vote(x, z, Sources(index, tokens, order.row, rank, sizes))
-        return votes, CopyMemory(index.detach(), tokens) if order.packed else None
+        votes = self.vote(x, z, Sources(index, tokens, layout.batch, rank, sizes))
+        return votes, CopyMemory(index.detach(), tokens) if layout.packed else None
 
     def vote(self, x: Tensor, z: Tensor, sources: Sources) -> Votes:
         """The votes of the sources for states (N, F) with features (N, index_dim)."""

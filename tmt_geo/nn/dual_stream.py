@@ -25,6 +25,12 @@ class DualStreamFFN(nn.Module):
     Shapes:
         - **input:** :math:`(*, F)`
         - **output:** :math:`(*, F)`; with `return_gate` also :math:`g` :math:`(*, F)`
+
+    Example:
+        >>> import torch
+        >>> from tmt_geo import DualStreamFFN
+        >>> DualStreamFFN(16)(torch.randn(5, 16)).shape
+        torch.Size([5, 16])
     """
 
     def __init__(self, channels: int, stream_dim: int | None = None, dropout: float = 0.0, gated: bool = False):

@@ -15,26 +15,26 @@ RULES = ("fixed", "learned", "budget")
 
 
 class GateOutput(NamedTuple):
-    r"""What a gate says of the nodes that reached it, all of shape :math:`(T)`.
+    r"""What a gate returns for the nodes that reached it, all of shape :math:`(T)`.
 
     Attributes:
         score: :math:`w^\top x + b`; like confidence and loss, of at least float32.
         confidence: :math:`c` in :math:`[0, 1]`.
         leaves: Whether a node leaves.
-        stay: How surely it stays, in :math:`[0, 1]`, differentiable: the handle by which the task trains the gate. In
-            the type of the states, which it scales.
+        stay_prob: The probability with which it stays, in :math:`[0, 1]`, differentiable: by it the task trains the
+            gate. In the type of the states, which it scales.
         loss: The gate's own loss of each node.
     """
 
     score: Tensor
     confidence: Tensor
     leaves: Tensor
-    stay: Tensor
+    stay_prob: Tensor
     loss: Tensor
 
 
 class Score(nn.Linear):
-    """A linear map to one number, of at least float32 whatever the states, its weights or autocast say.
+    """A linear map to one number, of at least float32 whatever the type of states and weights, and under autocast too.
 
     In bfloat16 all scores of a young gate are one number, and their nodes would leave together.
     """
@@ -61,9 +61,9 @@ class ExitGate(PreciseBuffers):
       use alike. It has no loss of its own. It is kept as a quantile of the score :math:`w^\top x + b`: confidences
       that have come so near to one that they round to it would all be equal, and leave together.
 
-    The task trains :math:`w` straight through: whoever uses the gate scales the next update of a node that stays by
-    ``1 + stay - stay.detach()``, which is one, but lets the loss say whether that update was worth it. A gate judges
-    states and does not shape them: no gradient goes on from its score to the states, which are the task's alone.
+    The task trains :math:`w` straight through: the next update of a node that stays is scaled by
+    ``1 + stay_prob - stay_prob.detach()``, which is one, but lets the loss say whether that update was worth it. The
+    gate's input is detached: no gradient goes on from its score to the states.
 
     Args:
         channels (int): Channels of the state :math:`F`.
@@ -79,6 +79,13 @@ class ExitGate(PreciseBuffers):
 
     Raises:
         ValueError: If `rule` is unknown or `rate` is no share.
+
+    Example:
+        >>> import torch
+        >>> from tmt_geo import ExitGate
+        >>> gate = ExitGate(16, rule="fixed", threshold=0.85)
+        >>> gate(torch.randn(5, 16)).confidence.shape
+        torch.Size([5])
     """
 
     def __init__(
@@ -96,18 +103,18 @@ class ExitGate(PreciseBuffers):
         self.momentum = momentum
         self.lin = Score(channels)
         self.logit = nn.Parameter(torch.empty(())) if rule == "learned" else None
-        # What has been observed: the running threshold of the score (or share that stays), how often it was moved.
+        # The running threshold of the score (or share that stays), how often it was moved.
         self.register_buffer("running", torch.empty(()))
         self.register_buffer("count", torch.empty(()))
         self.reset_parameters()
 
     @property
     def initial_running(self) -> float:
-        """Nobody leaves a budget gate that has seen nothing."""
+        """No node leaves a budget gate that has seen nothing."""
         return 3e4 if self.rule == "budget" else 1.0
 
     def reset_parameters(self):
-        """Draw the weights anew and forget what was observed."""
+        """Draw the weights anew and reset the running threshold."""
         nn.init.normal_(self.lin.weight, std=0.02)
         nn.init.constant_(self.lin.bias, -2.0)  # few leave at first, as published
         if self.logit is not None:
@@ -123,11 +130,11 @@ class ExitGate(PreciseBuffers):
         return self.running.sigmoid() if self.rule == "budget" else self.initial_threshold
 
     def forward(self, x: Tensor, running: Tensor | None = None) -> GateOutput:
-        """Judge states.
+        """Score states and decide which nodes leave.
 
         Args:
             x (Tensor): States :math:`(T, F)`.
-            running (Tensor, optional): What was observed when the step began (see :meth:`observe`); it stands in for
+            running (Tensor, optional): The threshold when the step began (see :meth:`update`); it stands in for
                 the module's own, so that a recomputed forward decides alike.
         """
         running = self.running if running is None else running
@@ -136,22 +143,22 @@ class ExitGate(PreciseBuffers):
         if self.rule == "fixed":
             entropy = F.softplus(score) - confidence * score
             leaves = confidence >= self.initial_threshold
-            if self.initial_threshold >= 1:  # a sigmoid rounds to one: still nobody leaves
+            if self.initial_threshold >= 1:  # a sigmoid rounds to one: still no node leaves
                 leaves = torch.zeros_like(leaves)
             return GateOutput(score, confidence, leaves, (1 - confidence).to(x.dtype), entropy)
         if self.rule == "budget":
             # A quantile takes back any shift of all confidences at once: spare the bias that drift.
-            stay = 1 - (score - self.lin.bias + self.lin.bias.detach()).sigmoid()
-            return GateOutput(score, confidence, score >= running, stay.to(x.dtype), torch.zeros_like(confidence))
-        stay = (self.logit - score).sigmoid()
-        loss = (running - self.rate).detach() * stay
-        return GateOutput(score, confidence, score >= self.logit, stay.to(x.dtype), loss)
+            stay_prob = 1 - (score - self.lin.bias + self.lin.bias.detach()).sigmoid()
+            return GateOutput(score, confidence, score >= running, stay_prob.to(x.dtype), torch.zeros_like(confidence))
+        stay_prob = (self.logit - score).sigmoid()
+        loss = (running - self.rate).detach() * stay_prob
+        return GateOutput(score, confidence, score >= self.logit, stay_prob.to(x.dtype), loss)
 
     def statistic(self, out: GateOutput) -> Tensor:
-        """What :meth:`observe` wants to know of one forward, detached, any shape."""
+        """What :meth:`update` needs of one forward, detached, any shape."""
         return (out.score if self.rule == "budget" else 1 - out.leaves.float()).detach()
 
-    def observe(self, statistic: Tensor) -> None:
+    def update(self, statistic: Tensor) -> None:
         """Move the running threshold (or share) by one training forward; no-op if no node reached the gate.
 
         The buffers are replaced, never written in place: what a step has begun with stays what it was.
@@ -159,7 +166,7 @@ class ExitGate(PreciseBuffers):
         if statistic.numel() == 0 or self.rule == "fixed":
             return
         if self.rule == "budget" and self.rate == 1:
-            return  # nobody is to leave, not even the most confident of all
+            return  # no node is to leave, not even the most confident
         if self.rule == "budget":
             self.running = running_quantile(self.running, self.count, statistic, self.rate, self.momentum)
         else:
@@ -190,7 +197,7 @@ def exit_gates(
         budget (float): Mean active share of the layers under the budget and learned rules.
         threshold (float): Of the fixed rule.
         momentum (float): Of the running threshold.
-        first (int): Layers that nobody leaves before.
+        first (int): The first layer behind which nodes may leave.
 
     Raises:
         ValueError: As of :func:`gate_rate`.

@@ -1,6 +1,8 @@
-"""Several linear maps of the same rows as one product: the rows are read once."""
+"""Several linear maps of the same rows as one product, which reads the rows once."""
 
 from __future__ import annotations
+
+from typing import TypeGuard
 
 import torch
 import torch.nn.functional as F
@@ -13,17 +15,19 @@ HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backwa
 def joint_linear(x: Tensor, *maps: nn.Module) -> tuple[Tensor, ...]:
     """The output of each map for rows (N, F).
 
-    One product serves where there are more rows than columns to put together, and where the maps are nothing but
-    weights: what has a hook, an adapter, a parametrisation, quantised weights or no size yet is called as a module.
+    One product is taken where there are more rows than columns to put together and all maps are nothing but weights.
+    A map with a hook, an adapter, a parametrisation, quantised weights or no size yet is called as a module.
     """
-    if not all(map(_plain, maps)) or x.size(0) <= sum(lin.weight.size(0) for lin in maps):
+    plain = [lin for lin in maps if _is_plain(lin)]
+    sizes = [lin.weight.size(0) for lin in plain]
+    if len(plain) < len(maps) or x.size(0) <= sum(sizes):
         return tuple(lin(x) for lin in maps)
-    bias = None if maps[0].bias is None else torch.cat([lin.bias for lin in maps])
-    out = F.linear(x, torch.cat([lin.weight for lin in maps]), bias)
-    return out.split([lin.weight.size(0) for lin in maps], dim=-1)
+    bias = None if plain[0].bias is None else torch.cat([lin.bias for lin in plain])
+    out = F.linear(x, torch.cat([lin.weight for lin in plain]), bias)
+    return out.split(sizes, dim=-1)
 
 
-def _plain(lin: nn.Module) -> bool:
+def _is_plain(lin: nn.Module) -> TypeGuard[nn.Linear]:
     """Whether calling the module does nothing but multiply; offloading puts a forward of its own on the instance."""
     if type(lin) not in (nn.Linear, Linear) or type(lin.weight) is not nn.Parameter or "forward" in vars(lin):
         return False

@@ -24,7 +24,7 @@ class MemoryAnchors(PreciseBuffers):
     with :math:`W_K` and :math:`W_V` would be linear maps of the anchors again, so there are none: a node costs
     :math:`4 M F` operations.
 
-    The anchors are a persistent buffer that no optimiser touches. A forward only reads; whoever trains collects
+    The anchors are a persistent buffer that no optimiser touches. A forward only reads; the training loop collects
     :meth:`statistic` and applies :meth:`update` once a step, after the last forward that reads (read, then write).
     They stay in at least float32 where the weights are cast, and are read in the type of the states.
 
@@ -39,6 +39,13 @@ class MemoryAnchors(PreciseBuffers):
 
     Raises:
         ValueError: If `num_anchors` is below 1 or `momentum` outside :math:`[0, 1]`.
+
+    Example:
+        >>> import torch
+        >>> from tmt_geo import MemoryAnchors
+        >>> out, attention = MemoryAnchors(16, num_anchors=4)(torch.randn(5, 16))
+        >>> out.shape, attention.shape
+        (torch.Size([5, 16]), torch.Size([5, 4]))
     """
 
     def __init__(self, channels: int, num_anchors: int = 16, momentum: float = 0.99):
@@ -81,7 +88,7 @@ class MemoryAnchors(PreciseBuffers):
         return attention @ value, attention
 
     def statistic(self, x: Tensor, attention: Tensor, anchors: Tensor | None = None) -> Tensor:
-        """What these nodes tell the anchors, detached, shape :math:`(M, F + 1)`."""
+        """What these nodes add to the anchors, detached, shape :math:`(M, F + 1)`."""
         anchors = self.anchors if anchors is None else anchors
         return anchor_statistic(x.to(anchors.dtype), anchors, attention)
 

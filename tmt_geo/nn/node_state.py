@@ -1,4 +1,4 @@
-"""What goes into a layer's step beside the nodes' order, and what comes out of it."""
+"""What travels from layer to layer, and what a layer returns beside it."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from tmt_geo.ops.mesh import Mesh
 
 
 class LayerCache(Protocol):
-    """Keys, values and index features of earlier nodes, on the grid of a :class:`NodeOrder`."""
+    """Keys, values and index features of earlier nodes, on the slots of a :class:`~tmt_geo.ops.layout.DenseLayout`."""
 
     def write(self, slot: Tensor, key: Tensor, value: Tensor, index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Store new nodes at their slots; return keys, values and index features of all slots, (B C, ...)."""
 
     def once(self, make: Callable[[], tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-        """What `make` made when it was first asked for: the projected anchors."""
+        """What `make` made in the first call: the projected anchors."""
 
 
 @dataclass
@@ -29,58 +29,92 @@ class NodeState:
     Attributes:
         x: States of all nodes :math:`(N, F)`; those that left keep theirs.
         active: The nodes still active, ascending :math:`(T)`; all where None.
-        fresh: The nodes whose state the last layer has changed, so that their keys are out of date; all where None.
-        key: Keys that the nodes speak with :math:`(N, H', C)`. One that has left is projected once more, by the layer
-            after its last, and speaks with that key and value from then on: a frozen node costs no product.
+        changed: The nodes whose state the last layer has changed, so that their keys are out of date; all where None.
+        key: Keys of all nodes :math:`(N, H', C)`. A node that has left is projected once more, by the layer after its
+            last, and keeps that key and value from then on: a frozen node costs no product.
         value: Values likewise.
-        stay: How surely the active nodes stayed :math:`(T)`, see :class:`~tmt_geo.ExitGate`.
-        near: The slots that each node's last search found, and which of them exist, both :math:`(N, k)`.
+        stay_prob: The probability with which the active nodes stayed :math:`(T)`, see :class:`~tmt_geo.ExitGate`.
+        neighbors: The slots that each node's last search found, and which of them exist, both :math:`(N, k)`.
+        confidence: The last confidence that a gate had in each node :math:`(N)`; None before the first gate.
     """
 
     x: Tensor
     active: Tensor | None = None
-    fresh: Tensor | None = None
+    changed: Tensor | None = None
     key: Tensor | None = None
     value: Tensor | None = None
-    stay: Tensor | None = None
-    near: tuple[Tensor, Tensor] | None = None
+    stay_prob: Tensor | None = None
+    neighbors: tuple[Tensor, Tensor] | None = None
+    confidence: Tensor | None = None
 
-    def speak(self, project: Callable[[Tensor | None], tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    def of_active(self, rows: Tensor) -> Tensor:
+        """The rows :math:`(T, *)` of the active nodes among those of all nodes :math:`(N, *)`."""
+        return rows if self.active is None else rows[self.active]
+
+    def project_kv(self, project: Callable[[Tensor | None], tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
         """Keys and values of all nodes :math:`(N, H', C)`; `project` makes those of given nodes, or for None of all.
 
-        It is asked only for nodes whose state has changed: the others speak with what they have.
+        It is called only for nodes whose state has changed: the others keep what they have.
         """
-        if self.fresh is None:
+        if self.changed is None:
             return project(None)
-        if self.fresh.numel() == 0:
+        if self.changed.numel() == 0:
             return self.key, self.value
-        key, value = project(self.fresh)
-        return self.key.index_copy(0, self.fresh, key), self.value.index_copy(0, self.fresh, value)
+        key, value = project(self.changed)
+        return self.key.index_copy(0, self.changed, key), self.value.index_copy(0, self.changed, value)
 
-    def leave(self, gate: GateOutput) -> None:
-        """Let those active nodes leave whom the gate behind a layer sends away."""
-        stays = (~gate.leaves).nonzero().squeeze(1)
-        if stays.numel() == gate.leaves.numel():
-            self.stay = gate.stay
+    def update(
+        self, y: Tensor, gate: Callable[[Tensor], GateOutput] | None = None, **parts
+    ) -> tuple[NodeState, GateOutput | None]:
+        """The state behind a layer: active nodes take on new states, and those that the gate lets out leave.
+
+        Args:
+            y (Tensor): What the layer has computed for the active nodes, (T, F).
+            gate (callable, optional): The gate behind the layer, called on `y`.
+            **parts: The attributes `key`, `value` and `neighbors` of the new state.
+
+        Returns:
+            tuple[NodeState, GateOutput or None]: The new state, and what the gate returned.
+        """
+        if self.stay_prob is not None and self.stay_prob.requires_grad:
+            # Straight through: nothing in value, but a gradient by which the gate learns what this update was worth.
+            y = y + (y - self.of_active(self.x)) * (self.stay_prob - self.stay_prob.detach()).unsqueeze(1)
+        x = y if self.active is None else self.x.index_copy(0, self.active, y.to(self.x.dtype))
+        state = NodeState(x, self.active, self.active, confidence=self.confidence, **parts)
+        if gate is None:
+            return state, None
+        gated = gate(y)
+        state._exit(gated)
+        return state, gated
+
+    def _exit(self, gated: GateOutput) -> None:
+        """Keep the confidence in the active nodes, and let out those that leave."""
+        if self.active is None:
+            self.confidence = gated.confidence
+        else:
+            row = gated.confidence.new_zeros(self.x.size(0)) if self.confidence is None else self.confidence
+            self.confidence = row.index_copy(0, self.active, gated.confidence.to(row.dtype))
+        stays = (~gated.leaves).nonzero().squeeze(1)
+        if stays.numel() == gated.leaves.numel():
+            self.stay_prob = gated.stay_prob
         else:
             self.active = stays if self.active is None else self.active[stays]
-            self.stay = gate.stay[stays]
+            self.stay_prob = gated.stay_prob[stays]
 
 
-class LayerRecord(NamedTuple):
-    """What a layer tells of one forward.
+class TMTLayerOutput(NamedTuple):
+    """What a layer returns beside the state.
 
     Attributes:
         targets: The nodes it computed :math:`(T)`; all where None.
-        mesh: Who heard whom, over slots, without the self edges; None with dense attention.
-        num_edges: Edges attended over, self edges included, a scalar.
-        confidence: The gate's confidence of the targets :math:`(T)`; None without a gate.
+        mesh: The edges that it attended over, on slots, without the self edges; None with dense attention.
+        num_edges: The number of these edges, self edges included, a scalar.
+        confidence: The last confidence that a gate had in each node :math:`(N)`, see :class:`NodeState`.
         gate_loss: Sum of the gate's loss over the targets; None without a gate.
-        gate_statistic: For :meth:`ExitGate.observe`; None outside training.
+        gate_statistic: For :meth:`ExitGate.update`; None outside training.
         memory_statistic: For :meth:`MemoryAnchors.update`; None outside training.
-        index_loss: Sum of a learned index's loss over the targets; None without one, and outside training.
         attention: The weights of the mesh, before dropout, the self edge last :math:`(T, K + 1, H)`; None unless the
-            :class:`~tmt_geo.nn.frame.Frame` asks for them.
+            step is traced.
         decay: The factors by which time has lowered these edges, likewise; None without a decay as well.
     """
 
@@ -91,13 +125,12 @@ class LayerRecord(NamedTuple):
     gate_loss: Tensor | None = None
     gate_statistic: Tensor | None = None
     memory_statistic: Tensor | None = None
-    index_loss: Tensor | None = None
     attention: Tensor | None = None
     decay: Tensor | None = None
 
 
-class Observed(NamedTuple):
-    """What a layer has observed when a step begins: its anchors, and its gate's running threshold."""
+class BufferSnapshot(NamedTuple):
+    """The buffers of a layer when a step begins: its anchors, and its gate's running threshold."""
 
     anchors: Tensor | None
     running: Tensor | None

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor, nn
 
@@ -17,7 +15,7 @@ class TemporalDecay(nn.Module):
 
     ``"log"``: :math:`g_h(\Delta t) = \exp(-r_h\,|\Delta t|)` with :math:`r_h = \mathrm{softplus}(\rho_h) > 0`, taken
     inside the softmax as :math:`\log g_h`: monotone, 1 at no distance. The rates start out as a geometric series over
-    the heads, from `rate` down to `rate` / 256, so that some heads look near and some far (the slopes of ALiBi).
+    the heads, from `rate` down to `rate` / 256, so that some heads reach far and some do not (the slopes of ALiBi).
 
     ``"published"``: the factor :math:`\sigma(w_h\,|\Delta t|)` after the softmax (TemporalMesh Transformer, eq. 3),
     every :math:`w_h` starting at `rate`.
@@ -33,6 +31,13 @@ class TemporalDecay(nn.Module):
 
     Raises:
         ValueError: If `form` is unknown or `rate` is not positive.
+
+    Example:
+        >>> import torch
+        >>> from tmt_geo import TemporalDecay
+        >>> decay = TemporalDecay(heads=2)
+        >>> decay(torch.tensor([0, 1, 2])).shape
+        torch.Size([3, 2])
     """
 
     def __init__(self, heads: int, form: str = "log", rate: float = 1.0):
@@ -54,7 +59,7 @@ class TemporalDecay(nn.Module):
         rate = torch.tensor([self.rate * 2 ** (-8 * h / max(self.heads - 1, 1)) for h in range(self.heads)])
         return rate + (-torch.expm1(-rate)).log()  # the inverse of softplus
 
-    def reset_parameters(self):
+    def reset_parameters(self) -> None:
         """Start anew from :meth:`initial_weight`."""
         with torch.no_grad():
             self.weight.copy_(self.initial_weight())
@@ -65,38 +70,36 @@ class TemporalDecay(nn.Module):
         weight = self.weight.to(torch.promote_types(self.weight.dtype, torch.float32))
         return weight if self.form == "published" else nn.functional.softplus(weight)
 
-    @property
-    def at_zero(self) -> float:
-        """What :meth:`forward` gives for no distance."""
-        return 0.5 if self.form == "published" else 0.0
-
     def terms(self, lag: Tensor) -> dict[str, Tensor]:
         """The decay as the keyword that the attention operators take: ``bias`` or ``gain``."""
         return {"gain" if self.form == "published" else "bias": self(lag)}
 
     def factor(self, lag: Tensor) -> Tensor:
-        """What time leaves of the weight of an edge, for either form, shape :math:`(*, H)`."""
+        """The factor on the weight of an edge in either form, shape :math:`(*, H)`."""
         return self(lag) if self.form == "published" else self(lag).exp()
 
     def forward(self, lag: Tensor) -> Tensor:
         """Decay of each head for each time difference, integer or float, in the type of the weights.
 
-        It is computed in at least float32: in bfloat16, 257 steps would be 256.
+        It is computed in at least float32, as bfloat16 would round 257 steps to 256.
         """
         scalars = self.scalars
-        lag = lag.to(scalars.dtype)  # only now: the difference of two timestamps is small, they are not
+        lag = lag.to(scalars.dtype)  # differences of timestamps are small enough for float32, timestamps are not
         decay = (published_decay if self.form == "published" else log_decay)(lag, scalars)
         return decay.to(self.weight.dtype)
 
-    def half_life(self) -> Tensor:
-        r"""Time after which a head's weight has halved, :math:`\ln 2 / r_h`, shape :math:`(H)`; ``"log"`` only.
-
-        Raises:
-            ValueError: For the published form, which grows with distance and has none.
-        """
-        if self.form == "published":
-            raise ValueError("a half-life needs form='log' (got 'published')")
-        return math.log(2) / self.scalars.detach()
-
     def __repr__(self) -> str:
         return f"{self.__class__.__name__}({self.heads}, form={self.form!r}, rate={self.rate})"
+
+
+def decay_resolver(decay: str | TemporalDecay | None, heads: int) -> TemporalDecay | None:
+    """The decay that the option `decay` of an attention with so many heads names or is.
+
+    Raises:
+        ValueError: If it names no form, or is a decay of another number of heads.
+    """
+    if isinstance(decay, str):
+        return TemporalDecay(heads, decay)
+    if decay is not None and decay.heads != heads:
+        raise ValueError(f"'decay' must have the {heads} heads of the attention (got {decay.heads})")
+    return decay

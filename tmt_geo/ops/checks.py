@@ -86,7 +86,7 @@ def check_features(name: str, x: Tensor, lin: nn.Module | None = None) -> None:
 
 
 def check_finite(x: Tensor) -> None:
-    """Raise a `ValueError` if these features have a NaN or an infinity, which would be anybody's neighbour."""
+    """Raise a `ValueError` if these features have a NaN or an infinity, which no search can compare."""
     if x.numel() and not bool(torch.stack(x.aminmax()).isfinite().all()):  # one pass; a NaN is both
         raise ValueError("'x' must be finite (got NaN or infinity)")
 

@@ -7,8 +7,8 @@ mesh, mixed by a gate as in pointer networks (Merity et al., "Pointer Sentinel M
     p_i = (1 - g_i)\, \mathrm{softmax}(W h_i) + g_i \sum_{j \in \mathcal{N}_k(i)} a_{ij}\, e_{w_{j+1}}, \qquad
     a_{ij} = \mathrm{softmax}_j(s \cos(z_i, z_j))
 
-with :math:`j < i`, so that :math:`w_{j+1}` is at most node `i`'s own token. A node with nobody before it copies
-nothing.
+with :math:`j < i`, so that :math:`w_{j+1}` is at most node `i`'s own token. A node without earlier nodes
+copies nothing.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tmt_geo.ops.edges import Edges, edge_dot
+from tmt_geo.ops.edges import Edges, sddmm
 from tmt_geo.ops.knn import search
 from tmt_geo.ops.knn.scores import state_tolerance
 
 
 class Sources(NamedTuple):
-    """Whom nodes may copy from: a grid with a row for each sequence, see :class:`tmt_geo.ops.order.NodeOrder`.
+    """Nodes that may be copied from: a grid with a row for each sequence, see :class:`tmt_geo.ops.layout.DenseLayout`.
 
     Attributes:
         index: Features of unit length, shape (B, C, F).
         token: The tokens, shape (B, C).
-        row: The sequence of each node that asks, shape (T).
+        row: The sequence of each query node, shape (T).
         rank: Its place in it, shape (T).
         sizes: Filled slots of each row, shape (B).
     """
@@ -47,7 +47,7 @@ class Votes(NamedTuple):
 
     Attributes:
         token: The tokens voted for, shape (*, k).
-        weight: The weight of each vote, shape (*, k): they sum to one, or are all zero where nobody votes.
+        weight: The weight of each vote, shape (*, k): they sum to one, or are all zero where there is none.
         gate: Logit of copying, shape (*).
     """
 
@@ -60,22 +60,22 @@ class Votes(NamedTuple):
 
         Returns:
             tuple[Tensor, Tensor]: :math:`\log(1 - g)`, and the log of what copying gives the target,
-            :math:`\log(g \sum_j a_j [w_j = y])`, ``-inf`` where nobody votes for it.
+            :math:`\log(g \sum_j a_j [w_j = y])`, ``-inf`` without a vote for it.
         """
         gate = self.gate.to(torch.promote_types(self.gate.dtype, torch.float32))
         votes = (self.weight * (self.token == target.unsqueeze(-1))).sum(-1).to(gate.dtype)
-        told = votes > 0
-        copied = F.logsigmoid(gate) + torch.where(told, votes, 1.0).log()
-        return self._log_keep(gate), torch.where(told, copied, float("-inf"))
+        voted = votes > 0
+        copied = F.logsigmoid(gate) + torch.where(voted, votes, 1.0).log()
+        return self._log_keep(gate), torch.where(voted, copied, float("-inf"))
 
     def mix(self, logits: Tensor) -> Tensor:
         """Log-probabilities of the mixture for the logits of the vocabulary, both (*, V)."""
         gate = self.gate.to(torch.promote_types(logits.dtype, torch.float32))
-        spoken = self._log_keep(gate).unsqueeze(-1) + logits.to(gate.dtype).log_softmax(-1)
-        votes = torch.zeros_like(spoken).scatter_add(-1, self.token, self.weight.to(gate.dtype))
-        told = votes > 0
-        copied = F.logsigmoid(gate).unsqueeze(-1) + torch.where(told, votes, 1.0).log()
-        return torch.where(told, torch.logaddexp(spoken, copied), spoken)
+        kept = self._log_keep(gate).unsqueeze(-1) + logits.to(gate.dtype).log_softmax(-1)
+        votes = torch.zeros_like(kept).scatter_add(-1, self.token, self.weight.to(gate.dtype))
+        voted = votes > 0
+        copied = F.logsigmoid(gate).unsqueeze(-1) + torch.where(voted, votes, 1.0).log()
+        return torch.where(voted, torch.logaddexp(kept, copied), kept)
 
     def _log_keep(self, gate: Tensor) -> Tensor:
         return torch.where(self.weight.detach().sum(-1) > 0, F.logsigmoid(-gate), 0.0)
@@ -88,7 +88,7 @@ def copy_votes(query: Tensor, sources: Sources, scale: Tensor, gate: Tensor, k: 
 
     Args:
         query (Tensor): Features of the nodes, of unit length, shape (T, F).
-        sources (Sources): Whom they may copy from; their own features and tokens are already in the grid.
+        sources (Sources): The nodes that may be copied from; their own features and tokens are already in the grid.
         scale (Tensor): Factor of the cosines, a scalar.
         gate (Tensor): Logit of copying, shape (T).
         k (int): Votes a node.
@@ -99,8 +99,8 @@ def copy_votes(query: Tensor, sources: Sources, scale: Tensor, gate: Tensor, k: 
     index, token, row, rank, sizes = sources
     table, mask = search(query.detach(), index.detach(), row, rank, sizes, k, tolerance=state_tolerance(query))
     edges = Edges.from_table(table, token.numel())
-    likeness = edge_dot(query.unsqueeze(1), index.flatten(0, 1).unsqueeze(1), edges).view_as(mask)
-    score = (scale * likeness).masked_fill(~mask, torch.finfo(likeness.dtype).min)
-    weight = score.softmax(-1) * mask  # where nobody votes the softmax is even, and means nothing
-    follows = token.flatten().roll(-1)[table]  # every source stands before a node of its own row
+    similarity = sddmm(query.unsqueeze(1), index.flatten(0, 1).unsqueeze(1), edges).view_as(mask)
+    score = (scale * similarity).masked_fill(~mask, torch.finfo(similarity.dtype).min)
+    weight = score.softmax(-1) * mask  # without votes the softmax is even, and means nothing
+    follows = token.flatten().roll(-1)[table]  # every source is followed by a node of its own row
     return Votes(follows, weight, gate)

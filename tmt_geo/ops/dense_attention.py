@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tmt_geo.ops.order import NodeOrder
+from tmt_geo.ops.layout import DenseLayout
 
 
 def dense_attention(
@@ -31,13 +31,13 @@ def dense_attention(
     shared = {"dropout_p": dropout, "enable_gqa": query.size(1) != key.size(2)}
     key, value = key.transpose(1, 2), value.transpose(1, 2)  # [B, H', S, C]
     full = query.size(0) == num_graphs * capacity and bool(((row * capacity + rank).diff() > 0).all())
-    if full:  # every slot listens, in order: the kernel knows the mask
+    if full:  # every slot is a target, in order: the kernel makes the mask
         query = query.view(num_graphs, capacity, *query.shape[1:]).transpose(1, 2)
         out = F.scaled_dot_product_attention(query, key, value, is_causal=True, **shared)
         return out.transpose(1, 2).flatten(0, 1)
-    asked, query, allowed = _asked(query, capacity, row, rank, num_graphs)
+    targets, query, allowed = _dense_targets(query, capacity, row, rank, num_graphs)
     out = F.scaled_dot_product_attention(query, key, value, attn_mask=allowed, **shared)
-    return out.transpose(1, 2).flatten(0, 1)[asked.slot]
+    return targets.from_dense(out.transpose(1, 2))
 
 
 def decayed_dense_attention(
@@ -55,25 +55,25 @@ def decayed_dense_attention(
     num_graphs, capacity = key.shape[:2]
     repeat = query.size(1) // key.size(2)
     key, value = (part.repeat_interleave(repeat, dim=2).transpose(1, 2) for part in (key, value))
-    asked, query, allowed = _asked(query, capacity, row, rank, num_graphs)
+    targets, query, allowed = _dense_targets(query, capacity, row, rank, num_graphs)
     score = query @ key.transpose(-1, -2) / math.sqrt(query.size(-1))  # [B, H, Q, S]
     if bias is not None:
-        score = score + _per_target(bias, asked)
+        score = score + _per_target(bias, targets)
     alpha = score.masked_fill(~allowed, torch.finfo(score.dtype).min).softmax(-1)
     if gain is not None:
-        alpha = alpha * _per_target(gain, asked)
+        alpha = alpha * _per_target(gain, targets)
     out = F.dropout(alpha, dropout) @ value
-    return out.transpose(1, 2).flatten(0, 1)[asked.slot]
+    return targets.from_dense(out.transpose(1, 2))
 
 
-def _asked(query: Tensor, capacity: int, row: Tensor, rank: Tensor, num_graphs: int):
-    """Lay the targets out as a grid of their own (B, H, Q, C), with the slots each may hear (B, 1, Q, S)."""
-    asked = NodeOrder.from_batch(row.numel(), row, num_graphs=num_graphs)
-    grid = asked.to_slots(query).view(num_graphs, asked.capacity, *query.shape[1:]).transpose(1, 2)
-    place = asked.to_slots(rank).view(num_graphs, 1, asked.capacity, 1)
-    return asked, grid, torch.arange(capacity, device=rank.device) <= place
+def _dense_targets(query: Tensor, capacity: int, row: Tensor, rank: Tensor, num_graphs: int):
+    """The targets as a dense batch of their own (B, H, Q, C), and a mask of the slots up to each (B, 1, Q, S)."""
+    targets = DenseLayout.from_batch(row.numel(), row, num_graphs=num_graphs)
+    grid = targets.to_dense(query).transpose(1, 2)
+    place = targets.to_dense(rank).unsqueeze(1).unsqueeze(3)
+    return targets, grid, torch.arange(capacity, device=rank.device) <= place
 
 
-def _per_target(term: Tensor, asked: NodeOrder) -> Tensor:
+def _per_target(term: Tensor, targets: DenseLayout) -> Tensor:
     """Lay terms (T, S, H) out as (B, H, Q, S)."""
-    return asked.to_slots(term).view(asked.num_graphs, asked.capacity, *term.shape[1:]).permute(0, 3, 1, 2)
+    return targets.to_dense(term).permute(0, 3, 1, 2)

@@ -1,10 +1,10 @@
-"""The products and the softmax that attention over edges is made of: nothing of size E x C is kept for gradients."""
+"""Sampled products, weighted sums and softmax over edges: nothing of size E x C is kept for gradients."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ from torch_geometric.utils import softmax
 
 from tmt_geo.ops.compiled import Compiled
 
-# Gathered numbers held at once: on a CPU 2 MiB in float32, so that they are still in the cache when they are read.
+# Gathered numbers held at once: on a CPU 2 MiB in float32, which stays in the cache until it is read.
 CHUNK = {"cpu": 2**19, "cuda": 2**26}
 
 
@@ -34,7 +34,7 @@ class Edges:
     ptr: Tensor
     num_sources: int
     width: int | None = None
-    _bags: dict = field(default_factory=dict, repr=False, compare=False)
+    _bags: dict[tuple[int, int], Bags] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def from_table(cls, table: Tensor, num_sources: int) -> Edges:
@@ -56,7 +56,7 @@ class Edges:
         return self.ptr.numel() - 1
 
     def bags(self, heads: int, groups: int) -> Bags:
-        """The edges as bags of rows, one for each target and head; `groups` heads of the sources are shared."""
+        """The edges as bags of rows, one for each target and head; sources have `groups` heads, which heads share."""
         if (heads, groups) not in self._bags:
             build = Bags.ragged if self.width is None else Bags.even
             self._bags[heads, groups] = build(self, heads, groups)
@@ -76,49 +76,48 @@ class Bags(NamedTuple):
     Attributes:
         row: The row of each entry among the sources' rows (N H').
         begin: Where each bag begins (T H); None if `row` is two-dimensional, a bag a row.
-        place: Where the weight of each edge and head goes (E H); None in a table, where a transposition does it.
-        width: The number of edges of every target, if it is the same.
+        position: Where the weight of each edge and head goes (E H); None in a table, where a transposition does it.
     """
 
     row: Tensor
     begin: Tensor | None
-    place: Tensor | None
-    width: int | None
+    position: Tensor | None
 
     @classmethod
     def even(cls, edges: Edges, heads: int, groups: int) -> Bags:
-        """Of a table."""
-        row = edges.source.view(-1, 1, edges.width) * groups + _group(heads, groups, edges).unsqueeze(1)  # [T, H, K]
-        return cls(row.flatten(0, 1), None, None, edges.width)
+        """Bags of a table, all of one width."""
+        source = edges.source.view(edges.num_targets, 1, -1)
+        row = source * groups + _group(heads, groups, edges).unsqueeze(1)  # [T, H, K]
+        return cls(row.flatten(0, 1), None, None)
 
     @classmethod
     def ragged(cls, edges: Edges, heads: int, groups: int) -> Bags:
-        """Of targets with any number of edges."""
+        """Bags of targets that have any number of edges."""
         head = torch.arange(heads, device=edges.source.device)
         degree, begin = edges.ptr.diff(), edges.ptr[:-1]
         its_degree, its_begin = (part.index_select(0, edges.target) for part in (degree, begin))
         # Edge e of target t, the n-th of its d, has head h at t's begin * H + h * d + n; n is e less t's begin.
         first = torch.arange(edges.source.numel(), device=head.device) + its_begin * (heads - 1)
-        place = (first.unsqueeze(1) + its_degree.unsqueeze(1) * head).view(-1)
+        position = (first.unsqueeze(1) + its_degree.unsqueeze(1) * head).view(-1)
         row = (edges.source.unsqueeze(1) * groups + _group(heads, groups, edges)).view(-1)
-        row = torch.empty_like(row).scatter_(0, place, row)
-        return cls(row, (begin.unsqueeze(1) * heads + degree.unsqueeze(1) * head).view(-1), place, None)
+        row = torch.empty_like(row).scatter_(0, position, row)
+        return cls(row, (begin.unsqueeze(1) * heads + degree.unsqueeze(1) * head).view(-1), position)
 
-    def lay_out(self, weight: Tensor) -> Tensor:
+    def arrange(self, weight: Tensor) -> Tensor:
         """Weights (E, H) in the shape of `row`."""
-        if self.place is None:
-            return weight.view(-1, self.width, weight.size(1)).transpose(1, 2).flatten(0, 1)
+        if self.position is None:
+            return weight.view(-1, self.row.size(1), weight.size(1)).transpose(1, 2).flatten(0, 1)
         weight = weight.reshape(-1)
-        return torch.empty_like(weight).scatter_(0, self.place, weight)
+        return torch.empty_like(weight).scatter_(0, self.position, weight)
 
 
 def _group(heads: int, groups: int, edges: Edges) -> Tensor:
-    """Of the sources' heads, the one that each head shares (H)."""
+    """The source head that each head uses (H)."""
     return torch.arange(heads, device=edges.source.device) // (heads // groups)
 
 
-def edge_dot(a: Tensor, b: Tensor, edges: Edges) -> Tensor:
-    r"""The products :math:`s_e = a_{t(e)}^\top b_{s(e)}` of each head on each edge (sampled dense-dense).
+def sddmm(a: Tensor, b: Tensor, edges: Edges) -> Tensor:
+    r"""The products :math:`s_e = a_{t(e)}^\top b_{s(e)}` of each head on each edge: sampled dense-dense product.
 
     Args:
         a (Tensor): Rows of the targets, shape :math:`(T, H, C)`.
@@ -128,11 +127,11 @@ def edge_dot(a: Tensor, b: Tensor, edges: Edges) -> Tensor:
     Returns:
         Tensor: Shape :math:`(E, H)`.
     """
-    return _EdgeDot.apply(a, b, edges)
+    return _SDDMM.apply(a, b, edges)
 
 
-def edge_sum(weight: Tensor, b: Tensor, edges: Edges) -> Tensor:
-    r"""The sums :math:`y_t = \sum_{e: t(e) = t} w_e\, b_{s(e)}` over the edges into each target (sparse-dense).
+def spmm(weight: Tensor, b: Tensor, edges: Edges) -> Tensor:
+    r"""The sums :math:`y_t = \sum_{e: t(e) = t} w_e\, b_{s(e)}` over the edges into each target: sparse-dense product.
 
     Args:
         weight (Tensor): Weight of each head on each edge, shape :math:`(E, H)`.
@@ -142,11 +141,11 @@ def edge_sum(weight: Tensor, b: Tensor, edges: Edges) -> Tensor:
     Returns:
         Tensor: Shape :math:`(T, H, C)`; zero for a target without edges.
     """
-    return _EdgeSum.apply(weight, b, edges)
+    return _SpMM.apply(weight, b, edges)
 
 
 def edge_softmax(score: Tensor, edges: Edges) -> Tensor:
-    r"""The shares :math:`\exp(s_e) / \sum_{e': t(e') = t(e)} \exp(s_{e'})` of the edges into each target.
+    r"""The softmax :math:`\exp(s_e) / \sum_{e': t(e') = t(e)} \exp(s_{e'})` of the edges into each target.
 
     Args:
         score (Tensor): Score of each head on each edge, shape :math:`(E, H)`.
@@ -158,57 +157,57 @@ def edge_softmax(score: Tensor, edges: Edges) -> Tensor:
     return _EdgeSoftmax.apply(score, edges)
 
 
-def _back_to_sources(weight: Tensor, a: Tensor, edges: Edges, groups: int) -> Tensor:
-    """The sums over the edges out of each source, shape (N, H', C): the transposed product."""
+def _spmm_transposed(weight: Tensor, a: Tensor, edges: Edges, groups: int) -> Tensor:
+    """The sums over the edges out of each source, shape (N, H', C)."""
     back, order = edges.reverse
-    out = edge_sum(weight.index_select(0, order), a, back)  # [N, H, C]
+    out = spmm(weight.index_select(0, order), a, back)  # [N, H, C]
     heads = out.size(1)
     return out if heads == groups else out.unflatten(1, (groups, heads // groups)).sum(2)
 
 
-class _EdgeDot(torch.autograd.Function):
+class _SDDMM(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, a, b, edges):
+    def forward(ctx: Any, a: Tensor, b: Tensor, edges: Edges) -> Tensor:
         ctx.save_for_backward(a, b)
         ctx.edges = edges
         work = edges.source.numel() * a.size(1) * a.size(2)
         return _dot(work, a.detach(), b.detach(), edges.target, edges.source)
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         a, b = ctx.saved_tensors
-        grad_a = edge_sum(grad, b, ctx.edges) if ctx.needs_input_grad[0] else None
-        grad_b = _back_to_sources(grad, a, ctx.edges, b.size(1)) if ctx.needs_input_grad[1] else None
+        grad_a = spmm(grad, b, ctx.edges) if ctx.needs_input_grad[0] else None
+        grad_b = _spmm_transposed(grad, a, ctx.edges, b.size(1)) if ctx.needs_input_grad[1] else None
         return grad_a, grad_b, None
 
 
-class _EdgeSum(torch.autograd.Function):
+class _SpMM(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, weight, b, edges):
+    def forward(ctx: Any, weight: Tensor, b: Tensor, edges: Edges) -> Tensor:
         ctx.save_for_backward(weight, b)
         ctx.edges = edges
         return _sum(weight.detach(), b.detach(), edges)
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         weight, b = ctx.saved_tensors
-        grad_weight = edge_dot(grad, b, ctx.edges) if ctx.needs_input_grad[0] else None
-        grad_b = _back_to_sources(weight, grad, ctx.edges, b.size(1)) if ctx.needs_input_grad[1] else None
+        grad_weight = sddmm(grad, b, ctx.edges) if ctx.needs_input_grad[0] else None
+        grad_b = _spmm_transposed(weight, grad, ctx.edges, b.size(1)) if ctx.needs_input_grad[1] else None
         return grad_weight, grad_b, None
 
 
 class _EdgeSoftmax(torch.autograd.Function):
-    """PyG's softmax of sorted edges is quick, but gives its gradient no gradient of its own."""
+    """PyG's softmax over sorted edges, which is quick, with a gradient that can be differentiated again."""
 
     @staticmethod
-    def forward(ctx, score, edges):
+    def forward(ctx: Any, score: Tensor, edges: Edges) -> Tensor:
         share = softmax(score, edges.target, edges.ptr)
         ctx.save_for_backward(share)
         ctx.edges = edges
         return share
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         (share,), target = ctx.saved_tensors, ctx.edges.target
         part = share * grad
         total = part.new_zeros(ctx.edges.num_targets, part.size(1)).index_add(0, target, part)
@@ -216,26 +215,27 @@ class _EdgeSoftmax(torch.autograd.Function):
 
 
 def _gathered_dot(a: Tensor, b: Tensor, target: Tensor, source: Tensor) -> Tensor:
-    """What is compiled."""
+    """The form that is compiled."""
     a = a.unflatten(1, (b.size(1), -1))
     return (a[target] * b[source].unsqueeze(2)).sum(-1).flatten(1)
 
 
 def _chunked_dot(a: Tensor, b: Tensor, target: Tensor, source: Tensor) -> Tensor:
-    """The same, a piece of the edges at a time, and one buffer for all: fresh memory costs more than the products."""
+    """The same in chunks of edges with one buffer for all: fresh memory costs more than the products."""
     edges, (_, heads, channels), groups = source.numel(), a.shape, b.size(1)
     left, right = a.reshape(-1, heads * channels), b.reshape(-1, groups * channels)
     step = max(1, CHUNK.get(a.device.type, 2**22) // max(heads * channels, 1))
-    asking = a.new_empty(min(step, edges), left.size(1))
-    near = b.new_empty(min(step, edges), right.size(1))
+    left_rows = a.new_empty(min(step, edges), left.size(1))
+    right_rows = b.new_empty(min(step, edges), right.size(1))
     out = a.new_empty(edges, heads)
     for start in range(0, edges, step):
-        here = slice(start, min(start + step, edges))
-        size = here.stop - start
-        torch.index_select(left, 0, target[here], out=asking[:size])
-        torch.index_select(right, 0, source[here], out=near[:size])
-        product = asking[:size].view(size, groups, -1, channels).mul_(near[:size].view(size, groups, 1, channels))
-        out[here] = product.sum(-1).view(size, heads)
+        chunk = slice(start, min(start + step, edges))
+        size = chunk.stop - start
+        torch.index_select(left, 0, target[chunk], out=left_rows[:size])
+        torch.index_select(right, 0, source[chunk], out=right_rows[:size])
+        product = left_rows[:size].view(size, groups, -1, channels)
+        product = product.mul_(right_rows[:size].view(size, groups, 1, channels))
+        out[chunk] = product.sum(-1).view(size, heads)
     return out
 
 
@@ -247,6 +247,6 @@ def _sum(weight: Tensor, b: Tensor, edges: Edges) -> Tensor:
     if edges.source.numel() == 0:
         return b.new_zeros(edges.num_targets, heads, channels)
     bags = edges.bags(heads, b.size(1))
-    rows = b.contiguous().view(-1, channels)  # of strides 0 the kernel makes slow work
-    out = embedding_bag(bags.row, rows, bags.begin, per_sample_weights=bags.lay_out(weight), mode="sum")
+    rows = b.contiguous().view(-1, channels)  # the kernel is slow on strides of 0
+    out = embedding_bag(bags.row, rows, bags.begin, per_sample_weights=bags.arrange(weight), mode="sum")
     return out.view(-1, heads, channels)

@@ -7,11 +7,11 @@ from torch import Tensor
 
 
 def anchor_statistic(x: Tensor, anchors: Tensor, attention: Tensor) -> Tensor:
-    r"""What one batch tells each anchor: the sum of the tokens next to it, and their total weight.
+    r"""What one batch adds to each anchor: the sum of the tokens nearest to it, and their total weight.
 
-    A token speaks for the nearest anchor alone, weighted by how much it attends to it. Were it to speak for all, soft
-    attention would move all anchors towards one mean; so each is the mean of a part of the space of its own, and no
-    two can become one.
+    A token counts for its nearest anchor alone, weighted by how much it attends to it. If it counted for all, soft
+    attention would move all anchors towards one mean. So each anchor is the mean of a part of the space of its own,
+    and no two can become one.
 
     Args:
         x (Tensor): Tokens, shape :math:`(N, F)`.
@@ -31,7 +31,7 @@ def anchor_statistic(x: Tensor, anchors: Tensor, attention: Tensor) -> Tensor:
 def ema_update(anchors: Tensor, statistic: Tensor, momentum: float) -> Tensor:
     r"""Move each anchor towards the weighted mean of its tokens: :math:`m \leftarrow \beta m + (1 - \beta)\,\bar x_m`.
 
-    TemporalMesh Transformer, formula 6. An anchor that nobody attended to stays.
+    TemporalMesh Transformer, formula 6. An anchor without attention stays.
 
     Args:
         anchors (Tensor): Shape :math:`(M, F)`.

@@ -1,4 +1,4 @@
-"""Edges among events: each one hears the latest events of the two users it joins."""
+"""Edges among events: each one has edges from the latest events of the two users it joins."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ def recent_events(edge_index: Tensor, time: Tensor, num_recent: int) -> tuple[Te
     """Connect each event to the `num_recent` latest events before it of its source, and to those of its target.
 
     Before means strictly earlier. Of several events at one time, the one of the higher index counts as the later. It
-    does not matter whether the user was source or target of the earlier event; `relation` tells it. An event from a
+    does not matter whether the user was source or target of the earlier event; `relation` says which. An event from a
     user to itself is one event of one user, and counts as its source's.
 
     Args:
@@ -20,15 +20,15 @@ def recent_events(edge_index: Tensor, time: Tensor, num_recent: int) -> tuple[Te
 
     Returns:
         tuple: The edges :math:`(2, E')`, row 0 the earlier event, in the order of row 1, latest first within each of
-        its users; and the relation of each edge, :math:`(E')`: twice the end of the later event that hears, plus the
-        end the same user was at in the earlier event, where 0 is source and 1 is target.
+        its users; and the relation of each edge, :math:`(E')`: twice the end of the user both
+        share in the later event, plus its end in the earlier one, where 0 is source and 1 is target.
 
     Raises:
         ValueError: If `num_recent` is negative, `edge_index` or `time` has the wrong shape, or `time` has a NaN.
     """
     _check(edge_index, time, num_recent)
     ends = torch.stack([torch.ones_like(edge_index[0], dtype=torch.bool), edge_index[0] != edge_index[1]], dim=1)
-    part = ends.view(-1).nonzero().view(-1)  # [P], number 2 e + r: whoever is at end r of event e
+    part = ends.view(-1).nonzero().view(-1)  # [P], number 2 e + r: the user at end r of event e
     user, when = edge_index.t().reshape(-1)[part], time[part // 2]
     order = when.argsort(stable=True)
     order = order[user[order].argsort(stable=True)]  # by user, then time, then event
@@ -43,9 +43,9 @@ def recent_events(edge_index: Tensor, time: Tensor, num_recent: int) -> tuple[Te
     place = part.argsort()
     count = (tied - first)[place].clamp(max=num_recent)
     lag = torch.arange(int(count.sum()), device=part.device) - (count.cumsum(0) - count).repeat_interleave(count)
-    hearing = place.repeat_interleave(count)
-    heard, hearing = part[tied[hearing] - 1 - lag], part[hearing]
-    return torch.stack([heard // 2, hearing // 2]), 2 * (hearing % 2) + heard % 2
+    later = place.repeat_interleave(count)
+    earlier, later = part[tied[later] - 1 - lag], part[later]
+    return torch.stack([earlier // 2, later // 2]), 2 * (later % 2) + earlier % 2
 
 
 def _latest_true(mask: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ def stay_rate(budget: float, num_layers: int, first: int = 1) -> float:
     Args:
         budget (float): Mean active share over the layers, in :math:`[F/L, 1]`.
         num_layers (int): The number of layers :math:`L`.
-        first (int, optional): Layers :math:`F` that nobody leaves before. (default: :obj:`1`)
+        first (int, optional): Layers :math:`F` that every node passes. (default: :obj:`1`)
 
     Returns:
         float: :math:`r`, in :math:`[0, 1]`.

@@ -1,9 +1,10 @@
-"""The mesh: who hears whom, as a table of neighbours and as PyG's ``edge_index``."""
+"""The mesh: a graph as a table of neighbors, and as PyG's ``edge_index``."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import wraps
+from typing import TYPE_CHECKING, NoReturn
 
 import torch
 from torch import Tensor
@@ -11,13 +12,15 @@ from torch_geometric.data.storage import BaseStorage
 
 from tmt_geo.ops.checks import check_targets
 
+OF_TENSORS = ("size", "dim", "shape", "dtype", "numel", "t", "max", "min", "long", "is_sparse", "contiguous")
+
 
 @dataclass(frozen=True)
 class Mesh:
-    r"""A graph in which every target hears at most :math:`K` sources.
+    r"""A graph in which every target has edges from at most :math:`K` sources.
 
     The table serves the fast paths; every other PyG operator takes :attr:`edge_index`. Targets may be a part of the
-    nodes (the active ones): all nodes speak, only targets listen.
+    nodes (the active ones); all nodes may be sources.
 
     Args:
         table (Tensor): The sources of each target, shape :math:`(T, K)`; an entry is a node where `mask` is true and
@@ -31,6 +34,13 @@ class Mesh:
 
     Raises:
         ValueError: If the shapes do not agree.
+
+    Example:
+        >>> import torch
+        >>> from tmt_geo import knn_graph
+        >>> mesh = knn_graph(torch.randn(5, 3), k=2)
+        >>> mesh.table.shape, mesh.edge_index.shape
+        (torch.Size([5, 2]), torch.Size([2, 10]))
     """
 
     table: Tensor
@@ -39,7 +49,7 @@ class Mesh:
     targets: Tensor | None = None
     flow: str = "source_to_target"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.table.dim() != 2 or self.table.shape != self.mask.shape:
             raise ValueError(
                 f"'table' and 'mask' must share one (T, K) shape (got {tuple(self.table.shape)} and "
@@ -85,7 +95,7 @@ class Mesh:
         return torch.stack(edges if self.flow == "source_to_target" else edges[::-1])
 
     def union(self, other: Mesh) -> Mesh:
-        """Hear the sources of both meshes, each once.
+        """The edges of both meshes, each once.
 
         Raises:
             ValueError: If the two do not have the same nodes, targets and flow.
@@ -115,17 +125,19 @@ class Mesh:
             raise ValueError(f"'targets' must be targets of this mesh (got node {int(targets[row < 0][0])})")
         return Mesh(self.table[row], self.mask[row], self.num_nodes, targets, self.flow)
 
-    def to(self, device) -> Mesh:
+    def to(self, device: torch.device | str) -> Mesh:
         """The same mesh on another device."""
         targets = None if self.targets is None else self.targets.to(device)
         return Mesh(self.table.to(device), self.mask.to(device), self.num_nodes, targets, self.flow)
 
-    def __getattr__(self, name: str):
-        if name in ("size", "dim", "shape", "dtype", "numel", "t", "max", "min", "long", "is_sparse", "contiguous"):
-            raise AttributeError(f"a Mesh is no tensor: take its 'edge_index' (got a look at {name!r})")
-        raise AttributeError(f"'Mesh' object has no attribute {name!r}")
+    if not TYPE_CHECKING:  # a checker that sees this takes any attribute for given
 
-    def __iter__(self):
+        def __getattr__(self, name: str) -> NoReturn:
+            if name in OF_TENSORS:
+                raise AttributeError(f"a Mesh is no tensor: take its 'edge_index' (got its attribute {name!r})")
+            raise AttributeError(f"'Mesh' object has no attribute {name!r}")
+
+    def __iter__(self) -> NoReturn:
         raise TypeError("a Mesh is no tensor: take its 'edge_index' (got an attempt to unpack it)")
 
     def __repr__(self) -> str:
@@ -138,7 +150,7 @@ def _refuse_meshes(store: type) -> None:
     keep = store.__setitem__
 
     @wraps(keep)
-    def __setitem__(self, key, value):
+    def __setitem__(self: BaseStorage, key: str, value: object) -> None:
         if isinstance(value, Mesh):
             raise ValueError(f"'{key}' of a graph must be a tensor: take the mesh's 'edge_index' (got a Mesh)")
         keep(self, key, value)

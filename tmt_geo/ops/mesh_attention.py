@@ -1,4 +1,4 @@
-"""Attention of nodes to the few nodes they hear: over an edge list, and over a table of neighbours."""
+"""Attention of nodes to their neighbors: over an edge list, and over a table."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from functools import partial
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch_geometric.typing import PairTensor
 
-from tmt_geo.ops.edges import Edges, edge_dot, edge_softmax, edge_sum
+from tmt_geo.ops.edges import Edges, edge_softmax, sddmm, spmm
 from tmt_geo.ops.shift import shifted_rows
 
 
@@ -38,7 +39,7 @@ def mesh_attention(
         dropout (float): Probability with which a weight is dropped.
 
     Returns:
-        tuple[Tensor, Tensor]: Output :math:`(T, H, C)`, zero for a target that hears nothing, and weights
+        tuple[Tensor, Tensor]: Output :math:`(T, H, C)`, zero for a target without edges, and weights
         :math:`(E, H)` before dropout.
     """
     src, dst = edge_index
@@ -48,13 +49,14 @@ def mesh_attention(
         src, dst = src[order], dst[order]
         bias, gain = (None if term is None else term[order] for term in (bias, gain))
     edges = Edges.from_sorted(src, dst, key.size(0), query.size(0))
-    alpha = weigh(edge_dot(query, key, edges), query.size(-1), partial(edge_softmax, edges=edges), bias, gain)
+    score = sddmm(query, key, edges)
+    alpha = attention_weights(score, query.size(-1), partial(edge_softmax, edges=edges), bias, gain)
     weight = F.dropout(alpha, dropout) if dropout else alpha
-    out = edge_sum(weight.to(value.dtype), value, edges)
+    out = spmm(weight.to(value.dtype), value, edges)
     return out, alpha if order is None else torch.empty_like(alpha).index_copy(0, order, alpha)
 
 
-def weigh(
+def attention_weights(
     score: Tensor,
     channels: int,
     softmax: Callable[[Tensor], Tensor],
@@ -63,7 +65,7 @@ def weigh(
 ) -> Tensor:
     """The weights of :func:`mesh_attention` from the products of queries and keys, both of shape (E, H).
 
-    `softmax` is that over the edges into each target.
+    `softmax` is the one over the edges into each target.
     """
     score = score / math.sqrt(channels)
     alpha = softmax(score if bias is None else score + bias)
@@ -77,13 +79,13 @@ def table_attention(
     table: Tensor,
     mask: Tensor,
     *,
-    own: tuple[Tensor, Tensor] | None = None,
-    mix: tuple[Tensor, Tensor] | None = None,
+    self_kv: PairTensor | None = None,
+    shift_weight: PairTensor | None = None,
     bias: Tensor | None = None,
     gain: Tensor | None = None,
     dropout: float = 0.0,
 ) -> tuple[Tensor, Tensor]:
-    r"""The same attention over a table of neighbours, and over the target itself where its own key is given.
+    r"""The same attention over a table of neighbors, and over the target itself where its own key is given.
 
     Args:
         query (Tensor): Queries of the targets, shape :math:`(T, H, C)`.
@@ -91,79 +93,97 @@ def table_attention(
         value (Tensor): Values of the sources, shape :math:`(N, H', C)`.
         table (Tensor): The sources of each target, shape :math:`(T, K)`.
         mask (Tensor): Which entries are edges, shape :math:`(T, K)`.
-        own (tuple[Tensor, Tensor], optional): Key and value of each target, both :math:`(T, H', C)`: the self edge.
-        mix (tuple[Tensor, Tensor], optional): Shares in :math:`[0, 1]`, :math:`(H', C)` each, by which a neighbour's
-            key and value become those of the source after it (row + 1), see :func:`tmt_geo.ops.shift.shifted_rows`.
-        bias (Tensor, optional): Added to the scores, shape :math:`(T, K + 1, H)`, the self edge last; without `own`
-            :math:`(T, K, H)`.
+        self_kv (tuple[Tensor, Tensor], optional): Key and value of each target, both :math:`(T, H', C)`: the self
+            edge.
+        shift_weight (tuple[Tensor, Tensor], optional): Weights in :math:`[0, 1]`, :math:`(H', C)` each, of the next
+            row in a neighbor's key and value, see :func:`tmt_geo.ops.shift.shifted_rows`.
+        bias (Tensor, optional): Added to the scores, shape :math:`(T, K + 1, H)`, the self edge last; without
+            `self_kv` :math:`(T, K, H)`.
         gain (Tensor, optional): Multiplied with the weights after the softmax, shaped like `bias`.
         dropout (float): Probability with which a weight is dropped.
 
     Returns:
-        tuple[Tensor, Tensor]: Output :math:`(T, H, C)`, and weights :math:`(T, K + 1, H)` before dropout.
+        tuple[Tensor, Tensor]: Output :math:`(T, H, C)`, and weights shaped like `bias` before dropout.
     """
-    if own is not None:
+    if self_kv is not None:
         mask = F.pad(mask, (0, 1), value=True)
-    # One new token among thousands of cached ones touches what it hears alone; a compiler around us fuses plain code.
-    if table.numel() < key.size(0) or torch.compiler.is_compiling():
-        near = _Gathered(key, value, table, own, mix)
+    # A few targets among many sources gather their neighbors alone; a surrounding compiler fuses plain code.
+    gather = table.numel() < key.size(0) or torch.compiler.is_compiling()
+    neighbors: _Gathered | _Rows
+    if gather:
+        neighbors = _Gathered(key, value, table, self_kv, shift_weight)
     else:
-        near = _Rows(key, value, table, own, mix)
-    score = near.dot(query).mul_(1 / math.sqrt(query.size(-1)))  # [T, K + 1, H]
+        neighbors = _Rows(key, value, table, self_kv, shift_weight)
+    score = neighbors.dot(query).mul_(1 / math.sqrt(query.size(-1)))  # [T, K + 1, H]
     if bias is not None:
         score = score + bias
-    heard = mask.unsqueeze(-1)
-    alpha = score.masked_fill_(~heard, torch.finfo(score.dtype).min).softmax(dim=1)
-    if own is None:
-        alpha = alpha * heard  # a target that hears nothing gets zero, not the mean of nothing
+    mask = mask.unsqueeze(-1)
+    alpha = score.masked_fill_(~mask, torch.finfo(score.dtype).min).softmax(dim=1)
+    if self_kv is None:
+        alpha = alpha * mask  # a target without edges gets zero, not the mean of nothing
     if gain is not None:
         alpha = alpha * gain
     weight = F.dropout(alpha, dropout) if dropout else alpha
-    return near.weighted_sum(weight.to(value.dtype)), alpha
+    return neighbors.weighted_sum(weight.to(value.dtype)), alpha
 
 
 class _Rows:
     """Keys and values of all sources as rows, those of the targets behind them, and edges between rows."""
 
-    def __init__(self, key: Tensor, value: Tensor, table: Tensor, own, mix):
-        if own is not None:
+    def __init__(
+        self,
+        key: Tensor,
+        value: Tensor,
+        table: Tensor,
+        self_kv: PairTensor | None,
+        shift_weight: PairTensor | None,
+    ):
+        if self_kv is not None:
             first = key.size(0)
-            if mix is None and own[0] is key and own[1] is value:  # every source listens: its own row is there already
-                first, own = 0, None
+            # Where every source is a target, its own row is there already.
+            if shift_weight is None and self_kv[0] is key and self_kv[1] is value:
+                first, self_kv = 0, None
             column = torch.arange(first, first + table.size(0), device=table.device)
             table = torch.cat([table, column.unsqueeze(1)], dim=1)
-        own_key, own_value = (None, None) if own is None else own
-        key_share, value_share = (None, None) if mix is None else mix
-        self.key, self.value = shifted_rows(key, own_key, key_share), shifted_rows(value, own_value, value_share)
+        self_key, self_value = (None, None) if self_kv is None else self_kv
+        key_weight, value_weight = (None, None) if shift_weight is None else shift_weight
+        self.key = shifted_rows(key, self_key, key_weight)
+        self.value = shifted_rows(value, self_value, value_weight)
         self.shape = table.shape
         self.edges = Edges.from_table(table, self.key.size(0))
 
     def dot(self, query: Tensor) -> Tensor:
-        return edge_dot(query, self.key, self.edges).view(*self.shape, query.size(1))
+        return sddmm(query, self.key, self.edges).view(*self.shape, query.size(1))
 
     def weighted_sum(self, weight: Tensor) -> Tensor:
-        return edge_sum(weight.flatten(0, 1), self.value, self.edges)
+        return spmm(weight.flatten(0, 1), self.value, self.edges)
 
 
 class _Gathered:
     """Keys and values of each edge, (T, K + 1, H', C)."""
 
-    def __init__(self, key: Tensor, value: Tensor, table: Tensor, own, mix):
-        shares = (None, None) if mix is None else mix
+    def __init__(
+        self,
+        key: Tensor,
+        value: Tensor,
+        table: Tensor,
+        self_kv: PairTensor | None,
+        shift_weight: PairTensor | None,
+    ):
         shape, table = table.shape, table.flatten()
-        following = None if mix is None else (table + 1).clamp_(max=key.size(0) - 1)
-        self.near = []
+        self.rows = []
         for i, source in enumerate((key, value)):
             rows = source.index_select(0, table)
-            if mix is not None:
-                rows = torch.lerp(rows, source.index_select(0, following), shares[i])
+            if shift_weight is not None:
+                following = (table + 1).clamp_(max=key.size(0) - 1)
+                rows = torch.lerp(rows, source.index_select(0, following), shift_weight[i])
             rows = rows.view(*shape, *source.shape[1:])
-            self.near.append(rows if own is None else torch.cat([rows, own[i].unsqueeze(1)], dim=1))
+            self.rows.append(rows if self_kv is None else torch.cat([rows, self_kv[i].unsqueeze(1)], dim=1))
 
     def dot(self, query: Tensor) -> Tensor:
-        query = query.unflatten(1, (self.near[0].size(2), -1)).unsqueeze(1)
-        return (query * self.near[0].unsqueeze(3)).sum(-1).flatten(2)
+        query = query.unflatten(1, (self.rows[0].size(2), -1)).unsqueeze(1)
+        return (query * self.rows[0].unsqueeze(3)).sum(-1).flatten(2)
 
     def weighted_sum(self, weight: Tensor) -> Tensor:
-        weight = weight.unflatten(2, (self.near[1].size(2), -1)).unsqueeze(-1)
-        return (weight * self.near[1].unsqueeze(3)).sum(1).flatten(1, 2)
+        weight = weight.unflatten(2, (self.rows[1].size(2), -1)).unsqueeze(-1)
+        return (weight * self.rows[1].unsqueeze(3)).sum(1).flatten(1, 2)

@@ -1,4 +1,4 @@
-"""Edges along time: every node hears the few before it, or those of its neighbours that are past."""
+"""Times of edges: which come from the past of their target, and from how long ago."""
 
 from __future__ import annotations
 
@@ -8,38 +8,6 @@ import torch
 from torch import Tensor
 from torch_geometric.typing import PairTensor
 
-from tmt_geo.ops.mesh import Mesh
-from tmt_geo.ops.order import NodeOrder
-
-
-def temporal_graph(num_nodes: int, window: int, batch: Tensor | None = None, *, time: Tensor | None = None) -> Mesh:
-    """Connect each node to the `window` nodes before it in its graph, nearest first.
-
-    Args:
-        num_nodes (int): The number of nodes :math:`N`.
-        window (int): How many earlier nodes each one hears, not negative.
-        batch (Tensor, optional): The graph of each node, shape :math:`(N)`.
-        time (Tensor, optional): The time of each node, shape :math:`(N)`; node order breaks ties.
-
-    Returns:
-        Mesh: Table and mask of shape :math:`(N, w)`.
-
-    Raises:
-        ValueError: If `window` is negative, or `batch` or `time` has the wrong shape.
-    """
-    if window < 0:
-        raise ValueError(f"'window' must not be negative (got {window})")
-    order = NodeOrder.from_batch(num_nodes, batch, time)
-    table, mask = window_slots(order.slot, order.rank, window)
-    return Mesh(order.node[table] if num_nodes else table, mask, num_nodes)
-
-
-def window_slots(slot: Tensor, rank: Tensor, window: int) -> tuple[Tensor, Tensor]:
-    """The slots before these slots, :math:`(T, w)`, and which of them exist; those that do not point to one's own."""
-    lag = torch.arange(1, window + 1, device=slot.device)
-    mask = lag <= rank.unsqueeze(1)
-    return torch.where(mask, slot.unsqueeze(1) - lag, slot.unsqueeze(1)), mask
-
 
 def past_edges(edge_index: PairTensor, time: Tensor | PairTensor, edge_time: Tensor | None = None) -> Tensor:
     """Which edges come from the past of their target.
@@ -48,7 +16,7 @@ def past_edges(edge_index: PairTensor, time: Tensor | PairTensor, edge_time: Ten
         edge_index (Tensor or (Tensor, Tensor)): Sources and targets, shape :math:`(2, *)`.
         time (Tensor or (Tensor, Tensor)): The time of each node, shape :math:`(N)`: a source is past if it is
             earlier, and of two nodes at one time the one with the lower index is. As a pair, the times of sources
-            :math:`(N)` and targets :math:`(T)`, two sets of nodes: at one time, neither hears the other.
+            :math:`(N)` and targets :math:`(T)`, two sets of nodes: at one time, neither is the other's past.
         edge_time (Tensor, optional): When each edge happened, shape :math:`(*)`; it then decides in place of the
             source's time, and what happens at the time of the target is not past.
 

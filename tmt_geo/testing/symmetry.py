@@ -1,4 +1,4 @@
-"""What a layer on graphs may not look at: the numbers of the nodes, and the other graphs of its batch."""
+"""What a layer on graphs may not depend on: the numbers of the nodes, and the other graphs of its batch."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def assert_node_equivariant(
     edges = {} if edge_index is None else {"edge_index": edge_index}
     moved = {} if edge_index is None else {"edge_index": perm.argsort()[edge_index]}
     out = run(**nodes, **edges)
-    _assert_telling(out)
+    _assert_varied(out)
     again = run(**{name: value[perm] for name, value in nodes.items()}, **moved)
     torch.testing.assert_close(again, out[perm], rtol=0, atol=atol, msg=lambda m: f"the order of the nodes shows: {m}")
 
@@ -54,7 +54,7 @@ def assert_graph_independent(
     graphs = batch.unique().tolist()
     assert len(graphs) > 1, "one graph has no others"
     out = run(**nodes, batch=batch, **({} if edge_index is None else {"edge_index": edge_index}))
-    _assert_telling(out)
+    _assert_varied(out)
     for graph in graphs:
         own = batch == graph
         edges = {}
@@ -72,5 +72,5 @@ def _num_nodes(nodes: dict[str, Tensor]) -> int:
     return size
 
 
-def _assert_telling(out: Tensor) -> None:
+def _assert_varied(out: Tensor) -> None:
     assert out.size(0) > 1 and not torch.equal(out, out[:1].expand_as(out)), "all nodes are alike: nothing is compared"

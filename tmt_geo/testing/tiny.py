@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 
 from tmt_geo.models import TMTConfig, TMTModel
+from tmt_geo.nn.dual_stream import FFN, DualStreamFFN
+from tmt_geo.nn.memory_anchors import MemoryAnchors
 
 VOCAB = 61
 
@@ -26,3 +30,30 @@ def lively(model: TMTModel, steps: int = 3) -> TMTModel:
     for _ in range(steps):
         model(torch.randint(model.config.vocab_size, (4, 24), generator=generator))
     return model.eval()
+
+
+def parts(
+    channels: int,
+    *,
+    stack: bool = False,
+    mesh: bool = True,
+    memory_anchors: int = 0,
+    dual_stream: bool = True,
+    ffn_dim: int | None = None,
+    gated_streams: bool = False,
+    **options,
+) -> dict:
+    """Options of a `TMTLayer`, its parts named by their sizes; with `stack` those of a `TMTEncoder`. Causal by itself.
+
+    Without `mesh` the options of a mesh are left out.
+    """
+    ffn = partial(FFN, channels, ffn_dim)
+    if dual_stream:
+        ffn = partial(DualStreamFFN, channels, ffn_dim, gated=gated_streams)
+    memory = partial(MemoryAnchors, channels, memory_anchors) if memory_anchors else None
+    if not mesh:
+        options = {name: value for name, value in options.items() if name not in ("window", "shift")} | {"k": None}
+    made = {"ffn": ffn, "memory": memory}
+    if not stack:
+        made = {name: None if make is None else make() for name, make in made.items()}
+    return {"causal": True, **options, **made}

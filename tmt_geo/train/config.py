@@ -12,66 +12,69 @@ REPORTERS = ("none", "tensorboard")
 class TrainConfig:
     """Options of one training run; everything is checked on construction.
 
+    ``tmt-geo train`` has a flag for each of them but the last two, with this description and this default.
+
     Args:
         out: Folder of the run. It receives the model, the tokenizer, the checkpoints, the options and the history.
+        resume: Go on from the last checkpoint in ``out``.
+        overwrite: Replace the run that ``out`` holds. Files that no run wrote stay.
         steps: Optimiser steps.
         batch_size: Blocks in one forward pass, on one device.
-        block_size: Tokens in one block; the blocks given to ``train_model`` must have this length.
+        block_size: Tokens in one block. Default: 256, or the longest sequence of the model if that is less; for
+            ``train_model`` the length of the blocks that it is given.
+        grad_accum: Forward passes that make one optimiser step.
         learning_rate: Peak learning rate. It rises linearly through the warm-up and falls to zero along a cosine.
         weight_decay: Decoupled weight decay (AdamW), on matrices alone: vectors and scalars are never decayed.
         warmup: Steps of warm-up, or below 1 their share of all steps.
-        grad_accum: Forward passes that make one optimiser step.
         max_grad_norm: The gradient is scaled down to this norm; 0 leaves it as it is.
         adam_beta2: Decay of AdamW's second moment; the first is 0.9.
-        seed: Seeds the order of the blocks and everything random in training. The weights are the caller's.
-        log_every: Steps between two logged rows.
-        eval_every: Steps between two evaluations; ``None`` evaluates once, at the end.
-        save_every: Steps between two checkpoints, with one more at the end; ``None`` writes no checkpoints, only
+        seed: Seeds the order of the blocks and everything random in training.
+        log_every: Steps between two reports.
+        eval_every: Steps between two evaluations; 0 or ``None`` evaluates once, at the end.
+        save_every: Steps between two checkpoints, with one more at the end; 0 or ``None`` writes no checkpoints, only
             the finished model.
         keep_checkpoints: How many checkpoints to keep, the newest ones.
-        resume: Go on from the last checkpoint in ``out``.
-        overwrite: Replace the run that ``out`` holds. Files that no run wrote stay.
-        report_to: ``"none"`` or ``"tensorboard"`` (event files in ``out/runs``).
+        report_to: ``none`` or ``tensorboard`` (event files in ``out/runs``). Default: tensorboard if it is installed.
+        bf16: Run forward and backward under bfloat16 autocast; the weights stay in float32.
+        threads: CPU threads of PyTorch, for the whole process. Default: PyTorch's own choice.
         streams: Read the blocks in order, each row of a batch going on where it stopped in the batch before, in place
             of a random order. A model with a copy head then remembers what each row has read.
-        bf16: Run forward and backward under bfloat16 autocast; the weights stay in float32.
-        threads: CPU threads of PyTorch, for the whole process; ``None`` leaves them as they are.
-        progress: Show a progress bar.
+        progress: Print a line for each report.
 
     Raises:
         ValueError: An option is out of its range, or ``resume`` and ``overwrite`` are both set.
     """
 
-    out: str | Path
+    out: Path = Path("runs/tmt")
+    resume: bool = False
+    overwrite: bool = False
     steps: int = 1000
     batch_size: int = 8
-    block_size: int = 256
+    block_size: int | None = None
+    grad_accum: int = 1
     learning_rate: float = 2e-3
     weight_decay: float = 0.1
     warmup: float = 0.05
-    grad_accum: int = 1
     max_grad_norm: float = 1.0
     adam_beta2: float = 0.95
     seed: int = 0
     log_every: int = 20
-    eval_every: int | None = None
-    save_every: int | None = None
+    eval_every: int | None = 200
+    save_every: int | None = 200
     keep_checkpoints: int = 2
-    resume: bool = False
-    overwrite: bool = False
-    report_to: str = "none"
-    streams: bool = False
+    report_to: str | None = None
     bf16: bool = False
     threads: int | None = None
+    streams: bool = False
     progress: bool = True
 
     def __post_init__(self):
+        self.out = Path(self.out)
         for name in ("steps", "batch_size", "grad_accum", "log_every", "keep_checkpoints"):
             _check_whole(name, getattr(self, name), at_least=1)
-        for name in ("eval_every", "save_every", "threads"):
+        for name, least in (("block_size", 2), ("eval_every", 0), ("save_every", 0), ("threads", 1)):
             if getattr(self, name) is not None:
-                _check_whole(name, getattr(self, name), at_least=1)
-        _check_whole("block_size", self.block_size, at_least=2)
+                _check_whole(name, getattr(self, name), at_least=least)
         _check_whole("seed", self.seed, at_least=0)
         for name in ("learning_rate", "weight_decay", "warmup", "max_grad_norm", "adam_beta2"):
             _check_not_negative(name, getattr(self, name))
@@ -79,7 +82,7 @@ class TrainConfig:
             raise ValueError("'learning_rate' must be more than zero (got 0)")
         if self.adam_beta2 >= 1:
             raise ValueError(f"'adam_beta2' must be below 1 (got {self.adam_beta2})")
-        if self.report_to not in REPORTERS:
+        if self.report_to not in (None, *REPORTERS):
             raise ValueError(f"'report_to' must be one of {', '.join(REPORTERS)} (got {self.report_to!r})")
         if self.resume and self.overwrite:
             raise ValueError("'resume' and 'overwrite' exclude each other (got both)")

@@ -15,8 +15,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallba
 from transformers.trainer_callback import PrinterCallback
 
 from tmt_geo.data.streams import stream_order
+from tmt_geo.train.checkpoint import STATE_FILE, last_checkpoint
 from tmt_geo.train.config import TrainConfig
-from tmt_geo.train.run_folder import HISTORY_FILE, OPTIONS_FILE, STATE_FILE, last_checkpoint, prepare_out
+from tmt_geo.train.progress import ReportPrinter
+from tmt_geo.train.run_folder import HISTORY_FILE, OPTIONS_FILE, prepare_out
 from tmt_geo.train.trainer import LanguageModelTrainer, collate_blocks
 
 
@@ -41,8 +43,8 @@ class TrainResult:
 def train_model(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase | None,
-    train_blocks,
-    valid_blocks,
+    train_blocks: Any,
+    valid_blocks: Any,
     config: TrainConfig,
     *,
     callbacks: Sequence[TrainerCallback] = (),
@@ -55,8 +57,8 @@ def train_model(
     Args:
         model: A causal language model whose forward takes ``input_ids`` and ``labels`` and shifts the labels.
         tokenizer: Saved beside the model; ``None`` saves the model alone.
-        train_blocks: Data set of rows with ``input_ids``, each ``config.block_size`` token ids; with
-            ``config.streams`` consecutive blocks of one text.
+        train_blocks: Data set of rows with ``input_ids``, each of one length, ``config.block_size`` if that is given;
+            with ``config.streams`` consecutive blocks of one text.
         valid_blocks: The same for evaluation, or ``None`` for none.
         config: The options.
         callbacks: Further callbacks for the Trainer.
@@ -68,14 +70,14 @@ def train_model(
         ValueError: ``out`` holds a run already or cannot be written, ``resume`` finds no whole checkpoint, the blocks
             do not have ``block_size`` tokens, or the model has fewer positions or a smaller vocabulary than needed.
     """
-    _check_blocks("train_blocks", train_blocks, config.block_size)
+    block_size = _check_blocks("train_blocks", train_blocks, config.block_size)
     if valid_blocks is not None:
-        _check_blocks("valid_blocks", valid_blocks, config.block_size)
-    _check_model(model, tokenizer, config)
+        _check_blocks("valid_blocks", valid_blocks, block_size)
+    _check_model(model, tokenizer, block_size)
     if config.threads is not None:
         torch.set_num_threads(config.threads)
 
-    out = Path(config.out)
+    out = config.out
     checkpoint = _resume_point(out, model, config) if config.resume else None
     arguments = _training_arguments(config, evaluate=valid_blocks is not None)
     if arguments.process_index == 0:
@@ -98,8 +100,9 @@ def train_model(
         processing_class=tokenizer,
         callbacks=list(callbacks),
     )
-    if not config.progress:
-        trainer.remove_callback(PrinterCallback)  # what the Trainer puts in place of the bar
+    trainer.remove_callback(PrinterCallback)  # the Trainer's own, which prints whole mappings
+    if config.progress:
+        trainer.add_callback(ReportPrinter())
     try:
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     finally:
@@ -115,7 +118,8 @@ def train_model(
 
 
 def _training_arguments(config: TrainConfig, evaluate: bool) -> TrainingArguments:
-    if config.report_to == "tensorboard" and find_spec("tensorboard") is None:
+    installed = find_spec("tensorboard") is not None
+    if config.report_to == "tensorboard" and not installed:
         raise ValueError("'report_to' needs the package tensorboard, which is not installed (got 'tensorboard')")
     return TrainingArguments(
         output_dir=str(config.out),
@@ -132,19 +136,19 @@ def _training_arguments(config: TrainConfig, evaluate: bool) -> TrainingArgument
         seed=config.seed,
         train_sampling_strategy="sequential" if config.streams else "random",
         bf16=config.bf16,
-        # untold, the Trainer refuses bf16 on a CPU, and under torchrun lets each process train for itself
+        # without it the Trainer refuses bf16 on a CPU, and under torchrun lets each process train for itself
         use_cpu=not torch.accelerator.is_available(),
         dataloader_pin_memory=torch.accelerator.is_available(),
         logging_steps=config.log_every,
         logging_nan_inf_filter=False,  # a loss that is not a number shows
-        label_names=["labels"],  # what the collator gives: the Trainer would ask for all that the model can take
+        label_names=["labels"],  # what the collator gives: the Trainer would want all that the model can take
         eval_strategy="steps" if evaluate else "no",
         eval_steps=(config.eval_every or config.steps) if evaluate else None,
-        save_strategy="no" if config.save_every is None else "steps",
+        save_strategy="steps" if config.save_every else "no",
         save_steps=config.save_every or config.steps,
         save_total_limit=config.keep_checkpoints,
-        report_to=config.report_to,
-        disable_tqdm=not config.progress,
+        report_to=config.report_to or ("tensorboard" if installed else "none"),
+        disable_tqdm=True,
     )
 
 
@@ -156,18 +160,20 @@ def _resume_point(out: Path, model: PreTrainedModel, config: TrainConfig) -> Pat
     return checkpoint
 
 
-def _check_blocks(name: str, blocks, block_size: int) -> None:
+def _check_blocks(name: str, blocks, block_size: int | None) -> int:
+    """The tokens in a block, after a check that there are blocks and that they have ``block_size`` if it is given."""
     if len(blocks) == 0:
         raise ValueError(f"'{name}' must hold at least one block: the text is too short for 'block_size' (got none)")
     length = len(blocks[0]["input_ids"])
-    if length != block_size:
+    if block_size not in (None, length):
         raise ValueError(f"'{name}' must hold blocks of block_size={block_size} tokens (got {length})")
+    return length
 
 
-def _check_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None, config: TrainConfig) -> None:
+def _check_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None, block_size: int) -> None:
     positions = getattr(model.config, "max_position_embeddings", None)
-    if positions is not None and config.block_size > positions:
-        raise ValueError(f"'block_size' must be at most the model's {positions} positions (got {config.block_size})")
+    if positions is not None and block_size > positions:
+        raise ValueError(f"'block_size' must be at most the model's {positions} positions (got {block_size})")
     known = model.config.vocab_size
     if tokenizer is not None and len(tokenizer) > known:
         raise ValueError(f"'tokenizer' must have at most the {known} tokens the model knows (got {len(tokenizer)})")

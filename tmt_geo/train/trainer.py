@@ -101,9 +101,9 @@ class LanguageModelTrainer(Trainer):
     Rows of evaluation get the first three with the prefix ``eval_``. A model that does not report a figure has no such
     column. Weight decay applies to parameters with two or more dimensions alone.
 
-    Where the blocks are read in order (``train_sampling_strategy="sequential"``), what a model returns as ``memory``
-    is handed to its next training forward: row by row, it is about the text before. A resumed run begins without, and
-    evaluation, which runs over single batches, has none.
+    Where the blocks are read in order (``train_sampling_strategy="sequential"``), what a model returns as
+    ``copy_memory`` is handed to its next training forward: row by row, it is about the text before. A resumed run
+    begins without, and evaluation, which runs over single batches, has none.
 
     Attributes:
         tokens_seen: Input tokens that this trainer trained on, over all processes, up to the last logged row.
@@ -123,10 +123,10 @@ class LanguageModelTrainer(Trainer):
         """The model's own loss; collects the figures it reports, and hands its memory on from batch to batch."""
         remembers = self._streams and model.training
         if remembers and self._memory is not None:
-            inputs = inputs | {"memory": self._memory}
+            inputs = inputs | {"copy_memory": self._memory}
         loss, outputs = super().compute_loss(model, inputs, return_outputs=True, num_items_in_batch=num_items_in_batch)
         if remembers:
-            self._memory = getattr(outputs, "memory", None)
+            self._memory = getattr(outputs, "copy_memory", None)
         divisor = num_items_in_batch if self.model_accepts_loss_kwargs else None
         (self._train_sums if model.training else self._eval_sums).add(inputs, outputs, divisor)
         return (loss, outputs) if return_outputs else loss

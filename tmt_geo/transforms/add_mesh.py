@@ -9,7 +9,7 @@ from torch_geometric.data.datapipes import functional_transform
 from torch_geometric.transforms import BaseTransform
 
 from tmt_geo.ops.knn import check_options, knn_graph
-from tmt_geo.ops.temporal import temporal_graph
+from tmt_geo.ops.temporal_graph import temporal_graph
 from tmt_geo.transforms.checks import check_graph
 from tmt_geo.transforms.edges import contains, edge_attributes, regroup
 
@@ -25,7 +25,7 @@ class AddMesh(BaseTransform):
     ``edge_weight`` are filled where the data has them.
 
     Args:
-        k (int): Nearest neighbours a node.
+        k (int): Nearest neighbors a node.
         window (int, optional): Also the nodes just before, in order of time. (default: :obj:`0`)
         causal (bool, optional): Only earlier nodes. (default: :obj:`False`)
         metric (str, optional): ``"cosine"`` or ``"euclidean"``. (default: :obj:`"cosine"`)
@@ -38,6 +38,14 @@ class AddMesh(BaseTransform):
     Raises:
         ValueError: If an option is out of range, or the data is no homogeneous graph, has no ``x`` or one that is not
             finite, or has other attributes of edges, for which there is nothing to fill in (unless `replace`).
+
+    Example:
+        >>> import torch
+        >>> from torch_geometric.data import Data
+        >>> from tmt_geo import AddMesh
+        >>> data = Data(x=torch.randn(6, 4), edge_index=torch.tensor([[0], [1]]))
+        >>> AddMesh(k=2, replace=True)(data).edge_index.shape
+        torch.Size([2, 12])
     """
 
     def __init__(

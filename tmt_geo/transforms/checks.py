@@ -1,4 +1,4 @@
-"""What a transform asks of its input."""
+"""What a transform needs of its input."""
 
 from __future__ import annotations
 

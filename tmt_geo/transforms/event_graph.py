@@ -15,16 +15,16 @@ OF_EVENTS = ("y", "train_mask", "val_mask", "test_mask")
 
 @functional_transform("event_graph")
 class EventGraph(BaseTransform):
-    r"""Make every edge a node that hears the latest earlier edges of its source and of its target.
+    r"""Make every edge a node with edges from the latest earlier ones of its source and of its target.
 
-    Node :math:`e` is edge :math:`e` of the input. Its neighbours are, for each of its two users, the `num_recent`
+    Node :math:`e` is edge :math:`e` of the input. Its neighbors are, for each of its two users, the `num_recent`
     latest events that are strictly earlier and have this user at either end; among equal times the higher index counts
-    as later. An earlier event with both users is heard once by each of them. An event from a user to itself hears and
-    is heard once, as its source's.
+    as later. An earlier event with both users has one edge for each of them. An event from a user to itself counts
+    once, as its source's.
 
     The new graph has ``edge_index`` :math:`(2, E^{\prime})` from the earlier event to the later one, ``relation``
-    :math:`(E^{\prime})`, which is twice the end of the later event that hears, plus the end at which the same user
-    stood in the earlier event (0 is source, 1 is target), ``time`` :math:`(E)`, and, where the input has them, ``x``
+    :math:`(E^{\prime})`, which is twice the end of the user both share in the later event, plus its end in the
+    earlier one (0 is source, 1 is target), ``time`` :math:`(E)`, and, where the input has them, ``x``
     from ``edge_attr`` and, if they have one entry an edge, ``y`` and the masks ``train_mask``, ``val_mask`` and
     ``test_mask``. What belongs to users is left behind. A batch stays a batch, each of its graphs on its own.
 
@@ -39,6 +39,15 @@ class EventGraph(BaseTransform):
     Raises:
         ValueError: If `num_recent` is negative, or the data is no homogeneous graph or lacks ``edge_index`` or a
             ``time`` for each edge.
+
+    Example:
+        >>> import torch
+        >>> from torch_geometric.data import Data
+        >>> from tmt_geo import EventGraph
+        >>> data = Data(edge_index=torch.tensor([[0, 2, 0], [1, 3, 2]]), time=torch.tensor([1, 2, 3]))
+        >>> EventGraph(num_recent=1)(data).edge_index  # the third has user 0 of the first and user 2 of the second
+        tensor([[0, 1],
+                [2, 2]])
     """
 
     def __init__(self, num_recent: int = 10):

@@ -3,7 +3,7 @@
 from tmt_geo.viz.anchor_use import anchor_use, effective_rank
 from tmt_geo.viz.cluster_flow import cluster_flow
 from tmt_geo.viz.clusters import mesh_clusters
-from tmt_geo.viz.comparison import Contender, comparison_rows
+from tmt_geo.viz.comparison import ModelResult, comparison_rows
 from tmt_geo.viz.decay_curves import decay_curves
 from tmt_geo.viz.depth_profile import depth_profile, depth_rows
 from tmt_geo.viz.exit_depth import Passage, exit_depth_html, layers_computed, visible_token
@@ -11,14 +11,14 @@ from tmt_geo.viz.export import save_figure
 from tmt_geo.viz.layers import passage_of, token_labels
 from tmt_geo.viz.loss_curves import loss_curves
 from tmt_geo.viz.mesh_evolution import mesh_evolution
-from tmt_geo.viz.neighbours import nearest_nodes, neighbour_table
+from tmt_geo.viz.neighbor_table import nearest_nodes, neighbor_table
 from tmt_geo.viz.page import Section, figures_page
 from tmt_geo.viz.positions import Positions, fixed_positions, shared_positions
 from tmt_geo.viz.report import build_report
 from tmt_geo.viz.stream_gate import stream_gate
 
 __all__ = [
-    "Contender",
+    "ModelResult",
     "Passage",
     "Positions",
     "Section",
@@ -38,7 +38,7 @@ __all__ = [
     "mesh_clusters",
     "mesh_evolution",
     "nearest_nodes",
-    "neighbour_table",
+    "neighbor_table",
     "passage_of",
     "save_figure",
     "shared_positions",

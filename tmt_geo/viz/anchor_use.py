@@ -12,10 +12,10 @@ from torch import Tensor
 from torch_geometric.data import Data
 
 from tmt_geo.extras import needs_extra
-from tmt_geo.viz.frames import playable
+from tmt_geo.viz.animation import animation_controls
 from tmt_geo.viz.layers import layer_names, node_labels
-from tmt_geo.viz.palette import MUCH, POLES
-from tmt_geo.viz.style import BARE_AXIS, as_text, clear_layout, node_axis
+from tmt_geo.viz.palette import DIVERGING, SEQUENTIAL
+from tmt_geo.viz.style import BARE_AXIS, figure_layout, node_axis, plain_text
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -42,23 +42,24 @@ def anchor_use(
 ) -> Figure:
     """Draws which anchors which nodes read, and how alike the anchors are, with a slider over the layers.
 
-    What to read in it: on the left a column is a node, and the weights of its reading sum to one. One dark row is an
-    anchor that everybody reads, rows of one faint shade a memory that nobody tells apart; what belongs together should
-    read alike. Bare columns are nodes that the layer did not compute. On the right the cosine between anchors: off the
-    diagonal grey is good, orange are twins. The effective rank above the slider says how many distinct ones there are.
+    What to read in it: on the left a column is a node, and its weights over the anchors sum to one. One dark row is an
+    anchor that all nodes read. Rows of one faint shade are a memory whose anchors are not distinguished. Nodes that
+    belong together should read alike. Bare columns are nodes that the layer did not compute. On the right stands the
+    cosine between anchors: off the diagonal grey is good, orange are two anchors alike. The effective rank above the
+    slider says how many distinct ones there are.
 
     Args:
         graphs: Layers with ``anchor_weights`` (N, M), NaN where a node was frozen, as
-            :func:`tmt_geo.evaluate.readings.layer_readings` returns them.
+            :func:`tmt_geo.evaluate.layer_diagnostics.layer_diagnostics` returns them.
         memory_state: The anchors (L, M, F), as ``TMTOutput.memory_state``.
         labels: Text of each node. Default: its number and, where there is ``y``, its class.
         names: Name of each layer. Default: ``layer 1``, ``layer 2``, ...
 
     Returns:
-        A plotly figure with a frame a layer. Trace 0 are the readings (M by N), trace 1 the cosines (M by M).
+        A plotly figure with a frame a layer. Trace 0 are the weights (M by N), trace 1 the cosines (M by M).
 
     Raises:
-        ValueError: If the layers carry no readings, or an argument does not fit them; it is named.
+        ValueError: If the layers carry no anchor weights, or an argument does not fit them; it is named.
     """
     with needs_extra("a figure", "figures"):
         import plotly.graph_objects as go
@@ -75,33 +76,35 @@ def anchor_use(
         )
     anchors = memory_state.detach().cpu().double()
     units = F.normalize(anchors, dim=-1)
-    readings = [graph.anchor_weights.detach().cpu().float().t().numpy() for graph in graphs]
+    weights = [graph.anchor_weights.detach().cpu().float().t().numpy() for graph in graphs]
     cosines = (units @ units.transpose(1, 2)).float().numpy()
     ranks = [effective_rank(layer) for layer in anchors]
     said = [f"{name}: {wanted[1]} anchors, effective rank {rank:.1f}" for name, rank in zip(names, ranks, strict=True)]
-    largest = max(float(np.nanmax(reading, initial=0.0)) for reading in readings) or 1.0
-    shown = [as_text(label) for label in labels]
+    largest = max(float(np.nanmax(weight, initial=0.0)) for weight in weights) or 1.0
+    shown = [plain_text(label) for label in labels]
     figure = make_subplots(
         1, 2, column_widths=[0.72, 0.28], horizontal_spacing=0.06, subplot_titles=["weight on each anchor", "cosine"]
     )
     figure.add_heatmap(
-        z=readings[0], zmin=0, zmax=largest, colorscale=MUCH, hoverongaps=False, showscale=False, xgap=0.5, ygap=1,
-        customdata=[shown] * wanted[1], row=1, col=1,
+        z=weights[0], zmin=0, zmax=largest, colorscale=SEQUENTIAL, hoverongaps=False, showscale=False, xgap=0.5,
+        ygap=1, customdata=[shown] * wanted[1], row=1, col=1,
         hovertemplate="%{customdata} (%{x}) reads anchor %{y}: %{z:.2f}<extra></extra>",
     )  # fmt: skip
     figure.add_heatmap(
-        z=cosines[0], zmin=-1, zmax=1, colorscale=POLES, row=1, col=2, xgap=1, ygap=1,
+        z=cosines[0], zmin=-1, zmax=1, colorscale=DIVERGING, row=1, col=2, xgap=1, ygap=1,
         colorbar={"thickness": 12, "outlinewidth": 0},
         hovertemplate="anchors %{x} and %{y}: %{z:.2f}<extra></extra>",
     )  # fmt: skip
     figure.frames = [
-        go.Frame(data=[go.Heatmap(z=reading), go.Heatmap(z=cosine)], traces=[0, 1], name=name)
-        for reading, cosine, name in zip(readings, cosines, names, strict=True)
+        go.Frame(data=[go.Heatmap(z=weight), go.Heatmap(z=cosine)], traces=[0, 1], name=name)
+        for weight, cosine, name in zip(weights, cosines, names, strict=True)
     ]
     figure.update_xaxes(node_axis(shown), row=1, col=1)
     figure.update_xaxes(BARE_AXIS, row=1, col=2)
     figure.update_yaxes(BARE_AXIS | {"autorange": "reversed"})
     figure.update_layout(
-        clear_layout(height=420, margin={"l": 30, "r": 20, "t": 40, "b": 160}, **playable(names, said, y=-0.35))
+        figure_layout(
+            height=420, margin={"l": 30, "r": 20, "t": 40, "b": 160}, **animation_controls(names, said, y=-0.35)
+        )
     )
     return figure

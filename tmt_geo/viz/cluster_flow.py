@@ -12,8 +12,8 @@ from torch_geometric.data import Data
 from tmt_geo.extras import needs_extra
 from tmt_geo.viz.clusters import NO_CLUSTER, mesh_clusters
 from tmt_geo.viz.layers import layer_names, node_labels
-from tmt_geo.viz.palette import ALONE, CLUSTERS
-from tmt_geo.viz.style import as_text, clear_layout
+from tmt_geo.viz.palette import CLUSTERS, UNCLUSTERED
+from tmt_geo.viz.style import figure_layout, plain_text
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -33,7 +33,7 @@ def cluster_flow(
     What to read in it: a column is a layer, a bar a cluster of as many nodes as it is high, with its commonest names;
     a band are nodes that go from one cluster to another. A colour that runs straight through is a cluster that lasts;
     a bar into which bands of several colours run has taken clusters in, one that fans out has broken up. Grey are
-    nodes without company. The colours are those of :func:`tmt_geo.viz.mesh_evolution`.
+    nodes without a cluster. The colours are those of :func:`tmt_geo.viz.mesh_evolution`.
 
     Args:
         graphs: Layers, as ``layer_graphs`` of any model returns them.
@@ -82,17 +82,17 @@ def cluster_flow(
         )
     )  # fmt: skip
     heads = [
-        {"text": as_text(name), "x": layer / (len(graphs) - 1), "y": 1.02, "xref": "paper", "yref": "paper",
+        {"text": plain_text(name), "x": layer / (len(graphs) - 1), "y": 1.02, "xref": "paper", "yref": "paper",
          "yanchor": "bottom", "showarrow": False}
         for layer, name in enumerate(names)
     ]  # fmt: skip
-    figure.update_layout(clear_layout(height=520, margin={"l": 30, "r": 30, "t": 50, "b": 20}, annotations=heads))
+    figure.update_layout(figure_layout(height=520, margin={"l": 30, "r": 30, "t": 50, "b": 20}, annotations=heads))
     return figure
 
 
 def _commonest(members: np.ndarray, labels: Sequence[str]) -> str:
     common = Counter(labels[node] for node in np.flatnonzero(members)).most_common(EXAMPLES)
-    return " ".join(as_text(label) for label, _ in common)
+    return " ".join(plain_text(label) for label, _ in common)
 
 
 def _heights(bars: Sequence[tuple[int, int]], clusters: np.ndarray) -> list[float]:
@@ -105,7 +105,7 @@ def _heights(bars: Sequence[tuple[int, int]], clusters: np.ndarray) -> list[floa
 
 
 def _color(cluster: int) -> str:
-    return ALONE if cluster == NO_CLUSTER else CLUSTERS[cluster % len(CLUSTERS)]
+    return UNCLUSTERED if cluster == NO_CLUSTER else CLUSTERS[cluster % len(CLUSTERS)]
 
 
 def _veil(color: str) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 from torch_geometric.data import Data
 
 from tmt_geo.extras import needs_extra
-from tmt_geo.viz.edges import Edges, standing_edges
+from tmt_geo.viz.edges import Edges, effective_edges
 from tmt_geo.viz.layers import check_graphs
 
 NO_CLUSTER = -1
@@ -18,8 +18,8 @@ def mesh_clusters(graphs: Sequence[Data], *, by: str = "attention", seed: int = 
     """Finds communities on the mesh of each layer, and follows them through the layers.
 
     Within a layer they are those of the Louvain method (Blondel et al., 2008, as networkx has it) on the undirected
-    mesh; a frozen node stands where it last listened. From one layer to the next the clusters are matched so that as
-    many nodes as possible keep theirs; a cluster that is left over gets a new number.
+    mesh; a frozen node keeps the edges of the last layer that computed it. From one layer to the next the clusters are
+    matched so that as many nodes as possible keep theirs; a cluster that is left over gets a new number.
 
     Args:
         graphs: Layers, as ``layer_graphs`` of any model returns them.
@@ -28,7 +28,7 @@ def mesh_clusters(graphs: Sequence[Data], *, by: str = "attention", seed: int = 
 
     Returns:
         Cluster of each node in each layer (L, N), numbered from 0 in the order of appearance, the largest first; -1
-        for a node without company.
+        for a node without a cluster.
 
     Raises:
         ValueError: If the layers do not fit each other, or ``by`` is unknown.
@@ -36,7 +36,7 @@ def mesh_clusters(graphs: Sequence[Data], *, by: str = "attention", seed: int = 
     check_graphs(graphs)
     nodes = graphs[0].x.size(0)
     rows, free = [], 0
-    for edges in standing_edges(graphs, by):
+    for edges in effective_edges(graphs, by):
         groups = _communities(edges, nodes, seed)
         kept = _match(groups, rows[-1]) if rows else {}
         row = np.full(nodes, NO_CLUSTER)

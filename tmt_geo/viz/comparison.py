@@ -8,7 +8,7 @@ from typing import Any
 
 
 @dataclass
-class Contender:
+class ModelResult:
     """One model of a comparison, with what was measured on it.
 
     Args:
@@ -28,27 +28,27 @@ class Contender:
     sample: str = ""
 
 
-def comparison_rows(contenders: Sequence[Contender]) -> list[tuple[str, list[str]]]:
-    """Returns the rows of the comparison as ``(label, one cell a contender)``, ready to print.
+def comparison_rows(results: Sequence[ModelResult]) -> list[tuple[str, list[str]]]:
+    """Returns the rows of the comparison as ``(label, one cell a result)``, ready to print.
 
-    A row that no contender has a figure for is left out.
+    A row that no result has a figure for is left out.
 
     Raises:
-        ValueError: If ``contenders`` is empty.
+        ValueError: If ``results`` is empty.
     """
-    if not contenders:
-        raise ValueError("'contenders' needs at least one model (got none)")
+    if not results:
+        raise ValueError("'results' needs at least one model (got none)")
     rows = [
-        ("parameters", [f"{c.parameters:,}" for c in contenders]),
-        ("word perplexity", [_decimal(c.evaluation.word_ppl) for c in contenders]),
-        ("token perplexity", [_decimal(c.evaluation.token_ppl) for c in contenders]),
-        ("bits per byte", [_decimal(c.evaluation.bits_per_byte, 3) for c in contenders]),
-        ("FLOPs a token, layers", [_quantity(c.evaluation.flops_per_token) for c in contenders]),
-        ("FLOPs a token, head", [_quantity(c.evaluation.flops_per_token_head) for c in contenders]),
-        ("active share by layer", [_shares(c.evaluation.active_share) for c in contenders]),
-        ("mean active share", [_mean(c.evaluation.active_share) for c in contenders]),
-        ("scoring tokens a second", [_quantity(getattr(c.evaluation, "tokens_per_second", None)) for c in contenders]),
-        ("training tokens a second", [_quantity(c.tokens_per_second) for c in contenders]),
+        ("parameters", [f"{c.parameters:,}" for c in results]),
+        ("word perplexity", [_decimal(c.evaluation.word_ppl) for c in results]),
+        ("token perplexity", [_decimal(c.evaluation.token_ppl) for c in results]),
+        ("bits per byte", [_decimal(c.evaluation.bits_per_byte, 3) for c in results]),
+        ("FLOPs a token, layers", [_quantity(c.evaluation.flops_per_token) for c in results]),
+        ("FLOPs a token, head", [_quantity(c.evaluation.flops_per_token_head) for c in results]),
+        ("active share by layer", [_shares(c.evaluation.active_share) for c in results]),
+        ("mean active share", [_mean(c.evaluation.active_share) for c in results]),
+        ("scoring tokens a second", [_quantity(getattr(c.evaluation, "tokens_per_second", None)) for c in results]),
+        ("training tokens a second", [_quantity(c.tokens_per_second) for c in results]),
     ]
     return [(label, cells) for label, cells in rows if any(cell != "-" for cell in cells)]
 

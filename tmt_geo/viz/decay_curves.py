@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 
 from tmt_geo.extras import needs_extra
+from tmt_geo.nn.temporal_decay import FORMS
 from tmt_geo.ops.decay import log_decay, published_decay
 from tmt_geo.viz.palette import SERIES
-from tmt_geo.viz.style import GRID, as_text, clear_layout
+from tmt_geo.viz.style import GRID, figure_layout, plain_text
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
-FORMS = ("log", "published")
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
 POINTS, COLUMNS = 48, 4
 
@@ -27,7 +27,7 @@ def decay_curves(
     """Draws each head's learned decay against distance, a panel a layer.
 
     What to read in it: how much of a head's weight on a node is left when that node is so far away. A curve that falls
-    early is a head that looks near, a flat one a head that takes its neighbours wherever they are. With
+    early is a head that prefers recent nodes, a flat one a head that takes its neighbors wherever they are. With
     ``form="log"`` every curve starts at 1 and falls; with ``"published"`` it starts at one half, and rises where the
     scalar is positive. The distance is on a logarithmic axis.
 
@@ -55,7 +55,7 @@ def decay_curves(
     longest = unit if longest is None else longest
     if not unit > 0 or not longest > 0:
         raise ValueError(f"'unit' and 'longest' must be positive (got {unit} and {longest})")
-    scalars, name = scalars.detach().cpu().double(), as_text(name)
+    scalars, name = scalars.detach().cpu().double(), plain_text(name)
     layers, heads = scalars.shape
     nearest = 1.0 if longest >= 10 else longest / 1000
     distance = torch.logspace(*torch.tensor([nearest, longest]).log10().tolist(), POINTS, dtype=torch.double)
@@ -76,5 +76,5 @@ def decay_curves(
     figure.update_xaxes(title_text=f"distance in {name}", row=rows)
     figure.update_yaxes(range=[0, 1.03], **GRID)
     figure.update_yaxes(title_text="weight left", col=1)
-    figure.update_layout(clear_layout(height=110 + 210 * rows, margin={"l": 60, "r": 20, "t": 40, "b": 60}))
+    figure.update_layout(figure_layout(height=110 + 210 * rows, margin={"l": 60, "r": 20, "t": 40, "b": 60}))
     return figure

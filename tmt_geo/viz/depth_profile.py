@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from tmt_geo.extras import needs_extra
 from tmt_geo.viz.palette import SERIES
-from tmt_geo.viz.style import GRID, as_text, clear_layout
+from tmt_geo.viz.style import GRID, figure_layout, plain_text
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -41,7 +41,7 @@ def depth_profile(
     """Draws the mean exit depth of each kind of token, such as a part of speech or a band of frequencies.
 
     What to read in it: a long bar is a kind on which the model spends more layers. The number of tokens stands at the
-    bar: few tokens make an uncertain mean. Where all bars are alike, the gates do not tell the kinds apart.
+    bar: few tokens make an uncertain mean. Where all bars are alike, the gates do not distinguish the kinds.
 
     Args:
         rows: ``(kind, tokens, mean depth)``, drawn from top to bottom.
@@ -63,19 +63,19 @@ def depth_profile(
     wrong = [depth for _, _, depth in rows if not 0 <= depth <= num_layers]
     if wrong:
         raise ValueError(f"'rows' needs mean depths in 0 to {num_layers} (got {wrong[0]})")
-    kinds = [as_text(str(kind)) for kind, _, _ in rows]
+    kinds = [plain_text(str(kind)) for kind, _, _ in rows]
     figure = go.Figure(
         go.Bar(
             x=[depth for *_, depth in rows], y=list(range(len(rows))), orientation="h", marker={"color": SERIES[0]},
-            text=[f"{depth:.2f}, {count:,} {as_text(unit)}" for _, count, depth in rows], textposition="auto",
+            text=[f"{depth:.2f}, {count:,} {plain_text(unit)}" for _, count, depth in rows], textposition="auto",
             hovertemplate="%{text}<extra></extra>",
         )
     )  # fmt: skip
     figure.update_layout(
-        clear_layout(
+        figure_layout(
             height=120 + 26 * len(rows), margin={"l": 140, "r": 20, "t": 20, "b": 50},
             xaxis={"title": {"text": f"mean layers computed, of {num_layers}"}, "range": [0, num_layers], **GRID},
-            yaxis={"title": {"text": as_text(title)}, "tickvals": list(range(len(rows))), "ticktext": kinds,
+            yaxis={"title": {"text": plain_text(title)}, "tickvals": list(range(len(rows))), "ticktext": kinds,
                    "autorange": "reversed", "automargin": True, **GRID, "showgrid": False},
         )
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Who hears whom in a layer and how much, as arrays without self edges."""
+"""The edges of a layer and their weights, as arrays without self edges."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class Edges(NamedTuple):
     """Edges of a layer, self edges left out.
 
     Attributes:
-        source: Who speaks (E).
-        target: Who listens (E).
-        weight: How much (E).
+        source: Node that the message comes from (E).
+        target: Node that receives it (E).
+        weight: Weight of the edge (E).
     """
 
     source: np.ndarray
@@ -38,7 +38,7 @@ def unit_states(graph: Data) -> Tensor:
     return F.normalize(graph.x.detach().cpu().double(), dim=-1)
 
 
-def heard_edges(graph: Data, by: str = "attention") -> Edges:
+def layer_edges(graph: Data, by: str = "attention") -> Edges:
     """Returns the edges of a layer with their weights.
 
     Args:
@@ -63,16 +63,16 @@ def heard_edges(graph: Data, by: str = "attention") -> Edges:
     return Edges(index[0, other].numpy(), index[1, other].numpy(), weight[other].numpy())
 
 
-def standing_edges(graphs: Sequence[Data], by: str = "attention") -> list[Edges]:
+def effective_edges(graphs: Sequence[Data], by: str = "attention") -> list[Edges]:
     """Returns for each layer the edges that made the states what they are.
 
-    Those are the edges of the layer, and to a frozen node the ones over which it last listened.
+    Those are the edges of the layer, and to a frozen node the edges of the last layer that computed it.
     """
-    standing = []
+    effective = []
     for graph in graphs:
-        edges = heard_edges(graph, by)
-        if standing and "active" in graph:
-            kept = standing[-1].into((~graph.active).cpu().numpy())
+        edges = layer_edges(graph, by)
+        if effective and "active" in graph:
+            kept = effective[-1].into((~graph.active).cpu().numpy())
             edges = Edges(*(np.concatenate(parts) for parts in zip(edges, kept, strict=True)))
-        standing.append(edges)
-    return standing
+        effective.append(edges)
+    return effective

@@ -20,7 +20,7 @@ class Decoder(Protocol):
 
 
 def check_graphs(graphs: Sequence[Data]) -> None:
-    """Tells whether these are layers over the same nodes.
+    """Checks that these are layers over the same nodes.
 
     Raises:
         ValueError: If there is none, one lacks states or edges, or they differ in their number of nodes.
@@ -69,7 +69,7 @@ def layer_names(graphs: Sequence[Data], names: Sequence[str] | None = None) -> l
     """Returns a name a layer: the given ones, else ``layer 1``, ``layer 2``, ...
 
     Raises:
-        ValueError: If ``names`` do not fit, or two are the same: a slider could not tell them apart.
+        ValueError: If ``names`` do not fit, or two are the same: a slider could not distinguish them.
     """
     if names is None:
         return [f"layer {number}" for number in range(1, len(graphs) + 1)]
@@ -83,8 +83,8 @@ def layer_names(graphs: Sequence[Data], names: Sequence[str] | None = None) -> l
 def active_nodes(graphs: Sequence[Data]) -> Tensor:
     """Returns which nodes each layer computed, boolean (L, N); all where the layers do not say."""
     check_graphs(graphs)
-    everyone = torch.ones(graphs[0].x.size(0), dtype=torch.bool)
-    return torch.stack([graph.active.cpu() if "active" in graph else everyone for graph in graphs])
+    every_node = torch.ones(graphs[0].x.size(0), dtype=torch.bool)
+    return torch.stack([graph.active.cpu() if "active" in graph else every_node for graph in graphs])
 
 
 def passage_of(graphs: Sequence[Data], labels: Sequence[str] | None = None, source: str = "") -> Passage:

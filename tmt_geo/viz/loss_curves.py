@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from tmt_geo.extras import needs_extra
 from tmt_geo.viz.palette import SERIES
-from tmt_geo.viz.style import GRID, as_text, clear_layout
+from tmt_geo.viz.style import GRID, figure_layout, plain_text
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -30,10 +30,10 @@ def loss_curves(histories: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
         import plotly.graph_objects as go
 
     figure = go.Figure()
-    # Markers and dashes repeat what the colour says, for whoever sees no difference between two colours.
+    # Markers and dashes repeat what the colour says, for readers who see no difference between two colours.
     symbols = ("circle", "diamond", "square", "cross")
     for index, (name, history) in enumerate(histories.items()):
-        name, color, symbol = as_text(name), SERIES[index % len(SERIES)], symbols[index % len(symbols)]
+        name, color, symbol = plain_text(name), SERIES[index % len(SERIES)], symbols[index % len(symbols)]
         steps, losses = _series(history, "loss")
         if steps:
             line = {"color": color, "width": 1.5, "dash": "dot"}
@@ -51,7 +51,7 @@ def loss_curves(histories: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
     if not figure.data:
         raise ValueError("'histories' needs an entry with 'step' and 'loss' or 'eval_loss' (got none)")
     figure.update_layout(
-        clear_layout(
+        figure_layout(
             margin={"l": 60, "r": 20, "t": 20, "b": 50},
             height=380,
             hovermode="x unified",

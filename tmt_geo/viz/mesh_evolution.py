@@ -9,20 +9,20 @@ import numpy as np
 from torch_geometric.data import Data
 
 from tmt_geo.extras import needs_extra
+from tmt_geo.viz.animation import animation_controls
 from tmt_geo.viz.clusters import NO_CLUSTER, mesh_clusters
-from tmt_geo.viz.edges import Edges, heard_edges
-from tmt_geo.viz.frames import playable
+from tmt_geo.viz.edges import Edges, layer_edges
 from tmt_geo.viz.layers import active_nodes, layer_names, node_labels
-from tmt_geo.viz.palette import ALONE, CLUSTERS
+from tmt_geo.viz.palette import CLUSTERS, UNCLUSTERED
 from tmt_geo.viz.positions import Positions, shared_positions
-from tmt_geo.viz.style import BARE_AXIS, INK, as_text, clear_layout
+from tmt_geo.viz.style import BARE_AXIS, INK, figure_layout, plain_text
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 # Up to this many nodes each is labelled and glides; with more, labels would cover each other.
 LEGIBLE = 120
-# Of the edges that are drawn, strongest first: where each part ends, its name and its look.
+# Of the edges that are drawn, strongest first: where each part ends, its name and its style.
 PARTS = (
     (0.1, "strongest tenth of the edges", {"color": "rgba(128,128,128,0.9)", "width": 2}),
     (0.4, "next three tenths", {"color": "rgba(128,128,128,0.5)", "width": 1}),
@@ -46,13 +46,13 @@ def mesh_evolution(
     """Draws the mesh of each layer, with a slider over the layers and a button that plays them.
 
     What to read in it: all layers of one width share a projection, so a node that moves has changed its direction in
-    the space of the states, and nodes that draw together have become alike. A colour is a cluster of nodes that hear
-    each other, and lasts while most of its nodes stay together; from the seventh on, the colours come again with a
-    thick outline; grey is a node without company. Large and filled: the layer computed the node; small and hollow: it
-    was frozen, keeps its place, hears nobody and may still be heard. The darkest edges are the strongest. Hovering
-    tells whom a node hears most.
+    the space of the states, and nodes that draw together have become alike. A colour is a cluster of nodes that attend
+    to each other, and it lasts while most of its nodes stay together. From the seventh cluster on, the colours come
+    again with a thick outline; grey is a node without a cluster. Large and filled: the layer computed the node. Small
+    and hollow: the node was frozen; it keeps its place and is a source only. The darkest edges are the strongest.
+    Hovering shows what a node attends to most.
 
-    Self edges are left out, and of more than `max_edges` the weakest; the line above the slider tells how many are
+    Self edges are left out, and of more than `max_edges` the weakest; the line above the slider says how many are
     drawn. A click on a name in the legend hides that part. Over 120 nodes the labels show on hovering alone.
 
     Args:
@@ -88,7 +88,7 @@ def mesh_evolution(
 
     frames, said = [], []
     for i, (graph, name) in enumerate(zip(graphs, names, strict=True)):
-        edges = heard_edges(graph, by)
+        edges = layer_edges(graph, by)
         drawn = _parts(edges, max_edges)
         hover = _hover(edges, labels, active[i], clusters[i], graph)
         frames.append([*(_lines(part, xy[i]) for part in drawn), _nodes(xy[i], active[i], clusters[i], hover)])
@@ -96,11 +96,11 @@ def mesh_evolution(
 
     *lines, nodes = frames[0]
     figure = go.Figure()
-    for line, (_, title, look) in zip(lines, PARTS, strict=True):
-        figure.add_scatter(**line, mode="lines", line=look | {"simplify": False}, name=title, hoverinfo="skip")
+    for line, (_, title, style) in zip(lines, PARTS, strict=True):
+        figure.add_scatter(**line, mode="lines", line=style | {"simplify": False}, name=title, hoverinfo="skip")
     nodes = nodes | {"marker": nodes["marker"] | _colours()}
     figure.add_scatter(
-        **nodes, mode="markers+text" if legible else "markers", text=[as_text(label) for label in labels],
+        **nodes, mode="markers+text" if legible else "markers", text=[plain_text(label) for label in labels],
         textposition="top center", textfont={"size": 11}, showlegend=False, cliponaxis=False,
         hovertemplate="<b>%{text}</b> %{pointNumber}<br>%{hovertext}<extra></extra>",
     )  # fmt: skip
@@ -110,16 +110,16 @@ def mesh_evolution(
     ]
     low, high = xy.reshape(-1, 2).min(0), xy.reshape(-1, 2).max(0)
     room = 0.08 * np.maximum(high - low, 1e-6)
-    note = as_text(f"{positions.note}; edges by {by}")
+    note = plain_text(f"{positions.note}; edges by {by}")
     figure.update_layout(
-        clear_layout(
+        figure_layout(
             height=640, margin={"l": 10, "r": 10, "t": 40, "b": 120}, hovermode="closest",
             xaxis=BARE_AXIS | {"range": [float(low[0] - room[0]), float(high[0] + room[0])]},
             yaxis=BARE_AXIS | {"range": [float(low[1] - room[1]), float(high[1] + room[1])]},
             legend={"orientation": "h", "y": 1.02, "yanchor": "bottom"},
             annotations=[{"text": note, "showarrow": False, "xref": "paper", "yref": "paper", "x": 1, "y": 0,
                           "yanchor": "bottom", "font": {"size": 11}}],
-            **playable(names, said, glide=500 if legible else 0, redraw=False),
+            **animation_controls(names, said, glide=500 if legible else 0, redraw=False),
         )
     )  # fmt: skip
     return figure
@@ -140,9 +140,9 @@ def _lines(edges: Edges, xy: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def _nodes(xy: np.ndarray, active: np.ndarray, clusters: np.ndarray, hover: list[str]) -> dict[str, Any]:
-    company = clusters != NO_CLUSTER
-    color = np.where(company, clusters % len(CLUSTERS), len(CLUSTERS)).astype(np.uint8)
-    outline = np.take(OUTLINES, np.where(company, clusters // len(CLUSTERS) % len(OUTLINES), 0))
+    clustered = clusters != NO_CLUSTER
+    color = np.where(clustered, clusters % len(CLUSTERS), len(CLUSTERS)).astype(np.uint8)
+    outline = np.take(OUTLINES, np.where(clustered, clusters // len(CLUSTERS) % len(OUTLINES), 0))
     marker = {
         "color": color,
         "symbol": np.where(active, FILLED, HOLLOW).astype(np.uint8),
@@ -155,7 +155,7 @@ def _nodes(xy: np.ndarray, active: np.ndarray, clusters: np.ndarray, hover: list
 
 def _colours() -> dict[str, Any]:
     """A scale of steps, so that a frame names a colour by a byte."""
-    colors = [*CLUSTERS, ALONE]
+    colors = [*CLUSTERS, UNCLUSTERED]
     steps = [(edge / len(colors), color) for i, color in enumerate(colors) for edge in (i, i + 1)]
     return {"colorscale": steps, "cmin": -0.5, "cmax": len(colors) - 0.5, "showscale": False}
 
@@ -164,16 +164,16 @@ def _hover(edges: Edges, labels: Sequence[str], active: np.ndarray, clusters: np
     order = np.lexsort((-edges.weight, edges.target))
     starts = np.searchsorted(edges.target[order], np.arange(len(labels) + 1))
     confidence = graph.confidence.tolist() if "confidence" in graph else None
-    told = []
+    texts = []
     for node in range(len(labels)):
         lines = [f"cluster {clusters[node]}" if clusters[node] != NO_CLUSTER else "no cluster"]
         if confidence is not None:
             lines.append(f"confidence {confidence[node]:.2f}")
         best = order[starts[node] : starts[node + 1]][:NAMED]
-        heard = ", ".join(f"{as_text(labels[edges.source[e]])} {edges.weight[e]:.2f}" for e in best)
-        lines.append(f"hears {heard or 'nobody else'}" if active[node] else "frozen")
-        told.append("<br>".join(lines))
-    return told
+        sources = ", ".join(f"{plain_text(labels[edges.source[e]])} {edges.weight[e]:.2f}" for e in best)
+        lines.append(f"attends to {sources or 'no other'}" if active[node] else "frozen")
+        texts.append("<br>".join(lines))
+    return texts
 
 
 def _said(name: str, active: np.ndarray, edges: Edges, drawn: int, clusters: np.ndarray) -> str:

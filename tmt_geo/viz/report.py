@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from html import escape
 
-from tmt_geo.viz.comparison import Contender, comparison_rows
+from tmt_geo.viz.comparison import ModelResult, comparison_rows
 from tmt_geo.viz.exit_depth import Passage, exit_depth_html
 from tmt_geo.viz.loss_curves import loss_curves
 from tmt_geo.viz.page import Section, page_html
 
 
 def build_report(
-    contenders: Sequence[Contender],
+    results: Sequence[ModelResult],
     *,
     title: str,
     settings: Mapping[str, str],
@@ -25,7 +25,7 @@ def build_report(
     """Writes a comparison as one HTML page with plotly.js inside, so that it opens without a network.
 
     Args:
-        contenders: The models, in the order of the columns.
+        results: The models, in the order of the columns.
         title: Headline.
         settings: What was run, as label to value.
         passage: A text with the depth of each token, or ``None`` to leave that part out.
@@ -38,17 +38,17 @@ def build_report(
         The page. Every text handed in is escaped.
 
     Raises:
-        ValueError: If ``contenders`` is empty.
+        ValueError: If ``results`` is empty.
     """
     parts = [
         _settings(settings),
         "<h2>Results</h2>",
-        _table(contenders),
+        _table(results),
         *(f'<p class="soft">{escape(note)}</p>' for note in notes),
     ]
-    if any(c.sample for c in contenders):
-        parts += ["<h2>What they write</h2>", _samples(contenders, prompt)]
-    histories = {c.name: c.history for c in contenders if c.history}
+    if any(c.sample for c in results):
+        parts += ["<h2>What they write</h2>", _samples(results, prompt)]
+    histories = {c.name: c.history for c in results if c.history}
     if histories:
         parts.append(Section("Loss", loss_curves(histories)).html())
     if passage is not None:
@@ -65,19 +65,19 @@ def _settings(settings: Mapping[str, str]) -> str:
     return f"<dl>{items}</dl>"
 
 
-def _table(contenders: Sequence[Contender]) -> str:
-    head = "".join(f'<th scope="col">{escape(c.name)}</th>' for c in contenders)
+def _table(results: Sequence[ModelResult]) -> str:
+    head = "".join(f'<th scope="col">{escape(c.name)}</th>' for c in results)
     body = "".join(
         f'<tr><th scope="row">{escape(label)}</th>' + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>"
-        for label, cells in comparison_rows(contenders)
+        for label, cells in comparison_rows(results)
     )
     return f'<table class="results"><thead><tr><th></th>{head}</tr></thead><tbody>{body}</tbody></table>'
 
 
-def _samples(contenders: Sequence[Contender], prompt: str) -> str:
+def _samples(results: Sequence[ModelResult], prompt: str) -> str:
     said = f'<p class="soft">Each continues “{escape(prompt)}”.</p>' if prompt else ""
     return said + "".join(
-        f"<p>{escape(c.name)}</p><blockquote>{escape(c.sample)}</blockquote>" for c in contenders if c.sample
+        f"<p>{escape(c.name)}</p><blockquote>{escape(c.sample)}</blockquote>" for c in results if c.sample
     )
 
 

@@ -10,8 +10,8 @@ from torch_geometric.data import Data
 
 from tmt_geo.extras import needs_extra
 from tmt_geo.viz.layers import layer_names, node_labels
-from tmt_geo.viz.palette import POLES
-from tmt_geo.viz.style import BARE_AXIS, as_text, clear_layout, node_axis
+from tmt_geo.viz.palette import DIVERGING
+from tmt_geo.viz.style import BARE_AXIS, figure_layout, node_axis, plain_text
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -23,13 +23,13 @@ def stream_gate(
     """Draws the gate between the two feed-forward streams, for each node in each layer, as the mean of its channels.
 
     What to read in it: above one half (orange) the layer took more of the stream called syntax, below (blue) more of
-    the one called semantic; the bar tells how far from one half the colours reach. The names are the paper's: nothing
+    the one called semantic; the bar shows how far from one half the colours reach. The names are the paper's: nothing
     but training makes a stream syntax, so see first whether function words and content words differ at all. Bare where
     the node was frozen.
 
     Args:
         graphs: Layers with ``stream_gate`` (N, F), NaN where a node was frozen, as
-            :func:`tmt_geo.evaluate.readings.layer_readings` returns them.
+            :func:`tmt_geo.evaluate.layer_diagnostics.layer_diagnostics` returns them.
         labels: Text of each node. Default: its number and, where there is ``y``, its class.
         names: Name of each layer. Default: ``layer 1``, ``layer 2``, ...
 
@@ -48,17 +48,18 @@ def stream_gate(
             raise ValueError(f"'graphs' needs 'stream_gate' in every layer (got {sorted(graph.keys())})")
     mean = torch.stack([graph.stream_gate.detach().cpu().float().mean(-1) for graph in graphs])
     reach = max(float((mean - 0.5).abs().nan_to_num().max()), 0.05)
-    shown = [as_text(label) for label in labels]
+    shown = [plain_text(label) for label in labels]
     figure = go.Figure(
         go.Heatmap(
-            z=mean.numpy(), zmin=0.5 - reach, zmax=0.5 + reach, colorscale=POLES, hoverongaps=False,
+            z=mean.numpy(), zmin=0.5 - reach, zmax=0.5 + reach, colorscale=DIVERGING, hoverongaps=False,
             customdata=[shown] * len(names), xgap=0.5, ygap=1,
-            hovertemplate="%{customdata} (%{x}), %{y}: %{z:.2f}<extra></extra>", y=[as_text(name) for name in names],
+            hovertemplate="%{customdata} (%{x}), %{y}: %{z:.2f}<extra></extra>",
+            y=[plain_text(name) for name in names],
             colorbar={"title": {"text": "syntax"}, "thickness": 12, "outlinewidth": 0},
         )
     )  # fmt: skip
     figure.update_layout(
-        clear_layout(
+        figure_layout(
             height=170 + 24 * len(names), margin={"l": 80, "r": 20, "t": 20, "b": 90},
             xaxis=node_axis(shown), yaxis=BARE_AXIS | {"showticklabels": True, "autorange": "reversed"},
         )

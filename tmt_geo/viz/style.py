@@ -10,10 +10,10 @@ INK = "#777777"
 FAINT = "rgba(128,128,128,0.25)"
 GRID = {"gridcolor": FAINT, "zeroline": False}
 BARE_AXIS = {"showgrid": False, "zeroline": False, "showticklabels": False}
-MOST_NAMES = 120
+MAX_NAMES = 120
 
 
-def clear_layout(**options: Any) -> dict[str, Any]:
+def figure_layout(**options: Any) -> dict[str, Any]:
     """Returns the layout of a figure that takes the colour of the page it stands on.
 
     Args:
@@ -29,14 +29,14 @@ def clear_layout(**options: Any) -> dict[str, Any]:
     }
 
 
-def as_text(label: str) -> str:
-    """Returns a label as plotly shows it unchanged: what looks like markup would else be taken for it."""
+def plain_text(label: str) -> str:
+    """Returns a label as plotly shows it unchanged: markup in it would else be interpreted."""
     return escape(label, quote=False)
 
 
 def node_axis(labels: Sequence[str]) -> dict[str, Any]:
     """Returns an axis with a node at each whole number: named one by one as long as the names can be read."""
-    if len(labels) > MOST_NAMES:
+    if len(labels) > MAX_NAMES:
         return BARE_AXIS | {"showticklabels": True}
     return BARE_AXIS | {
         "showticklabels": True, "tickvals": list(range(len(labels))), "ticktext": list(labels), "tickangle": -60,

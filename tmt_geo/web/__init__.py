@@ -1,8 +1,8 @@
-"""The local demo ``tmt-geo web``: a page on which to type a text and watch a saved model read and continue it."""
+"""The local page of ``tmt-geo web``: type a text, see what a saved model does with it, let it continue."""
 
 from tmt_geo.web.app import build_app, serve
-from tmt_geo.web.look import look, pictures
-from tmt_geo.web.shelf import Shelf, find_runs
-from tmt_geo.web.write import write
+from tmt_geo.web.figures import draw, frames
+from tmt_geo.web.model_cache import ModelCache, find_runs
+from tmt_geo.web.streaming import stream_text
 
-__all__ = ["Shelf", "build_app", "find_runs", "look", "pictures", "serve", "write"]
+__all__ = ["ModelCache", "build_app", "draw", "find_runs", "frames", "serve", "stream_text"]

@@ -11,15 +11,15 @@ from pathlib import Path
 
 import gradio as gr
 
-from tmt_geo.cli.errors import known_errors, one_line
-from tmt_geo.web.look import look, pictures, plotly_file
-from tmt_geo.web.shelf import Shelf, hint
-from tmt_geo.web.write import write
+from tmt_geo.apps.errors import input_errors, one_line
+from tmt_geo.web.figures import draw, frames, plotly_file
+from tmt_geo.web.model_cache import ModelCache, hint
+from tmt_geo.web.streaming import stream_text
 
 TITLE = "TemporalMesh Transformer"
 INTRO = f"""# {TITLE}
-Type a text, choose a run, and see what its layers do with it: who hears whom, who leaves early, what time leaves of a
-weight. Or let it write on."""
+Type a text, choose a run, and see what its layers do with it: which tokens attend to which, which leave early, and how
+weights decay with distance. Or let the model continue the text."""
 EXAMPLES = (
     "The bank by the river lent no money to the bank in the town, so the boats stayed at the bank of the river.",
     "A list is a mutable sequence. A tuple is an immutable sequence. A list can be changed, and a tuple cannot.",
@@ -34,13 +34,13 @@ def build_app(runs: Path) -> gr.Blocks:
     """Builds the page.
 
     Args:
-        runs: Folder with the runs to choose from, as ``train`` and ``demo`` leave them; they are looked for anew
+        runs: Folder with the runs to choose from, as ``train`` and ``demo`` leave them; the list is read again
             whenever the page is opened.
 
     Returns:
         The app, for ``launch`` or to be mounted in another; :func:`serve` launches it.
     """
-    shelf = Shelf(runs)
+    models = ModelCache(runs)
     gr.set_static_paths([plotly_file()])
     with gr.Blocks(title=TITLE, analytics_enabled=False) as app:
         gr.Markdown(INTRO)
@@ -49,25 +49,27 @@ def build_app(runs: Path) -> gr.Blocks:
         text = gr.Textbox(EXAMPLES[0], label="Text", lines=3, max_lines=10, elem_id="text")
         gr.Examples([[example] for example in EXAMPLES], text)
         with gr.Tab("Layers", id="layers"):
-            draw = gr.Button("Draw the layers", variant="primary", elem_id="draw")
+            draw_button = gr.Button("Draw the layers", variant="primary", elem_id="draw")
             drawn = gr.State({}, time_to_live=3600)
             figure = gr.Radio(show_label=False, visible=False, elem_id="figure")
             picture = gr.HTML(elem_id="picture")
         with gr.Tab("Continuation", id="continuation"):
             with gr.Row():
                 length = gr.Slider(1, 200, 40, step=1, label="New tokens", elem_id="length")
-                warmth = gr.Slider(0, 2, 0.8, step=0.1, label="Temperature; 0: the likeliest", elem_id="temperature")
+                temperature = gr.Slider(
+                    0, 2, 0.8, step=0.1, label="Temperature; 0: the likeliest", elem_id="temperature"
+                )
             with gr.Row():
                 start = gr.Button("Write", variant="primary", elem_id="write")
                 stop = gr.Button("Stop", elem_id="stop")
             written = gr.Textbox(label="Written", lines=8, max_lines=20, interactive=False, elem_id="written")
 
         busy = {"concurrency_limit": AT_ONCE, "api_visibility": "private"}
-        swift = {"concurrency_limit": None, "api_visibility": "private", "show_progress": "hidden"}
-        app.load(partial(choose, shelf), run, [run, notice], **swift)
-        draw.click(partial(draw_layers, shelf), [run, text, figure], [drawn, figure, picture], **busy)
-        figure.input(dict.get, [drawn, figure], picture, **swift)
-        writing = start.click(partial(write_on, shelf), [run, text, length, warmth], written, **busy)
+        quick = {"concurrency_limit": None, "api_visibility": "private", "show_progress": "hidden"}
+        app.load(partial(choose, models), run, [run, notice], **quick)
+        draw_button.click(partial(draw_layers, models), [run, text, figure], [drawn, figure, picture], **busy)
+        figure.input(dict.get, [drawn, figure], picture, **quick)
+        writing = start.click(partial(continue_on_page, models), [run, text, length, temperature], written, **busy)
         stop.click(None, cancels=writing)
     return app.queue(max_size=WAITING)
 
@@ -77,7 +79,7 @@ def serve(runs: Path, host: str = "127.0.0.1", port: int | None = None, *, inbro
 
     Args:
         runs: Folder with the runs to choose from.
-        host: Address to listen at; ``0.0.0.0`` lets other machines in.
+        host: Address to serve at; ``0.0.0.0`` lets other machines in.
         port: Port; default: the first free one from 7860.
         inbrowser: Open the page in the browser.
 
@@ -107,34 +109,36 @@ def serve(runs: Path, host: str = "127.0.0.1", port: int | None = None, *, inbro
     return app
 
 
-def choose(shelf: Shelf, chosen: str | None) -> tuple[gr.Dropdown, gr.Markdown]:
+def choose(models: ModelCache, chosen: str | None) -> tuple[gr.Dropdown, gr.Markdown]:
     """Returns the menu of the runs that there are now, and what to do where there are none."""
-    names = shelf.names()
+    names = models.names()
     menu = gr.Dropdown(choices=names, value=chosen if chosen in names else next(iter(names), None))
-    said = f"There is no model in `{shelf.folder}` yet; {hint()}. Then load this page again."
-    return menu, gr.Markdown(said, visible=not names)
+    notice = f"There is no model in `{models.folder}` yet; {hint()}. Then load this page again."
+    return menu, gr.Markdown(notice, visible=not names)
 
 
-def draw_layers(shelf: Shelf, run: str | None, text: str, figure: str | None) -> tuple[dict[str, str], gr.Radio, str]:
-    """Returns the pictures of a text by their titles, the menu of these, and the one to show: the same kind again."""
-    with told():
-        sections = look(*shelf.get(run), text)
-        drawn = pictures(sections, run, f"gradio_api/file={plotly_file()}")
+def draw_layers(
+    models: ModelCache, run: str | None, text: str, figure: str | None
+) -> tuple[dict[str, str], gr.Radio, str]:
+    """Returns the figures of a text by their titles, the menu of these, and the one to show: the same kind again."""
+    with show_errors():
+        sections = draw(*models.get(run), text)
+        drawn = frames(sections, run, f"gradio_api/file={plotly_file()}")
     shown = figure if figure in drawn else next(iter(drawn))
     return drawn, gr.Radio(choices=list(drawn), value=shown, visible=len(drawn) > 1), drawn[shown]
 
 
-def write_on(shelf: Shelf, run: str | None, text: str, length: int, temperature: float) -> Iterator[str]:
-    """Yields a continuation as it grows, another one each time unless the temperature is 0."""
-    with told():
+def continue_on_page(models: ModelCache, run: str | None, text: str, length: int, temperature: float) -> Iterator[str]:
+    """Yields a continuation as it grows; a different one each time unless the temperature is 0."""
+    with show_errors():
         seed = secrets.randbelow(2**31)
-        yield from write(*shelf.get(run), text, max_new_tokens=length, temperature=temperature, seed=seed)
+        yield from stream_text(*models.get(run), text, max_new_tokens=length, temperature=temperature, seed=seed)
 
 
 @contextmanager
-def told() -> Iterator[None]:
-    """Lets bad input end as a message on the page; anything else is a fault of the program and keeps its traceback."""
+def show_errors() -> Iterator[None]:
+    """Shows errors of input as a message on the page; any other is a fault of the program and keeps its traceback."""
     try:
         yield
-    except known_errors() as error:
+    except input_errors() as error:
         raise gr.Error(escape(one_line(error)), print_exception=False) from error

@@ -1,9 +1,9 @@
-"""Edges with timestamps, and a convolution that hears the past alone."""
+"""Edges with timestamps, and a causal convolution."""
 
 import pytest
 import torch
 
-from tmt_geo import Mesh, MeshAttention
+from tmt_geo import Mesh, MeshAttention, TemporalDecay
 from tmt_geo.ops.temporal import past_edges
 from tmt_geo.testing import assert_grads_close
 
@@ -20,13 +20,13 @@ def temporal(seed=0):
 
 
 def with_messages(conv):
-    """Ask for messages, so that none is left out."""
+    """Make the messages, so that none is left out."""
     conv.register_message_forward_hook(lambda module, inputs, out: None)
     return conv
 
 
 @pytest.mark.parametrize("messages", [False, True], ids=["fused", "messages"])
-@pytest.mark.parametrize("options", [{}, {"decay": "log"}, {"decay": "published"}, {"kv_heads": 1},
+@pytest.mark.parametrize("options", [{}, {"decay": "log"}, {"decay": "published"},
                                      {"add_self_loops": False}, {"edge_dim": 3}], ids=str)  # fmt: skip
 @pytest.mark.parametrize("edge_timed", [False, True], ids=["node times", "edge times"])
 def test_nothing_of_the_past_moves_when_the_future_does(messages, options, edge_timed):
@@ -36,7 +36,7 @@ def test_nothing_of_the_past_moves_when_the_future_does(messages, options, edge_
     edge_attr = torch.randn(E, 3, dtype=torch.float64) if "edge_dim" in options else None
     now = 3
     early = time <= now
-    # What happens later: other features of later nodes (a source of a timed edge speaks when that happens); other
+    # What happens later: other features of later nodes (a timed edge carries its source when it happens); other
     # ends of the events, other times, and more of them.
     later = edge_time >= now if edge_timed else (time[edge_index] > now).any(0)
     moved = x if edge_timed else x.where(early.unsqueeze(1), torch.randn_like(x))
@@ -54,10 +54,10 @@ def test_nothing_of_the_past_moves_when_the_future_does(messages, options, edge_
     again = conv(moved, others, time=time, **rest)
     torch.testing.assert_close(again[early], out[early])
     assert not torch.allclose(again[~early], out[~early])
-    deaf = MeshAttention(5, 4, heads=2, **options).double()  # what the same test says of a convolution that is not
-    deaf.load_state_dict(conv.state_dict())
-    before = deaf(x, edge_index, time=time, edge_attr=edge_attr)
-    assert not torch.allclose(deaf(moved, others, time=time, edge_attr=rest.get("edge_attr"))[early], before[early])
+    plain = MeshAttention(5, 4, heads=2, **options).double()  # the same test sees a convolution that is not causal
+    plain.load_state_dict(conv.state_dict())
+    before = plain(x, edge_index, time=time, edge_attr=edge_attr)
+    assert not torch.allclose(plain(moved, others, time=time, edge_attr=rest.get("edge_attr"))[early], before[early])
 
 
 @pytest.mark.parametrize("decay", [None, "log", "published"])
@@ -65,17 +65,17 @@ def test_nothing_of_the_past_moves_when_the_future_does(messages, options, edge_
 @pytest.mark.parametrize("messages", [False, True], ids=["fused", "messages"])
 @pytest.mark.parametrize("edge_timed", [False, True], ids=["node times", "edge times"])
 def test_left_out_is_as_never_given(decay, loops, messages, edge_timed):
-    conv = MeshAttention(5, 4, heads=4, kv_heads=2, decay=decay, add_self_loops=loops, causal=True).double()
+    conv = MeshAttention(5, 4, heads=4, decay=decay, add_self_loops=loops, causal=True).double()
     conv = with_messages(conv) if messages else conv
-    plain = MeshAttention(5, 4, heads=4, kv_heads=2, decay=decay, add_self_loops=loops).double()
+    plain = MeshAttention(5, 4, heads=4, decay=decay, add_self_loops=loops).double()
     plain.load_state_dict(conv.state_dict())
     x, time, edge_index, edge_time = temporal()
     x.requires_grad_()
     past = past_edges(edge_index, time, edge_time if edge_timed else None)
-    asked = {"edge_time": edge_time} if edge_timed else {}
+    options = {"edge_time": edge_time} if edge_timed else {}
     kept = {"edge_time": edge_time[past]} if edge_timed else {}
     expected, weights = plain(x, edge_index[:, past], time=time, return_attention_weights=True, **kept)
-    out, (edges, alpha) = conv(x, edge_index, time=time, return_attention_weights=True, **asked)
+    out, (edges, alpha) = conv(x, edge_index, time=time, return_attention_weights=True, **options)
     assert torch.equal(edges, weights[0])
     torch.testing.assert_close(alpha, weights[1])
     torch.testing.assert_close(out, expected)
@@ -84,16 +84,15 @@ def test_left_out_is_as_never_given(decay, loops, messages, edge_timed):
     torch.testing.assert_close(got, torch.autograd.grad(expected, [x, *plain.parameters()], direction))
 
 
-@pytest.mark.parametrize("shift", [False, True])
-def test_a_mesh_is_masked_like_its_edges(shift):
-    conv = MeshAttention(5, 4, heads=2, decay="log", shift=shift, causal=True).double()
+def test_a_mesh_is_masked_like_its_edges():
+    conv = MeshAttention(5, 4, heads=2, decay="log", causal=True).double()
     x, time, edge_index, _ = temporal()
     edge_index = edge_index[:, edge_index[0] != edge_index[1]]
     x.requires_grad_()
     mesh = Mesh.from_edge_index(edge_index, N)
-    by_table, (heard, _) = conv(x, mesh, time=time, return_attention_weights=True)
+    by_table, (edges, _) = conv(x, mesh, time=time, return_attention_weights=True)
     assert_grads_close(by_table, conv(x, edge_index, time=time), {"x": x, **dict(conv.named_parameters())})
-    assert heard.size(1) == N + int(past_edges(edge_index, time).sum())
+    assert edges.size(1) == N + int(past_edges(edge_index, time).sum())
     some = torch.tensor([12, 3, 5])
     torch.testing.assert_close(conv(x, mesh.restrict(some), time=time), by_table[some])
 
@@ -101,20 +100,20 @@ def test_a_mesh_is_masked_like_its_edges(shift):
 @pytest.mark.parametrize("messages", [False, True], ids=["fused", "messages"])
 @pytest.mark.parametrize("edge_dim", [None, 3])
 def test_the_lag_is_the_time_since_the_edge(messages, edge_dim):
-    """Beside a convolution over nodes of whom each speaks once, at the time of its edge."""
+    """Held against a convolution in which every edge has a source of its own, at the time of the edge."""
     conv = MeshAttention(5, 4, heads=2, decay="log", edge_dim=edge_dim, add_self_loops=False).double()
     conv = with_messages(conv) if messages else conv
     x, time, edge_index, edge_time = temporal()
     edge_attr = None if edge_dim is None else torch.randn(E, 3, dtype=torch.float64)
     out = conv(x, edge_index, edge_attr, time=time, edge_time=edge_time)
-    speakers = torch.stack([torch.arange(E), edge_index[1]])
-    expected = conv((x[edge_index[0]], x), speakers, edge_attr, time=(edge_time, time))
+    own_source = torch.stack([torch.arange(E), edge_index[1]])
+    expected = conv((x[edge_index[0]], x), own_source, edge_attr, time=(edge_time, time))
     torch.testing.assert_close(out, expected)
     assert not torch.allclose(out, conv(x, edge_index, edge_attr, time=time))
 
 
 def test_self_loops_of_the_input_go_with_their_time_and_new_ones_have_no_lag():
-    conv = MeshAttention(5, 4, heads=2, decay="log", decay_rate=5.0).double()
+    conv = MeshAttention(5, 4, heads=2, decay=TemporalDecay(2, rate=5.0)).double()
     x, time, edge_index, edge_time = temporal()
     assert (edge_index[0] == edge_index[1]).any()
     others = edge_index[0] != edge_index[1]

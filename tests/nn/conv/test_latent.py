@@ -1,4 +1,4 @@
-"""Queries and keys of the values, the residual, and a part of the nodes that listens."""
+"""Queries and keys of the values, the residual, and some of the nodes as targets."""
 
 import pytest
 import torch
@@ -8,7 +8,7 @@ from tmt_geo.nn.conv.edge_list import EdgeList
 from tmt_geo.ops.naive.mesh_attention import mesh_attention as naive_mesh_attention
 from tmt_geo.testing import assert_grads_close
 
-N, E = 13, 40  # of 13 nodes one hears nobody, and some edges stand there twice
+N, E = 13, 40  # one of 13 nodes is no target, and some edges stand there twice
 
 
 def graph(n=N):
@@ -18,19 +18,15 @@ def graph(n=N):
 
 
 def by_hand(conv, x, edge_index, time):
-    """A latent convolution as its formula says it, with its self-loops."""
+    """A latent convolution by its formula, with its self-loops."""
     x_src, x_dst = x if isinstance(x, tuple) else (x, x)
     loops = torch.arange(min(x_src.size(0), x_dst.size(0))).expand(2, -1)
     looped = torch.cat([edge_index, loops], dim=1) if conv.add_self_loops else edge_index
-    share = conv.heads // conv.kv_heads
     value = x_src @ conv.lin_value.weight.t() + conv.lin_value.bias
     narrow = x_dst @ conv.lin_value.weight.t() + conv.lin_value.bias
     query = narrow @ conv.lin_query.weight.t() + conv.lin_query.bias
     key = value @ conv.lin_key.weight.t() + conv.lin_key.bias
-    query = query.view(-1, conv.heads, conv.out_channels)
-    key, value = (
-        part.view(-1, conv.kv_heads, conv.out_channels).repeat_interleave(share, dim=1) for part in (key, value)
-    )
+    query, key, value = (part.view(-1, conv.heads, conv.out_channels) for part in (query, key, value))
     bias = None
     if conv.decay is not None:
         lag = (time[looped[1]] - time[looped[0]]).abs()
@@ -40,7 +36,7 @@ def by_hand(conv, x, edge_index, time):
 
 @pytest.mark.parametrize("n", [N, 60], ids=["few nodes", "one product"])
 @pytest.mark.parametrize("how", ["edges", "messages", "mesh"])
-@pytest.mark.parametrize("options", [{}, {"kv_heads": 2}, {"decay": "log", "kv_heads": 1}], ids=str)
+@pytest.mark.parametrize("options", [{}, {"decay": "log"}], ids=str)
 def test_latent_is_queries_and_keys_of_the_values(n, how, options):
     conv = MeshAttention(7, 3, heads=4, latent=True, **options).double()
     if how == "messages":
@@ -62,7 +58,7 @@ def test_latent_of_two_sets_of_nodes_of_one_size():
 
 
 def test_the_parts_of_latent_are_those_of_the_whole():
-    conv, (x, _, _) = MeshAttention(7, 3, heads=4, kv_heads=2, latent=True).double(), graph()
+    conv, (x, _, _) = MeshAttention(7, 3, heads=4, latent=True).double(), graph()
     query, key, value = conv.projections(x, x)
     torch.testing.assert_close(conv.query(x), query)
     torch.testing.assert_close(conv.key_value(x), (key, value))
@@ -124,7 +120,7 @@ def test_residual_of_two_sets_of_nodes_is_of_the_targets(concat):
     expected = without_residual(conv, (7, 5), 3, **options)(x, edge_index) + conv.lin_skip(x[1])
     out = conv(x, edge_index)
     torch.testing.assert_close(out, expected)
-    torch.testing.assert_close(out[3], conv.lin_skip(x[1][3]))  # which hears nobody
+    torch.testing.assert_close(out[3], conv.lin_skip(x[1][3]))  # which has no edges
 
 
 @pytest.mark.parametrize("some", [[11, 0, 5], [], list(range(N))[::-1]], ids=["some", "none", "all, turned round"])
@@ -142,9 +138,9 @@ def test_reset_parameters_reaches_the_residual():
     assert not (conv.lin_skip.weight == 7.0).any()
 
 
-LISTEN = {
+ATTEND = {
     "plain": {},
-    "no loops": {"add_self_loops": False, "kv_heads": 1},
+    "no loops": {"add_self_loops": False},
     "mean of the heads": {"concat": False, "latent": True},
     "decay": {"decay": "log"},
     "published": {"decay": "published", "causal": True},
@@ -155,32 +151,33 @@ LISTEN = {
 
 @pytest.mark.parametrize("some", [[2, 3, 9, 12], [12, 0, 4], []], ids=["ascending", "any order", "none"])
 @pytest.mark.parametrize("edge_timed", [False, True], ids=["node times", "edge times"])
-@pytest.mark.parametrize("name", LISTEN)
-def test_those_who_listen_hear_what_they_hear_among_all(name, edge_timed, some):
-    conv = MeshAttention(7, 3, heads=2, **LISTEN[name]).double()
+@pytest.mark.parametrize("name", ATTEND)
+def test_some_targets_get_what_they_get_among_all(name, edge_timed, some):
+    conv = MeshAttention(7, 3, heads=2, **ATTEND[name]).double()
     x, edge_index, time = graph()
     edge_attr = torch.randn(edge_index.size(1), 2).double() if conv.edge_dim else None
     edge_time = torch.rand(edge_index.size(1)).double() if edge_timed else None
     some = torch.tensor(some, dtype=torch.long)
     query, key, value = conv.projections(x, x)
-    whole, heard, alpha = conv.listen(query, key, value, edge_index, edge_attr, time, edge_time)
+    edges = EdgeList(edge_index, edge_attr, edge_time)
+    whole, looped, alpha = conv.attend(query, key, value, edges, time)
     torch.testing.assert_close(whole, conv(x, edge_index, edge_attr, time=time, edge_time=edge_time))
-    out, part, weights = conv.listen(query[some], key, value, edge_index, edge_attr, time, edge_time, targets=some)
+    out, part, weights = conv.attend(query[some], key, value, edges, time, targets=some)
     torch.testing.assert_close(out, whole[some])
-    theirs = torch.isin(heard.index[1], some)
-    assert isinstance(part, EdgeList) and torch.equal(part.index, heard.index[:, theirs])
+    theirs = torch.isin(looped.edge_index[1], some)
+    assert isinstance(part, EdgeList) and torch.equal(part.edge_index, looped.edge_index[:, theirs])
     torch.testing.assert_close(weights, alpha[theirs])
 
 
 @pytest.mark.parametrize("options", [{}, {"decay": "log", "causal": True}, {"add_self_loops": False}], ids=str)
-def test_a_mesh_knows_who_listens(options):
+def test_a_mesh_has_its_own_targets(options):
     conv, (x, _, time), some = MeshAttention(7, 3, heads=2, **options).double(), graph(), torch.tensor([12, 0, 4])
     mesh = knn_graph(x.detach(), 3)
     query, key, value = conv.projections(x, x)
-    whole, _, alpha = conv.listen(query, key, value, mesh, time=time)
-    out, heard, weights = conv.listen(query[some], key, value, mesh.restrict(some), time=time)
+    whole, _, alpha = conv.attend(query, key, value, mesh, time)
+    out, part, weights = conv.attend(query[some], key, value, mesh.restrict(some), time)
     torch.testing.assert_close(out, whole[some])
     torch.testing.assert_close(weights, alpha[some])
-    assert torch.equal(heard.targets, some)
-    by_edges, _, _ = conv.listen(query[some], key, value, mesh.edge_index, time=time, targets=some)
+    assert torch.equal(part.targets, some)
+    by_edges, _, _ = conv.attend(query[some], key, value, EdgeList(mesh.edge_index), time, targets=some)
     torch.testing.assert_close(by_edges, out)

@@ -1,4 +1,4 @@
-"""A mesh gives what its edges give, whatever the options, or says why not: all against a loop in plain torch."""
+"""A mesh gives what its edges give, whatever the options, or is refused: all against a loop in plain torch."""
 
 from dataclasses import replace
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch_geometric.explain import AttentionExplainer, Explainer, GNNExplainer
 
-from tmt_geo import TMT, DynamicMeshAttention, Mesh, MeshAttention, knn_graph
+from tmt_geo import DynamicMeshAttention, Mesh, MeshAttention, MeshGNN, knn_graph
 
 N = 8
 EDGES = torch.tensor([[1, 2, 3, 5, 0, 6, 6, 7, 2, 4, 4], [0, 0, 0, 0, 1, 5, 5, 6, 4, 4, 2]])  # one twice, one a loop
@@ -15,7 +15,7 @@ REDUCE = {"add": torch.sum, "sum": torch.sum, "mean": torch.mean, "max": torch.a
 
 
 def by_loop(conv, x, edges, aggr="add", each=lambda message: message):
-    """Every node by itself: weights of those it hears, what each of them says, and all of that together."""
+    """Every node by itself: weights of its sources, their messages, and the aggregation of these."""
     edges = edges.t().tolist()
     if conv.causal:
         edges = [(j, i) for j, i in edges if (TIME[j], j) < (TIME[i], i)]
@@ -24,14 +24,14 @@ def by_loop(conv, x, edges, aggr="add", each=lambda message: message):
     query, key, value = (lin(x).view(N, conv.heads, -1) for lin in (conv.lin_query, conv.lin_key, conv.lin_value))
     rows = []
     for i in range(N):
-        heard = [j for j, target in edges if target == i]
-        if not heard:
+        sources = [j for j, target in edges if target == i]
+        if not sources:
             rows.append(torch.zeros_like(value[i]))
             continue
-        score = (query[i] * key[heard]).sum(-1) / conv.out_channels**0.5
+        score = (query[i] * key[sources]).sum(-1) / conv.out_channels**0.5
         if conv.decay is not None:
-            score = score - (TIME[i] - TIME[heard]).abs().unsqueeze(1) * torch.log1p(conv.decay.weight.exp())
-        rows.append(REDUCE[aggr](each(score.softmax(0).unsqueeze(2) * value[heard]), dim=0))
+            score = score - (TIME[i] - TIME[sources]).abs().unsqueeze(1) * torch.log1p(conv.decay.weight.exp())
+        rows.append(REDUCE[aggr](each(score.softmax(0).unsqueeze(2) * value[sources]), dim=0))
     return torch.stack(rows).flatten(1)
 
 
@@ -53,7 +53,7 @@ OPTIONS = [{}, {"add_self_loops": False}, {"causal": True}, {"causal": True, "ad
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 @pytest.mark.parametrize("aggr", list(REDUCE))
 def test_any_aggregation(aggr, options, kind):
-    """What is not heard takes no part, not even as a zero in a maximum."""
+    """A masked edge takes no part, not even as a zero in a maximum."""
     conv, x, (graph, rows) = MeshAttention(5, 3, heads=2, aggr=aggr, **options).double(), features(), given(kind)
     expected = by_loop(conv, x, EDGES, aggr)
     torch.testing.assert_close(conv(x, graph, time=TIME), expected[rows], rtol=0, atol=1e-12)
@@ -65,8 +65,8 @@ class Message(MeshAttention):
 
 
 class EdgeUpdate(MeshAttention):
-    def edge_update(self, query_i, key_j, edge_index_i, edge_index_j, size_i):
-        return 2 * super().edge_update(query_i, key_j, None, None, None, None, edge_index_i, edge_index_j, size_i)
+    def edge_update(self, query_i, key_j, index, dim_size):
+        return 2 * super().edge_update(query_i, key_j, None, None, None, index, dim_size)
 
 
 class Aggregate(MeshAttention):
@@ -98,12 +98,12 @@ class Bare(MeshAttention):
 
 
 @pytest.mark.parametrize("compiled", [False, True])
-def test_a_message_without_weight_does_not_hear_the_future(compiled):
+def test_a_message_without_weight_does_not_come_from_the_future(compiled):
     conv, x = Bare(5, 3, heads=2, causal=True).double(), features()
     conv.register_message_forward_hook(lambda module, inputs, out: None)
     run = torch.compile(conv, backend="eager") if compiled else conv
-    heard = [(j, i) for j, i in EDGES.t().tolist() if (TIME[j], j) < (TIME[i], i)] + [(i, i) for i in range(N)]
-    source, target = torch.tensor(heard).t()
+    past = [(j, i) for j, i in EDGES.t().tolist() if (TIME[j], j) < (TIME[i], i)] + [(i, i) for i in range(N)]
+    source, target = torch.tensor(past).t()
     expected = torch.zeros(N, 6).double().index_add(0, target, conv.lin_value(x)[source])
     torch.testing.assert_close(run(x, EDGES, time=TIME), expected)
 
@@ -124,15 +124,14 @@ TWICE = {
 @pytest.mark.parametrize("name", TWICE)
 @pytest.mark.parametrize("causal", [False, True])
 def test_a_step_of_ones_own_and_every_hook(name, causal, kind):
-    """None of them has to know of edges that are not heard."""
+    """None of them has to deal with masked edges."""
     conv, x, (graph, rows) = TWICE[name](5, 3, heads=2, causal=causal).double(), features(), given(kind)
     torch.testing.assert_close(conv(x, graph, time=TIME), 2 * by_loop(conv, x, EDGES)[rows], rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("options", [{}, {"shift": True}, {"decay": "log"}], ids=str)
+@pytest.mark.parametrize("options", [{}, {"decay": "log"}], ids=str)
 @pytest.mark.parametrize("loops", [True, False])
-def test_loops_in_a_mesh_count_once_and_are_not_shifted(loops, options):
-    """A node that hears itself must not hear what follows it."""
+def test_loops_in_a_mesh_count_once(loops, options):
     conv = MeshAttention(5, 3, heads=2, add_self_loops=loops, **options).double()
     mesh, x = Mesh.from_edge_index(torch.tensor([[0, 1, 1, 2, 4], [1, 1, 3, 5, 4]]), N), features()
     torch.testing.assert_close(
@@ -142,7 +141,7 @@ def test_loops_in_a_mesh_count_once_and_are_not_shifted(loops, options):
     moved[5:] += 1
     kept = conv(moved, mesh, time=TIME[:1].expand(N))[:5]
     torch.testing.assert_close(kept, conv(x, mesh, time=TIME[:1].expand(N))[:5])
-    if "shift" not in options and not loops:
+    if not loops:
         found = knn_graph(x, 2, loop=True, metric="cosine")
         torch.testing.assert_close(conv(x, found, time=TIME), conv(x, found.edge_index, time=TIME))
         assert (found.edge_index[0] == found.edge_index[1]).any()
@@ -159,7 +158,7 @@ def test_two_sets_of_nodes(options):
     torch.testing.assert_close(conv(x, mesh.restrict(some), time=time), out[some])
 
 
-def test_weights_of_the_edges_of_a_watched_mesh():
+def test_weights_of_the_edges_of_an_observed_mesh():
     conv, x, (graph, _) = MeshAttention(5, 3, heads=2, causal=True).double(), features(), given("part")
     plain, (edges, alpha) = conv(x, graph, time=TIME, return_attention_weights=True)
     conv.register_message_forward_hook(lambda module, inputs, out: None)
@@ -183,7 +182,7 @@ def test_what_finds_its_mesh_itself():
 
 @pytest.mark.parametrize("given_too", [False, True])
 def test_a_model_that_finds_its_mesh_itself(given_too):
-    model, x = TMT(5, 6, 1, k=3, metric="euclidean", heads=2, aggr="max", jk="last", act=None).double(), features()
+    model, x = MeshGNN(5, 6, 1, k=3, metric="euclidean", heads=2, aggr="max", jk="last", act=None).double(), features()
     found = torch.cdist(x, x).fill_diagonal_(torch.inf).topk(3, largest=False).indices
     edges = torch.stack([found.flatten(), torch.arange(N).repeat_interleave(3)])
     both = torch.cat([edges, EDGES], dim=1).unique(dim=1)
@@ -195,7 +194,7 @@ def test_a_model_that_finds_its_mesh_itself(given_too):
 @pytest.mark.parametrize("options", [{}, {"exit_rule": "fixed"}], ids=str)
 def test_a_model_given_a_mesh(options):
     """Also where nodes have left, and behind them a mesh over all."""
-    model, x = TMT(5, 6, 3, 2, heads=2, **options).double(), features()
+    model, x = MeshGNN(5, 6, 3, 2, heads=2, **options).double(), features()
     for gate in model.gates:
         torch.nn.init.normal_(gate.lin.weight)
         gate.initial_threshold = float(model.layer_graphs(x, EDGES)[0].confidence.median())
@@ -219,17 +218,19 @@ def test_a_mask_weighs_each_edge_by_its_own_entry(kind, factor, loops):
     """Also where the input has as many loops as there are nodes, so that the list keeps its length."""
     edges = torch.tensor([[0, 1, 1, 2, 3, 3, 4, 5, 6, 7, 7, 0], [0, 0, 1, 2, 2, 3, 4, 5, 6, 7, 6, 7]])
     conv, x, mask = kind(5, 3, heads=2, add_self_loops=loops).double(), features(), torch.rand(12).double()
-    _, (heard, alpha) = conv(x, edges, return_attention_weights=True)
+    _, (used, alpha) = conv(x, edges, return_attention_weights=True)
     weight = dict(zip(map(tuple, edges.t().tolist()), mask.tolist(), strict=True))
-    kept = [1.0 if loops and j == i else weight[j, i] for j, i in heard.t().tolist()]
-    said = torch.tensor(kept).double().view(-1, 1, 1) * alpha.unsqueeze(2) * conv.lin_value(x).view(N, 2, 3)[heard[0]]
-    expected = torch.zeros(N, 2, 3).double().index_add(0, heard[1], said).flatten(1)
+    kept = [1.0 if loops and j == i else weight[j, i] for j, i in used.t().tolist()]
+    messages = (
+        torch.tensor(kept).double().view(-1, 1, 1) * alpha.unsqueeze(2) * conv.lin_value(x).view(N, 2, 3)[used[0]]
+    )
+    expected = torch.zeros(N, 2, 3).double().index_add(0, used[1], messages).flatten(1)
     torch.testing.assert_close(masked(conv, mask, edges)(x, edges), factor * expected)
 
 
 @pytest.mark.parametrize("options", [{}, {"exit_rule": "fixed", "exit_threshold": 0.5}], ids=str)
 def test_edges_that_a_model_finds_have_no_entry_in_a_mask(options):
-    model, x = TMT(5, 6, 2, k=3, heads=2, act=None, jk="last", **options).double().eval(), features()
+    model, x = MeshGNN(5, 6, 2, k=3, heads=2, act=None, jk="last", **options).double().eval(), features()
     for gate in model.gates:
         torch.nn.init.normal_(gate.lin.weight)
         torch.nn.init.zeros_(gate.lin.bias)
@@ -240,9 +241,9 @@ def test_edges_that_a_model_finds_have_no_entry_in_a_mask(options):
     for conv, layer in zip(model.convs, masked(model, mask, edges).layer_graphs(x, edges), strict=True):
         source, target = layer.edge_index
         kept = [1.0 if j == i else weight.get((j, i), 1.0) for j, i in layer.edge_index.t().tolist()]
-        said = torch.tensor(kept).double().view(-1, 1, 1) * layer.attention.unsqueeze(2)
-        said = said * conv.lin_value(before).view(N, 2, 3)[source]
-        expected = torch.zeros(N, 2, 3).double().index_add(0, target, said).flatten(1)
+        messages = torch.tensor(kept).double().view(-1, 1, 1) * layer.attention.unsqueeze(2)
+        messages = messages * conv.lin_value(before).view(N, 2, 3)[source]
+        expected = torch.zeros(N, 2, 3).double().index_add(0, target, messages).flatten(1)
         assert before is not x or layer.active.all()
         before = expected if before is x else expected.where(layer.active.unsqueeze(1), before)
         torch.testing.assert_close(layer.x, before)
@@ -254,11 +255,11 @@ def test_edges_that_a_model_finds_have_no_entry_in_a_mask(options):
 )
 @pytest.mark.parametrize("options", [{}, {"exit_rule": "budget"}], ids=str)
 def test_explainers_of_a_model_that_finds_edges_too(options, algorithm):
-    """Nodes 5 and 6 speak to node 1, which node 0 does not hear."""
+    """Nodes 5 and 6 are sources of node 1, which is none of node 0."""
     edges, x = torch.tensor([[1, 2, 3, 4, 5, 6, 2], [0, 0, 0, 0, 1, 1, 2]]), torch.zeros(N, 4)
     x[:, 0] = torch.arange(N) + 0.0
     x[3] = torch.tensor([1.0, -2.0, 1.5, 0.5])
-    model = TMT(4, 4, 1, 3, k=2, metric="euclidean", heads=2, bias=False, **options).eval()
+    model = MeshGNN(4, 4, 1, 3, k=2, metric="euclidean", heads=2, bias=False, **options).eval()
     before = model(x, edges)
     found = Explainer(
         model, algorithm, explanation_type="model", edge_mask_type="object",
@@ -279,8 +280,8 @@ def test_explainers_of_a_model_that_finds_edges_too(options, algorithm):
          lambda x, mesh, mask: MeshAttention(5, 3)(x, replace(mesh, flow="target_to_source"))),
         ("'edge_index' .*over 7 nodes.*got 8", lambda x, mesh, mask: MeshAttention(5, 3)(x[:7], mesh)),
         ("'edge_index' .*over 7 nodes.*got 8", lambda x, mesh, mask: MeshAttention(5, 3)((x, x[:7]), mesh)),
-        ("'edge_index' .*over 7 nodes.*got 8", lambda x, mesh, mask: TMT(5, 6, 2)(x[:7], mesh)),
-        ("'edge_index' .*explainer.*None", lambda x, mesh, mask: masked(TMT(5, 6, 2, k=3), mask)(x)),
+        ("'edge_index' .*over 7 nodes.*got 8", lambda x, mesh, mask: MeshGNN(5, 6, 2)(x[:7], mesh)),
+        ("'edge_index' .*explainer.*None", lambda x, mesh, mask: masked(MeshGNN(5, 6, 2, k=3), mask)(x)),
         ("'edge_mask' .*11.*got 5", lambda x, mesh, mask: masked(MeshAttention(5, 3, add_self_loops=False), mask[:5])(
             x, EDGES)),
         ("'edge_mask' .*got None", lambda x, mesh, mask: masked(MeshAttention(5, 3), None)(x, EDGES)),

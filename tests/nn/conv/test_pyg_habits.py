@@ -19,7 +19,7 @@ N, E = 9, 24
 
 
 def graph():
-    """Nobody hears or speaks to node 8; edges are all different and come in PyG's order of rows, then columns."""
+    """Node 8 has no edges; edges are all different and come in PyG's order of rows, then columns."""
     edge_index = torch.unique(torch.randint(N - 1, (2, E)), dim=1).contiguous()
     return torch.randn(N, 5), edge_index
 
@@ -63,14 +63,14 @@ def test_a_sparse_tensor(loops):
     torch.testing.assert_close(pair(rows, adjacency), pair(rows, part))
 
 
-def test_isolated_nodes_hear_themselves_or_nothing():
+def test_isolated_nodes_have_their_own_value_or_zero():
     x, edge_index = graph()
     conv = MeshAttention(5, 4, heads=2)
     torch.testing.assert_close(conv(x, edge_index)[8], conv.lin_value(x[8]))
     torch.testing.assert_close(conv(x, edge_index[:, :0]), conv.lin_value(x))
-    deaf = MeshAttention(5, 4, heads=2, add_self_loops=False)
-    assert (deaf(x, edge_index)[8] == 0).all() and (deaf(x, edge_index[:, :0]) == 0).all()
-    assert deaf(x[:0], edge_index[:, :0]).shape == (0, 8)
+    bare = MeshAttention(5, 4, heads=2, add_self_loops=False)
+    assert (bare(x, edge_index)[8] == 0).all() and (bare(x, edge_index[:, :0]) == 0).all()
+    assert bare(x[:0], edge_index[:, :0]).shape == (0, 8)
 
 
 def test_self_loops_of_the_input_count_once():
@@ -90,7 +90,7 @@ def test_concat_or_the_mean_of_the_heads():
 
 
 def test_reset_parameters_reaches_every_parameter():
-    conv = MeshAttention(5, 4, heads=2, edge_dim=3, decay="log", shift=True)
+    conv = MeshAttention(5, 4, heads=2, edge_dim=3, decay="log", residual=True)
     with torch.no_grad():
         for value in conv.parameters():
             value.fill_(7.0)
@@ -182,13 +182,13 @@ def ends(of_types, edge_type):
 
 
 def by_hand(convs, x, data):
-    """The sum over edge types of what each type's convolution says."""
+    """The sum over edge types of the outputs of each type's convolution."""
     out = {}
     for edge_type in data.edge_types:
         conv, edges = convs["__".join(edge_type)], data[edge_type]
         time = ends(data.time_dict, edge_type)
-        said = conv(ends(x, edge_type), edges.edge_index, time=time, edge_time=edges.edge_time)
-        out[edge_type[2]] = out.get(edge_type[2], 0) + said
+        message = conv(ends(x, edge_type), edges.edge_index, time=time, edge_time=edges.edge_time)
+        out[edge_type[2]] = out.get(edge_type[2], 0) + message
     return out
 
 
@@ -242,7 +242,7 @@ def test_summary():
     [
         ({}, ()),
         ({"add_self_loops": False}, ()),
-        ({"decay": "log", "kv_heads": 1}, ("time",)),
+        ({"decay": "log"}, ("time",)),
         ({"causal": True, "decay": "published"}, ("time",)),
         ({"causal": True, "edge_dim": 3, "decay": "log"}, ("time", "edge_attr", "edge_time")),
     ],
@@ -281,7 +281,7 @@ def test_types_of_numbers(messages, decay):
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 @pytest.mark.parametrize("messages", [False, True], ids=["fused", "messages"])
-def test_a_gpu_says_the_same(messages):
+def test_a_gpu_gives_the_same(messages):
     conv, (x, edge_index) = MeshAttention(5, 4, heads=2, decay="log", causal=True), graph()
     if messages:
         conv.register_message_forward_hook(lambda module, inputs, out: None)
@@ -294,12 +294,12 @@ def test_a_gpu_says_the_same(messages):
         conv(*there[:2], time=time, edge_time=edge_time.cuda())
 
 
-@pytest.mark.parametrize("name", ["x", "edge_index", "mesh", "time", "edge_attr", "batch", "edge_time"])
+@pytest.mark.parametrize("name", ["x", "edge_index", "mesh", "time", "edge_attr", "edge_time"])
 def test_an_input_on_another_device_is_named(name):
     x, edge_index = graph()
     num_edges = edge_index.size(1)
     call = {
-        "x": (x, x), "edge_index": edge_index, "time": torch.zeros(N), "batch": torch.zeros(N, dtype=torch.long),
+        "x": (x, x), "edge_index": edge_index, "time": torch.zeros(N),
         "edge_attr": torch.zeros(num_edges, 3), "edge_time": torch.zeros(num_edges),
     }  # fmt: skip
     if name == "mesh":
@@ -320,10 +320,8 @@ def test_an_input_on_another_device_is_named(name):
         ("'edge_index'", {"edge_index": torch.zeros(3, 4, dtype=torch.long)}),
         ("'edge_index'", {"edge_index": [[0], [1]]}),
         ("'edge_index'", {"edge_index": torch.eye(N + 1).to_sparse_csr()}),
-        ("'batch'", {"batch": torch.zeros(N + 1, dtype=torch.long)}),
         ("'time'", {"time": torch.zeros(N, 1)}),
         ("'time'", {"time": (torch.zeros(N), torch.zeros(N))}),
-        ("'batch'", {"batch": (torch.zeros(N), torch.zeros(N))}),
         ("'x'", {"x": (torch.zeros(N, 5), None)}),
         ("'edge_attr'", {"edge_attr": torch.zeros(2, 3)}),
     ],
@@ -335,7 +333,7 @@ def test_bad_input_is_named(argument, call):
         MeshAttention(5, 4, edge_dim=edge_dim)(**{"x": x, "edge_index": edge_index, **call})
 
 
-def test_features_that_are_not_finite_have_no_neighbours():
+def test_features_that_are_not_finite_have_no_neighbors():
     x, _ = graph()
     x[3, 1] = float("nan")
     with pytest.raises(ValueError, match="'x' must be finite"):

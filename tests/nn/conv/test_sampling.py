@@ -1,4 +1,4 @@
-"""A part of a graph that holds what the seeds hear gives them what the whole graph gives them."""
+"""A part of a graph that holds the neighborhood of the seeds gives them what the whole graph gives them."""
 
 import pytest
 import torch
@@ -47,7 +47,7 @@ def test_two_layers_need_two_hops(options, edge_timed):
 
 @pytest.mark.skipif(not (WITH_PYG_LIB or WITH_TORCH_SPARSE), reason="PyG samples with pyg-lib or torch-sparse")
 @pytest.mark.parametrize("options", [{}, {"causal": True}], ids=str)
-def test_mini_batches_of_all_neighbours(options):
+def test_mini_batches_of_all_neighbors(options):
     data, model = graph(), Net(**options)
     data = Data(data.x, data.edge_index, time=data.time)
     whole, seen = model(data.x, data.edge_index, data.time), 0

@@ -9,9 +9,10 @@ from torch_geometric.nn import TransformerConv
 
 from tmt_geo import Mesh, MeshAttention, TMTLayer
 from tmt_geo.ops.mesh_attention import table_attention
+from tmt_geo.testing.tiny import parts
 
 N = 5
-# Two edges twice, nobody speaks to node 0, and the targets are in no order.
+# Two edges twice, node 0 is no target, and the targets are in no order.
 EDGES = torch.tensor([[0, 0, 1, 0, 2, 3, 3, 1], [4, 1, 2, 3, 3, 4, 4, 2]])
 SCATTER = pytest.param(True, marks=pytest.mark.skipif(
     not torch_geometric.typing.WITH_TORCH_SCATTER, reason="torch-scatter is not installed"))  # fmt: skip
@@ -45,10 +46,7 @@ OPTIONS = {
     "no loops": {"add_self_loops": False},
     "log": {"decay": "log", "causal": True},
     "published": {"decay": "published"},
-    "shift": {"shift": True},
-    "rotary": {"rotary": True},
     "latent": {"latent": True},
-    "kv_heads": {"kv_heads": 1},
     "residual": {"residual": True, "bias": False},
 }
 
@@ -57,8 +55,6 @@ OPTIONS = {
 @pytest.mark.parametrize("name", OPTIONS)
 def test_of_the_convolution(name, given, extension):
     conv = MeshAttention(3, 2, heads=2, **OPTIONS[name]).double()
-    if conv.shift is not None:
-        torch.nn.init.normal_(conv.shift)
     if given == "messages":
         conv.register_message_forward_hook(lambda module, inputs, out: None)
     graph = Mesh.from_edge_index(EDGES, N) if given == "mesh" else EDGES
@@ -84,7 +80,7 @@ def test_of_a_table(rows):
 
     def run(query, key, value, own, share, bias):
         pair = (own[:, :1], own[:, 1:])
-        return table_attention(query, key, value, table, mask, own=pair, mix=(share, share), bias=bias)
+        return table_attention(query, key, value, table, mask, self_kv=pair, shift_weight=(share, share), bias=bias)
 
     assert torch.autograd.gradgradcheck(run, (query, key, value, own, share, bias))
 
@@ -94,8 +90,8 @@ def test_of_a_table(rows):
                 {"memory_anchors": 2, "gated_heads": True, "gated_streams": True}], ids=str,
 )  # fmt: skip
 def test_of_a_layer(options):
-    """Torch has no second derivative of its fused attention on a CPU, and says so; of its plain one it has."""
-    layer = TMTLayer(4, heads=2, k=2, **options).double().eval()
+    """Torch has no second derivative of its fused attention on a CPU and raises; it has one of the plain attention."""
+    layer = TMTLayer(4, heads=2, **parts(4, k=2, **options)).double().eval()
     with sdpa_kernel(SDPBackend.MATH):
         assert_second_derivatives(layer, features(4))
 

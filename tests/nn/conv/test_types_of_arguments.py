@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch_geometric.nn import GATv2Conv, TransformerConv
 
-from tmt_geo import TMT, DynamicMeshAttention, Mesh, MeshAttention, TMTEncoder, TMTLayer
+from tmt_geo import DynamicMeshAttention, Mesh, MeshAttention, MeshGNN, TemporalDecay, TMTEncoder, TMTLayer
 
 N, E = 9, 20
 INTEGERS = [torch.uint8, torch.int8, torch.int16, torch.int32]
@@ -40,7 +40,7 @@ def test_one_feature_an_edge_may_be_a_vector(k, edge_dim):
         model = MeshAttention(5, 4, edge_dim=edge_dim)
         GATv2Conv(5, 4, edge_dim=1)(x, edge_index, edge_attr)  # which takes it as well
     else:
-        model = TMT(5, 6, 2, k=k, edge_dim=edge_dim)
+        model = MeshGNN(5, 6, 2, k=k, edge_dim=edge_dim)
     expected = model(x, edge_index, edge_attr=edge_attr.unsqueeze(1))
     torch.testing.assert_close(model(x, edge_index, edge_attr=edge_attr), expected)
     assert not torch.allclose(model(x, edge_index, edge_attr=edge_attr + 1), expected)
@@ -48,7 +48,7 @@ def test_one_feature_an_edge_may_be_a_vector(k, edge_dim):
 
 @pytest.mark.parametrize("k", [None, 0, 2])
 @pytest.mark.parametrize(
-    ("says", "edge_attr"),
+    ("message", "edge_attr"),
     [
         ("torch.int64", torch.ones(E, 3, dtype=torch.long)),
         ("torch.bool", torch.ones(E, 3, dtype=torch.bool)),
@@ -60,10 +60,10 @@ def test_one_feature_an_edge_may_be_a_vector(k, edge_dim):
         ("list", [[1.0] * 3] * E),
     ],
 )
-def test_wrong_edge_features_are_named(k, says, edge_attr):
+def test_wrong_edge_features_are_named(k, message, edge_attr):
     (x, edge_index) = graph()
-    model = MeshAttention(5, 4, edge_dim=3) if k is None else TMT(5, 6, 2, k=k, edge_dim=3)
-    with pytest.raises(ValueError, match=f"^'edge_attr' .*{says}.*$"):
+    model = MeshAttention(5, 4, edge_dim=3) if k is None else MeshGNN(5, 6, 2, k=k, edge_dim=3)
+    with pytest.raises(ValueError, match=f"^'edge_attr' .*{message}.*$"):
         model(x, edge_index, edge_attr=edge_attr)
 
 
@@ -73,17 +73,17 @@ MODELS = {
     "conv": (lambda: MeshAttention(5, 4), True),
     "latent": (lambda: MeshAttention(5, 4, latent=True), True),
     "dynamic": (lambda: DynamicMeshAttention(5, 4, k=2), False),
-    "model": (lambda: TMT(5, 6, 2), True),
-    "model, mesh": (lambda: TMT(5, 6, 2, k=2), False),
-    "layer": (lambda: TMTLayer(5, heads=1, k=2), False),
-    "encoder": (lambda: TMTEncoder(5, 6, 2, heads=1, k=2), False),
-    "encoder, as it is": (lambda: TMTEncoder(None, 5, 2, heads=1, k=2), False),
+    "model": (lambda: MeshGNN(5, 6, 2), True),
+    "model, mesh": (lambda: MeshGNN(5, 6, 2, k=2), False),
+    "layer": (lambda: TMTLayer(5, heads=1, k=2, causal=True), False),
+    "encoder": (lambda: TMTEncoder(5, 6, 2, heads=1, k=2, causal=True), False),
+    "encoder, as it is": (lambda: TMTEncoder(None, 5, 2, heads=1, k=2, causal=True), False),
 }
 
 
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize(
-    ("says", "x"),
+    ("message", "x"),
     [
         ("torch.int64", torch.ones(N, 5, dtype=torch.long)),
         ("torch.bool", torch.ones(N, 5, dtype=torch.bool)),
@@ -98,9 +98,9 @@ MODELS = {
         ("None", None),
     ],
 )
-def test_wrong_node_features_are_named(name, says, x):
+def test_wrong_node_features_are_named(name, message, x):
     make, with_edges = MODELS[name]
-    with pytest.raises(ValueError, match=f"^'x' .*{says}.*$"):
+    with pytest.raises(ValueError, match=f"^'x' .*{message}.*$"):
         make()(x, *([graph()[1]] if with_edges else []))
 
 
@@ -126,14 +126,12 @@ def test_autocast_takes_what_it_casts():
 BATCH = torch.tensor([0] * 4 + [2] * 5)
 PAST = torch.tensor([[0, 1, 4, 5], [1, 2, 6, 8]])
 BATCHED = {
-    "shift": (lambda: MeshAttention(5, 4, shift=True), PAST),
-    "rotary": (lambda: MeshAttention(5, 4, rotary=True), PAST),
     "dynamic": (lambda: DynamicMeshAttention(5, 4, k=2), None),
-    "layer": (lambda: TMTLayer(5, heads=1, k=2), None),
-    "dense layer": (lambda: TMTLayer(5, heads=1, mesh=False), None),
-    "encoder": (lambda: TMTEncoder(5, 6, 2, heads=1, k=2), None),
+    "layer": (lambda: TMTLayer(5, heads=1, k=2, causal=True), None),
+    "dense layer": (lambda: TMTLayer(5, heads=1, k=None, causal=True), None),
+    "encoder": (lambda: TMTEncoder(5, 6, 2, heads=1, k=2, causal=True), None),
     **{
-        f"model, {name}, k={k}": (lambda k=k, options=options: TMT(5, 6, 2, 3, k=k, **options), PAST)
+        f"model, {name}, k={k}": (lambda k=k, options=options: MeshGNN(5, 6, 2, 3, k=k, **options), PAST)
         for k in (0, 2)
         for name, options in {
             "graph_norm": {"norm": "graph_norm"},
@@ -152,22 +150,21 @@ def test_graphs_may_be_numbered_in_any_integer_type(name, dtype):
     model, given, x = make().eval(), () if edge_index is None else (edge_index,), torch.randn(N, 5)
     expected = model(x, *given, batch=BATCH)
     torch.testing.assert_close(model(x, *given, batch=BATCH.to(dtype)), expected, rtol=0, atol=0)
-    if name not in ("shift", "rotary"):  # within one graph they see no other
-        assert not torch.equal(model(x, *given, batch=torch.zeros(N, dtype=torch.long)), expected)
+    assert not torch.equal(model(x, *given, batch=torch.zeros(N, dtype=torch.long)), expected)
     if hasattr(model, "layer_graphs"):
-        told = model.layer_graphs(x, *given, batch=BATCH.to(dtype))[-1]
-        assert torch.equal(told.x, model.layer_graphs(x, *given, batch=BATCH)[-1].x)
+        last = model.layer_graphs(x, *given, batch=BATCH.to(dtype))[-1]
+        assert torch.equal(last.x, model.layer_graphs(x, *given, batch=BATCH)[-1].x)
 
 
-@pytest.mark.parametrize("name", [name for name in BATCHED if name != "shift"])
+@pytest.mark.parametrize("name", BATCHED)
 @pytest.mark.parametrize(
-    ("says", "batch"),
+    ("message", "batch"),
     [("torch.float32", BATCH.float()), ("torch.bool", BATCH > 0), ("-2", -BATCH), (r"\(3,\)", BATCH[:3])],
     ids=["float", "bool", "negative", "short"],
 )
-def test_wrong_numbers_of_graphs_are_named(name, says, batch):
+def test_wrong_numbers_of_graphs_are_named(name, message, batch):
     make, edge_index = BATCHED[name]
-    with pytest.raises(ValueError, match=rf"^'batch' .*\(got .*{says}"):
+    with pytest.raises(ValueError, match=rf"^'batch' .*\(got .*{message}"):
         make()(torch.randn(N, 5), *(() if edge_index is None else (edge_index,)), batch=batch)
 
 
@@ -175,18 +172,23 @@ def test_wrong_numbers_of_graphs_are_named(name, says, batch):
 
 TIME = torch.tensor([0, 100, 127, 5, 90, 17, 64, 33, 120])
 FLOATS = [torch.float16, torch.bfloat16, torch.float32, torch.float64]  # they hold all of TIME
-DECAY = {"decay": "log", "decay_rate": 0.02}
+
+
+def slowly(heads=1):
+    return {"decay": TemporalDecay(heads, rate=0.02)}
+
+
 TIMED = {
-    "edges": (lambda: MeshAttention(5, 4, heads=2, **DECAY), True),
-    "causal edges": (lambda: MeshAttention(5, 4, heads=2, causal=True, **DECAY), True),
-    "messages": (lambda: MeshAttention(5, 4, heads=2, causal=True, aggr="mean", **DECAY), True),
-    "published": (lambda: MeshAttention(5, 4, heads=2, decay="published", decay_rate=0.02), True),
-    "dynamic": (lambda: DynamicMeshAttention(5, 4, k=2, causal=True, **DECAY), False),
-    "layer": (lambda: TMTLayer(5, heads=1, k=2, **DECAY), False),
-    "dense layer": (lambda: TMTLayer(5, heads=1, mesh=False, **DECAY), False),
-    "encoder": (lambda: TMTEncoder(5, 6, 2, heads=1, k=2, **DECAY), False),
-    "model": (lambda: TMT(5, 6, 2, **DECAY), True),
-    "model, mesh": (lambda: TMT(5, 6, 2, k=2, causal=True, **DECAY), True),
+    "edges": (lambda: MeshAttention(5, 4, heads=2, **slowly(2)), True),
+    "causal edges": (lambda: MeshAttention(5, 4, heads=2, causal=True, **slowly(2)), True),
+    "messages": (lambda: MeshAttention(5, 4, heads=2, causal=True, aggr="mean", **slowly(2)), True),
+    "published": (lambda: MeshAttention(5, 4, heads=2, decay=TemporalDecay(2, "published", 0.02)), True),
+    "dynamic": (lambda: DynamicMeshAttention(5, 4, k=2, causal=True, **slowly()), False),
+    "layer": (lambda: TMTLayer(5, heads=1, k=2, causal=True, **slowly()), False),
+    "dense layer": (lambda: TMTLayer(5, heads=1, k=None, causal=True, **slowly()), False),
+    "encoder": (lambda: TMTEncoder(5, 6, 2, heads=1, k=2, causal=True, **slowly()), False),
+    "model": (lambda: MeshGNN(5, 6, 2, **slowly()), True),
+    "model, mesh": (lambda: MeshGNN(5, 6, 2, k=2, causal=True, **slowly()), True),
 }
 
 
@@ -206,17 +208,17 @@ def test_times_of_any_type_are_the_same_times(name, dtype):
 @pytest.mark.parametrize("other", [*INTEGERS, *FLOATS, torch.int64], ids=str)
 def test_nodes_and_edges_may_have_times_of_two_types(dtype, other):
     (x, edge_index), edge_time = graph(), torch.randint(127, (E,))
-    for model in (MeshAttention(5, 4, causal=True, **DECAY), TMT(5, 6, 2, k=2, causal=True, **DECAY)):
+    for model in (MeshAttention(5, 4, causal=True, **slowly()), MeshGNN(5, 6, 2, k=2, causal=True, **slowly())):
         expected = model(x, edge_index, time=TIME, edge_time=edge_time)
         out = model(x, edge_index, time=TIME.to(dtype), edge_time=edge_time.to(other))
         torch.testing.assert_close(out, expected)
-    pair = MeshAttention((5, 5), 4, causal=True, **DECAY)
+    pair = MeshAttention((5, 5), 4, causal=True, **slowly())
     expected = pair((x, x), edge_index, time=(TIME, TIME.flip(0)))
     torch.testing.assert_close(pair((x, x), edge_index, time=(TIME.to(dtype), TIME.flip(0).to(other))), expected)
 
 
 def test_timestamps_of_edges_in_float32_do_not_round_those_of_nodes():
-    """Two nodes one second apart, of which the later heard what happened in between; float32 counts in 128."""
+    """Two nodes one second apart, joined by an edge that happened in between; float32 counts in 128."""
     x, edge_index = torch.randn(2, 5), torch.tensor([[0], [1]])
     time = torch.tensor([1_700_000_000, 1_700_000_001])
     conv = MeshAttention(5, 4, causal=True, decay="log")
@@ -228,7 +230,7 @@ def test_timestamps_of_edges_in_float32_do_not_round_those_of_nodes():
 
 def test_differences_against_a_closed_form():
     """The smallest integers would take 200 from 0 to be 56."""
-    conv = MeshAttention(1, 1, bias=False, decay="log", decay_rate=0.01)
+    conv = MeshAttention(1, 1, bias=False, decay=TemporalDecay(1, rate=0.01))
     torch.nn.init.zeros_(conv.lin_query.weight)  # weights are those of the decay alone
     x, edge_index = torch.tensor([[1.0], [0.0]]), torch.tensor([[0, 1], [1, 0]])
     for dtype in (torch.uint8, torch.int16, torch.bfloat16):

@@ -33,7 +33,7 @@ def build_peer(
     keys: int = 16,
     scale_init: bool = True,
 ) -> PreTrainedModel:
-    """Build a causal language model of the library with as many parameters as asked for.
+    """Build a causal language model of the library with a given number of parameters.
 
     ============  ==================================================================  ==============================
     name          what it is                                                          parameters are met by

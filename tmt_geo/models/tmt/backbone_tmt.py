@@ -1,52 +1,186 @@
-"""The language model without its head, where Hugging Face's tools look for one."""
+"""The language model without its head: embedding and layers."""
 
 from __future__ import annotations
-
-from functools import partial
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from tmt_geo.models.tmt.output_tmt import TMTOutput
+from tmt_geo.models.tmt.cache_tmt import TMTCache, check_cache
+from tmt_geo.models.tmt.configuration_tmt import TMTConfig
+from tmt_geo.models.tmt.encoder_tmt import build_encoder
+from tmt_geo.models.tmt.output_tmt import CACHE, TMTBackboneOutput, check_no_attentions
+from tmt_geo.models.tmt.pretrained_tmt import TMTPreTrainedModel
+from tmt_geo.models.tmt.tokens import Tokens, check_mask
 
-if TYPE_CHECKING:
-    from tmt_geo.models.tmt.modeling_tmt import TMTModel
 
-
-class TMTBackbone(nn.Module):
-    """What :attr:`TMTModel.base_model` is: the model's own embedding and layers, and its forward without logits.
-
-    Trainers that compute their own loss from ``last_hidden_state`` and the head's weight run it (TRL's).
+class TMTBackbone(TMTPreTrainedModel):
+    """Embedding and layers of the TemporalMesh language model: what ``AutoModel`` gives.
 
     Args:
-        model (TMTModel): The language model.
+        config (TMTConfig): The configuration.
+        headed (bool): Whether a :class:`TMTForCausalLM` holds it. That model draws all weights in one pass when it is
+            complete, and training by the states alone is refused where they lack a part of its loss.
+
+    Example:
+        >>> import torch
+        >>> from tmt_geo import TMTBackbone, TMTConfig
+        >>> model = TMTBackbone(TMTConfig(vocab_size=100, d_model=32, n_heads=4, n_layers=2))
+        >>> model(torch.randint(100, (2, 16))).last_hidden_state.shape
+        torch.Size([2, 16, 32])
     """
 
-    def __init__(self, model: TMTModel):
-        super().__init__()
-        self.config = model.config
-        self.embed_tokens = model.embed_tokens
-        self.encoder = model.encoder
-        self.training = model.training
-        self._run = partial(model, logits_to_keep=torch.empty(0, dtype=torch.long))  # no child: the model holds more
+    def __init__(self, config: TMTConfig, headed: bool = False):
+        super().__init__(config)
+        self.headed = headed
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.dropout = nn.Dropout(config.dropout)
+        self.encoder = build_encoder(config)
+        self.post_init()
 
-    def forward(self, input_ids: Tensor | None = None, attention_mask: Tensor | None = None, **kwargs) -> TMTOutput:
-        """Run the layers; arguments and output are those of :meth:`TMTModel.forward`, without any logits.
+    def init_weights(self) -> None:
+        """Draw the weights, unless a model with a head will."""
+        if not self.headed:
+            super().init_weights()
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        past_key_values: TMTCache | None = None,
+        inputs_embeds: Tensor | None = None,
+        use_cache: bool | None = None,
+        output_hidden_states: bool | None = None,
+        output_edges: bool = False,
+        return_dict: bool | None = None,
+        batch: Tensor | None = None,
+        time: Tensor | None = None,
+        **kwargs,
+    ) -> TMTBackboneOutput | tuple:
+        """Run the layers.
+
+        Trainers that compute their own loss from ``last_hidden_state`` and the weight of a head call this (TRL's).
+
+        Args:
+            input_ids (Tensor): Tokens (B, S), or those of a PyG batch (N), with `batch` and `time`.
+            attention_mask (Tensor, optional): As in :meth:`TMTForCausalLM.forward`, like the other arguments.
+            past_key_values (TMTCache, optional): The cache of an earlier call.
+            inputs_embeds (Tensor, optional): In place of `input_ids`, (B, S, F) or (N, F).
+            use_cache (bool, optional): Return a cache.
+            output_hidden_states (bool, optional): Return the states between the layers.
+            output_edges (bool): Return every layer's edges and weights, not the last one's alone.
+            return_dict (bool, optional): Return a plain tuple if False.
+            batch (Tensor, optional): Sequence of each token of a PyG batch (N).
+            time (Tensor, optional): Position of each token of a PyG batch (N).
+            **kwargs: ``position_ids`` and ``num_items_in_batch``, as in :meth:`TMTForCausalLM.forward`.
 
         Raises:
-            ValueError: If the states do not hold all that the model predicts or learns from: it has a copy head or, in
-                training, gates or an index with a loss of their own.
+            ValueError: As :meth:`TMTForCausalLM.forward`, or if the model that holds this backbone predicts or learns
+                from more than these states: it has a copy head or, in training, gates with a loss of their own.
         """
-        if self.config.copy_k:
+        self._check_states_suffice()
+        check_no_attentions(kwargs.get("output_attentions", self.config.output_attentions))
+        cache = check_cache(past_key_values, kwargs.get("cache"), self.config.num_hidden_layers)
+        x, tokens = self.read(
+            input_ids, inputs_embeds, attention_mask, kwargs.get("position_ids"), cache, use_cache, batch, time
+        )
+        out = self.encode(x, tokens, output_hidden_states, output_edges, kwargs.get("num_items_in_batch"))
+        return out if return_dict in (None, True) else out.to_tuple()
+
+    def read(
+        self,
+        input_ids: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        cache: TMTCache | None = None,
+        use_cache: bool | None = None,
+        batch: Tensor | None = None,
+        time: Tensor | None = None,
+    ) -> tuple[Tensor, Tokens]:
+        """The states of the real tokens that enter the first layer (N, F), and where these tokens stand."""
+        x = self._embed(input_ids, inputs_embeds)
+        if cache is None:  # a chunk of a text that is read in chunks may be padding alone
+            check_mask(attention_mask)
+            if x.dim() == 3 and self.wants_cache(use_cache):
+                cache = TMTCache(self.config.num_hidden_layers)
+        tokens = Tokens.of(x, self.config.max_position_embeddings, attention_mask, position_ids, cache, batch, time)
+        return self.dropout(tokens.unpad(x)), tokens
+
+    def encode(
+        self,
+        x: Tensor,
+        tokens: Tokens,
+        output_hidden_states: bool | None = None,
+        output_edges: bool = False,
+        num_items: Tensor | int | None = None,
+    ) -> TMTBackboneOutput:
+        """Run the layers on states (N, F) of these tokens; a sum over tokens is divided by `num_items`, or by N."""
+        if output_hidden_states is None:
+            output_hidden_states = self.config.output_hidden_states
+        layers = None if tokens.cache is None else tokens.cache.layers
+        out = self.encoder.run(x, tokens.layout, layers, output_hidden_states or output_edges)
+        exit_masks, gate_loss, num_edges = out.exit_masks(), out.gate_loss(), out.num_edges()
+        confidences = None if self.config.gate_rule is None else out.confidences()
+        edges = None
+        if self.config.mesh and not tokens.continued:
+            depth = len(out.layer_outputs)
+            edges = tuple(out.edges(layer) for layer in range(0 if output_edges else depth - 1, depth))
+            edges = tuple((tokens.padded_place(edge_index), weight) for edge_index, weight in edges)
+        if gate_loss is not None:
+            # Divided like the cross-entropy, so that accumulated small batches equal a large one.
+            items = torch.as_tensor(x.size(0) if num_items is None else num_items).clamp(min=1)
+            gate_loss = gate_loss / (items * max(len(out.layer_outputs) - 1, 1))
+        return TMTBackboneOutput(
+            last_hidden_state=tokens.pad(out.x),
+            hidden_states=tuple(map(tokens.pad, out.hidden_states)) if output_hidden_states else None,
+            exit_masks=torch.stack([tokens.pad(mask, True) for mask in exit_masks]),
+            confidences=None if confidences is None else torch.stack([tokens.pad(row) for row in confidences]),
+            graph_edges=edges if edges is None or output_edges else edges[0],
+            memory_state=None if tokens.continued else self._anchors(),
+            decay_scalars=None if tokens.continued else self._decay_scalars(),
+            gate_loss=gate_loss,
+            active_share=1 - exit_masks.float().mean(dim=1),
+            num_edges=num_edges,
+            **{CACHE: tokens.cache},
+        )
+
+    def _embed(self, input_ids: Tensor | None, inputs_embeds: Tensor | None) -> Tensor:
+        """The embeddings, given or those of the tokens."""
+        if input_ids is None and inputs_embeds is None:
+            raise ValueError("one of 'input_ids' and 'inputs_embeds' is needed (got neither)")
+        if input_ids is None:
+            return inputs_embeds
+        if input_ids.dim() not in (1, 2) or input_ids.numel() == 0:
+            raise ValueError(f"'input_ids' must be (B, S) or (N,) and not empty (got {tuple(input_ids.shape)})")
+        low, high = input_ids.aminmax()
+        if low < 0 or high >= self.config.vocab_size:
+            raise ValueError(
+                f"'input_ids' must lie in [0, {self.config.vocab_size}) (got {int(low if low < 0 else high)})"
+            )
+        if inputs_embeds is None:
+            return self.embed_tokens(input_ids)
+        if not self.config.copy_k or inputs_embeds.shape[:-1] != input_ids.shape:
+            raise ValueError("'inputs_embeds' go with 'input_ids' of their shape for a copy head alone (got both)")
+        return inputs_embeds
+
+    def _check_states_suffice(self) -> None:
+        if self.headed and self.config.copy_k:
             raise ValueError(
                 "states and head alone miss what the copy head predicts: train by the model's own loss "
                 f"(got copy_k={self.config.copy_k})"
             )
-        own_loss = self.config.gate_rule in ("fixed", "learned") or self.config.index_learned
-        if self.training and own_loss:
+        if self.headed and self.training and self.config.gate_rule in ("fixed", "learned"):
             raise ValueError(
-                "states and head alone miss the loss of the gates and the index: train by the model's own loss "
-                f"(got exit_rule={self.config.gate_rule!r}, index_learned={self.config.index_learned})"
+                "states and head alone miss the loss of the gates: train by the model's own loss "
+                f"(got exit_rule={self.config.gate_rule!r})"
             )
-        return self._run(input_ids, attention_mask, **kwargs)
+
+    def _anchors(self) -> Tensor:
+        if not self.config.memory_anchors:
+            return self.encoder.norm.weight.new_zeros(self.config.num_hidden_layers, 0, self.config.hidden_size)
+        return torch.stack([layer.memory.anchors for layer in self.encoder.layers])
+
+    def _decay_scalars(self) -> Tensor | None:
+        if self.config.decay is None:
+            return None
+        return torch.stack([layer.attention.decay.scalars.detach() for layer in self.encoder.layers])

@@ -13,7 +13,7 @@ class TMTCacheLayer(CacheLayerMixin):
     """One layer's keys (B, C, H, c), values, and index features (B, C, F), on the grid of tokens in order.
 
     Padding takes no slot: slot `p` of a row is its `p`-th real token. The grid grows in powers of two, so that a token
-    is moved once on average. It is written in place where no gradient is asked for. Where one is, the grid is copied
+    is moved once on average. It is written in place where no gradient is wanted. Where one is, the grid is copied
     and stays in the graph, as in ``DynamicCache``: the gradient of a loss goes through the cache to earlier calls.
     """
 
@@ -61,7 +61,7 @@ class TMTCacheLayer(CacheLayerMixin):
         return tuple(grid.flatten(0, 1) for grid in grids)
 
     def once(self, make: Callable[[], tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-        """What `make` made when it was first asked for: anchors do not move while a text is continued."""
+        """What `make` made in the first call: anchors do not move while a text is continued."""
         if self.made is None:
             self.made = make()
         return self.made

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from os import PathLike
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from transformers import PreTrainedConfig
 
+from tmt_geo.models.tmt.hub_files import AUTO_MAP, write_code
 from tmt_geo.nn.exit_gate import RULES, gate_rate
 from tmt_geo.nn.temporal_decay import FORMS
 
@@ -17,7 +19,7 @@ SIZES = {
     "base": {"d_model": 512, "n_heads": 8, "n_layers": 12, "graph_k": 8},
     "large": {"d_model": 1024, "n_heads": 16, "n_layers": 24, "graph_k": 16},
 }
-COPYING = {"copy_k": 32}  # what has measured best; see the README
+COPYING = {"copy_k": 32}  # what has measured best; see docs/results/language.md
 
 # The published formulas, made causal, at the published size.
 PUBLISHED = {
@@ -37,11 +39,13 @@ PRESETS = {**{name: {**size, **COPYING} for name, size in SIZES.items()}, "publi
 
 
 class TMTConfig(PreTrainedConfig):
-    r"""Configuration of :class:`TMTModel`; the defaults are the base size, without a copy head.
+    r"""Configuration of :class:`TMTModel`; the defaults are the base size, without anchors and without a copy head.
 
     Names of Hugging Face and of the TemporalMesh Transformer (2026) both work: ``d_model`` is ``hidden_size``,
     ``n_layers`` ``num_hidden_layers``, ``n_heads`` ``num_attention_heads``, ``max_seq_len``
     ``max_position_embeddings``.
+
+    **Sizes**
 
     Args:
         vocab_size (int): Size of the vocabulary :math:`V`.
@@ -49,44 +53,70 @@ class TMTConfig(PreTrainedConfig):
         num_hidden_layers (int): Layers :math:`L`.
         num_attention_heads (int): Heads :math:`H`, a divisor of `hidden_size`.
         num_key_value_heads (int, optional): Key and value heads, a divisor of the heads. (default: as many)
-        max_position_embeddings (int): The longest sequence, in tokens; the unit of the decay's time.
-        mesh (bool): Attend over a mesh found anew in every layer; off, densely to the whole past.
-        graph_k (int): Nearest neighbours a token.
-        window (int): Tokens before its own that each token also hears.
+        max_position_embeddings (int): The longest sequence of training, in tokens; the unit of the decay's time.
+
+    **Mesh**
+
+    Args:
+        mesh (bool): Attend over a mesh that every layer builds anew; off, densely to the whole past.
+        graph_k (int): Nearest neighbors a token.
+        window (int): Previous tokens that each token attends to beside its nearest neighbors.
         index_dim (int, optional): Search among so many channels, a projection of the states; the cache then keeps so
             many. (default: the states themselves)
-        index_learned (bool): Train that projection to find what the attention looks at.
-        index_loss_coef (float): Weight of its loss.
-        rebuild_every (int): Find the mesh in every so many layers; those between hear what the last one has found.
+        rebuild_every (int): Build the mesh in every so many layers; those between reuse the last one.
         search (str): ``"auto"`` (exact), ``"ivf"`` or ``"windows"``, see :func:`~tmt_geo.knn_graph`. A continued
             cache is searched exactly by all but ``"windows"``.
-        shift (bool): A neighbour also tells what followed it.
+
+    **Attention**
+
+    Args:
+        shift (bool): A neighbor's value also holds that of the token after it.
         decay (str, optional): ``"log"``, ``"published"`` or :obj:`None`.
         decay_rate (float): Where the decay starts, see :class:`~tmt_geo.TemporalDecay`; in one over
             `max_position_embeddings` tokens.
         rotary (bool): Rotary positions.
-        gated_heads (bool): Each head's output is let through by a share that the listening token decides on.
-        exit (bool): Whether tokens may leave before the last layer.
+        gated_heads (bool): Scale each head's output by a gate that depends on the target token.
+
+    **Exits**
+
+    Args:
+        exit (bool): Whether tokens may exit before the last layer.
         exit_rule (str, optional): ``"budget"``, ``"fixed"`` or ``"learned"``. (default: ``"fixed"`` if a threshold is
             given, else ``"budget"``)
-        exit_threshold (float, optional): Confidence at which a token leaves, obeyed as given: at 0 every token leaves
+        exit_threshold (float, optional): Confidence at which a token exits, obeyed as given: at 0 every token exits
             after the first layer, at 1 none ever does. Published: 0.85.
         exit_budget (float): Mean share of the tokens a layer computes, under the budget and learned rules.
-        exit_after (int): Layers that every token passes before it may leave.
+        exit_after (int): Layers that every token passes before it may exit.
         exit_momentum (float): Of the running threshold. At 0.8 it is slow, and early in training fewer tokens than
             the budget stay active, which has measured better than holding the budget from the start.
         exit_loss_coef (float): Weight of the gates' own loss.
+
+    **Feed-forward**
+
+    Args:
         dual_stream (bool): Two feed-forward streams, or a plain network.
         gated_streams (bool): Gated hidden units (SwiGLU) in the two streams; published: GELU.
         ffn_stream_dim (int, optional): Width of each stream. (default: ``2 * hidden_size``, or two thirds of that
             where the units are gated)
         intermediate_size (int, optional): Width of the plain network. (default: ``4 * hidden_size``)
+
+    **Memory anchors**
+
+    Args:
         memory_anchors (int): Anchors a layer; none at 0.
         memory_momentum (float): Momentum of the anchors.
+
+    **Copy head**
+
+    Args:
         copy_k (int): Votes of a copy head, which mixes the tokens that followed the nearest earlier tokens into the
             prediction, see :class:`~tmt_geo.nn.copy_head.CopyHead`; no copy head at 0.
         copy_dim (int): Channels in which it compares tokens.
-        copy_memory (int): Tokens from before the sequence that it hears, where it is handed a memory.
+        copy_memory (int): Tokens from before the sequence that it may copy from, where it is given a memory.
+
+    **Training and generation**
+
+    Args:
         dropout (float): Probability of dropout everywhere.
         initializer_range (float): Standard deviation of the weights; projections that end a residual branch start
             with it divided by :math:`\sqrt{2L}`.
@@ -101,14 +131,17 @@ class TMTConfig(PreTrainedConfig):
         ValueError: For a value out of range, naming it.
 
     Example:
-        >>> TMTConfig(vocab_size=50257, d_model=512, n_heads=8, n_layers=12)
-        >>> TMTConfig.from_preset("small", vocab_size=8192)
+        >>> from tmt_geo import TMTConfig
+        >>> TMTConfig(vocab_size=50257, d_model=512, n_heads=8, n_layers=12).hidden_size
+        512
+        >>> TMTConfig.from_preset("small", vocab_size=8192).num_hidden_layers
+        4
     """
 
     model_type = "tmt"
     keys_to_ignore_at_inference: ClassVar[list[str]] = [
         "past_key_values", "cache", "gate_loss", "exit_masks", "confidences", "graph_edges", "memory_state",
-        "decay_scalars", "active_share", "num_edges", "memory", "num_votes", "last_hidden_state",
+        "decay_scalars", "active_share", "num_edges", "copy_memory", "num_votes", "last_hidden_state",
     ]  # fmt: skip
     attribute_map: ClassVar[dict[str, str]] = {
         "d_model": "hidden_size",
@@ -128,8 +161,6 @@ class TMTConfig(PreTrainedConfig):
     graph_k: int = 8
     window: int = 16
     index_dim: int | None = None
-    index_learned: bool = False
-    index_loss_coef: float = 1.0
     rebuild_every: int = 1
     search: str = "auto"
     shift: bool = True
@@ -148,7 +179,7 @@ class TMTConfig(PreTrainedConfig):
     gated_streams: bool = True
     ffn_stream_dim: int | None = None
     intermediate_size: int | None = None
-    memory_anchors: int = 16
+    memory_anchors: int = 0
     memory_momentum: float = 0.99
     copy_k: int = 0
     copy_dim: int = 32
@@ -162,12 +193,19 @@ class TMTConfig(PreTrainedConfig):
     eos_token_id: int | None = None
     pad_token_id: int | None = None
 
-    def __post_init__(self, **kwargs):
+    if TYPE_CHECKING:  # the names of `attribute_map`, which no checker follows
+        d_model: int = 512
+        n_layers: int = 12
+        n_heads: int = 8
+        kv_heads: int | None = None
+        max_seq_len: int = 1024
+
+    def __post_init__(self, **kwargs: Any) -> None:
         super().__post_init__(**kwargs)
         self.check()
 
     @classmethod
-    def from_preset(cls, name: str, **overrides) -> TMTConfig:
+    def from_preset(cls, name: str, **overrides: Any) -> TMTConfig:
         """One of the published sizes with a copy head, or the published formulas, made causal, at the base size.
 
         Args:
@@ -183,9 +221,25 @@ class TMTConfig(PreTrainedConfig):
         given = {cls.attribute_map.get(key, key): value for key, value in overrides.items()}
         return cls(**{**known, **given})
 
+    @classmethod
+    def register_for_auto_class(cls, auto_class: str = "AutoConfig") -> None:
+        """Do nothing: a saved folder holds an import of the class, not a copy of its code."""
+
+    def save_pretrained(self, save_directory: str | PathLike, push_to_hub: bool = False, **kwargs: Any) -> None:
+        """Save the configuration, and beside it the code with which ``Auto`` classes find this package.
+
+        Args:
+            save_directory (str or PathLike): The folder.
+            push_to_hub (bool): Upload it as well.
+            **kwargs: Of ``PreTrainedConfig.save_pretrained``.
+        """
+        self.auto_map = dict(AUTO_MAP)
+        super().save_pretrained(save_directory, push_to_hub, **kwargs)
+        write_code(save_directory)
+
     @property
     def gate_rule(self) -> str | None:
-        """The rule of the exit gates in force, None where nobody exits."""
+        """The rule of the exit gates in force, None without exits."""
         if not self.exit:
             return None
         return self.exit_rule or ("budget" if self.exit_threshold is None else "fixed")
@@ -221,8 +275,6 @@ class TMTConfig(PreTrainedConfig):
             _at_least("index_dim", self.index_dim, 1)
             if self.index_dim > self.hidden_size:
                 raise ValueError(f"'index_dim' must be at most d_model = {self.hidden_size} (got {self.index_dim})")
-        elif self.index_learned:
-            raise ValueError("'index_learned' needs an 'index_dim' (got None)")
         _at_least("memory_anchors", self.memory_anchors, 0)
         if self.decay not in (None, *FORMS):
             raise ValueError(f"'decay' must be one of {FORMS} or None (got {self.decay!r})")

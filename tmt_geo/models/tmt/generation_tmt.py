@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from torch import Tensor
+from typing import Any
+
+from torch import LongTensor, Tensor
 from transformers import GenerationConfig, GenerationMixin
+from transformers.generation.utils import GenerateOutput
 
 from tmt_geo.models.tmt.cache_tmt import TMTCache, check_cache
 from tmt_geo.models.tmt.output_tmt import CACHE
 
 REFUSED = {
-    "cache_implementation": "keys and values stand beside the features that are searched",
-    "assistant_early_exit": "tokens leave one by one, by the gates of the layers",
+    "cache_implementation": "the cache also keeps the features that are searched",
+    "assistant_early_exit": "each token exits by itself, by the gates of the layers",
 }
 
 
@@ -22,9 +25,13 @@ class TMTGenerationMixin(GenerationMixin):
     """
 
     def generate(
-        self, inputs: Tensor | None = None, generation_config: GenerationConfig | None = None, *args, **kwargs
-    ):
-        """Continue texts, as ``GenerationMixin.generate`` does.
+        self,
+        inputs: Tensor | None = None,
+        generation_config: GenerationConfig | None = None,
+        *args: Any,
+        **kwargs: Any,
+    ) -> GenerateOutput | LongTensor:
+        """Continue texts, as ``GenerationMixin.generate`` does; beyond `max_seq_len` tokens with a warning.
 
         Args:
             inputs (Tensor, optional): Tokens (B, S).
@@ -35,10 +42,10 @@ class TMTGenerationMixin(GenerationMixin):
 
         Raises:
             ValueError: If the cache is not one of such a model, or another implementation of it or an assistant made
-                of the first layers is asked for.
+                of the first layers is wanted.
         """
-        known = {}
-        for config in (self.generation_config, generation_config):  # what is said later wins
+        known: dict[str, Any] = {}
+        for config in (self.generation_config, generation_config):  # the later one wins
             known |= {} if config is None else {k: v for k, v in config.to_dict().items() if v is not None}
         known |= kwargs
         for name, reason in REFUSED.items():

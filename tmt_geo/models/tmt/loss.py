@@ -13,7 +13,7 @@ IGNORED = -100
 SCORES = 2**21  # logits held at once, 8 MiB in float32
 
 
-def next_token_loss(
+def fused_linear_cross_entropy(
     hidden: Tensor,
     weight: Tensor,
     labels: Tensor | None = None,
@@ -35,7 +35,7 @@ def next_token_loss(
         labels (Tensor, optional): Tokens, shape (B, S); each position is scored on the label after it.
         num_items_in_batch (Tensor or int, optional): What to divide the sum by. (default: the scored positions)
         shift_labels (Tensor, optional): In place of `labels`: what each position itself is scored on, shape (B, S).
-        votes (Votes, optional): What the positions copy, (B, S, k): the loss is then that of the mixture, see
+        votes (Votes, optional): The copy head's votes, (B, S, k): the loss is then that of the mixture, see
             :mod:`tmt_geo.ops.copying`.
         ignore_index (int): The label that is not scored.
 
@@ -101,11 +101,11 @@ class _SummedLoss(torch.autograd.Function):
                 highest = score.amax(1, keepdim=True)
                 norm = score.sub_(highest).exp_().sum(1, keepdim=True)
                 loss = norm.log() + highest - picked  # [C, 1]
-                due = scored.to(exact)  # how much of the probability the head owes for: all without a mixture
+                due = scored.to(exact)  # the head's part of the target's probability: all of it without a mixture
                 if keep is not None:
-                    spoken = keep[part].unsqueeze(1) - loss
-                    loss = -torch.logaddexp(spoken, copied[part].unsqueeze(1))
-                    due = (spoken + loss).exp().masked_fill(~scored, 0)
+                    of_head = keep[part].unsqueeze(1) - loss
+                    loss = -torch.logaddexp(of_head, copied[part].unsqueeze(1))
+                    due = (of_head + loss).exp().masked_fill(~scored, 0)
                     grad_keep[part] = -due.squeeze(1)
                     grad_copied[part] = (due - scored.to(exact)).squeeze(1)
                 total += loss.masked_fill(~scored, 0).sum()
@@ -125,7 +125,7 @@ class _SummedLoss(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
-        if ctx.empty:  # a mean over nothing asks for infinitely much of nothing: as in torch, that is nothing
+        if ctx.empty:  # a mean over nothing has an infinite gradient: as in torch, it is zero here
             grad = torch.zeros_like(grad)
         hidden, weight, *shares = (None if part is None else part * grad for part in ctx.saved_tensors)
         return (hidden, weight, None, *shares)

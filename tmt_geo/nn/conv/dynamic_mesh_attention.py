@@ -1,6 +1,8 @@
-"""Mesh attention that finds its own neighbours, as a PyG layer."""
+"""Mesh attention that finds its own neighbors, as a PyG layer."""
 
 from __future__ import annotations
+
+from typing import Any
 
 from torch import Tensor, nn
 from torch_geometric.typing import OptTensor
@@ -11,15 +13,15 @@ from tmt_geo.ops.knn import check_options, knn_graph
 
 
 class DynamicMeshAttention(nn.Module):
-    r"""Mesh attention over the `k` nearest neighbours of the features it is given, found anew in every call.
+    r"""Mesh attention over the `k` nearest neighbors of the features it is given, found anew in every call.
 
     What :class:`~torch_geometric.nn.conv.DynamicEdgeConv` is to :class:`~torch_geometric.nn.conv.EdgeConv`.
 
     Args:
         in_channels (int): Size of each input sample.
         out_channels (int): Channels of each head :math:`C`.
-        k (int): Neighbours a node.
-        causal (bool, optional): Hear only earlier nodes. (default: :obj:`False`)
+        k (int): Neighbors of a node.
+        causal (bool, optional): Attend only to earlier nodes. (default: :obj:`False`)
         metric (str, optional): ``"cosine"`` or ``"euclidean"``. (default: :obj:`"cosine"`)
         **kwargs (optional): Of :class:`MeshAttention`.
 
@@ -29,6 +31,13 @@ class DynamicMeshAttention(nn.Module):
 
     Raises:
         ValueError: If `k` is below 1, `metric` is unknown, or there is an `edge_dim`.
+
+    Example:
+        >>> import torch
+        >>> from tmt_geo import DynamicMeshAttention
+        >>> conv = DynamicMeshAttention(16, 8, k=3, heads=4)
+        >>> conv(torch.randn(10, 16)).shape
+        torch.Size([10, 32])
     """
 
     def __init__(
@@ -38,7 +47,7 @@ class DynamicMeshAttention(nn.Module):
         k: int,
         causal: bool = False,
         metric: str = "cosine",
-        **kwargs,
+        **kwargs: Any,
     ):
         super().__init__()
         check_options(k, metric, "auto", 0)
@@ -49,7 +58,7 @@ class DynamicMeshAttention(nn.Module):
         self.metric = metric
         self.conv = MeshAttention(in_channels, out_channels, **kwargs)
 
-    def reset_parameters(self):
+    def reset_parameters(self) -> None:
         """Draw all weights anew."""
         self.conv.reset_parameters()
 
@@ -61,7 +70,7 @@ class DynamicMeshAttention(nn.Module):
         """
         check_features("x", x, self.conv.lin_value)
         mesh = knn_graph(x, self.k, batch, time=time, causal=self.causal, metric=self.metric)
-        return self.conv(x, mesh, time=time, batch=batch)
+        return self.conv(x, mesh, time=time)
 
     def __repr__(self) -> str:
         conv = self.conv

@@ -1,8 +1,8 @@
-"""The edges that a convolution hears: any adjacency as one list, with self-loops, lags, and who is in the past."""
+"""Any adjacency as one list of edges, with features, times and lags, self-loops and a mask."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -11,110 +11,125 @@ from torch_geometric import EdgeIndex
 from torch_geometric.typing import Adj, OptTensor, SparseTensor
 from torch_geometric.utils import is_sparse, is_torch_sparse_tensor, to_edge_index
 
-from tmt_geo.ops.checks import check_devices, check_edge_index
+from tmt_geo.ops.checks import check_integers
+from tmt_geo.ops.mesh import Mesh
 
 
 class EdgeList(NamedTuple):
     """Edges and what belongs to each of them.
 
     Attributes:
-        index: Sources and targets :math:`(2, E)`.
-        lag: Time between target and source :math:`(E)`; None where nobody asks.
+        edge_index: Sources and targets :math:`(2, E)`.
         attr: Edge features :math:`(E, D)`, if any.
-        heard: Which of the edges count :math:`(E)`; all where None.
+        time: When each edge happened :math:`(E)`, if that is given.
+        lag: Time between target and source, or edge, :math:`(E)`; None where it is not needed.
+        mask: Which of the edges count, boolean :math:`(E)`; all where None.
     """
 
-    index: Tensor
-    lag: OptTensor = None
+    edge_index: Tensor
     attr: OptTensor = None
-    heard: OptTensor = None
+    time: OptTensor = None
+    lag: OptTensor = None
+    mask: OptTensor = None
+
+    @classmethod
+    def from_adjacency(cls, adjacency: Adj, flow: str, attr: OptTensor = None, time: OptTensor = None) -> EdgeList:
+        """The edges of any adjacency of PyG.
+
+        Args:
+            adjacency (Tensor or SparseTensor): The edges.
+            flow (str): As of PyG.
+            attr (Tensor, optional): Edge features.
+            time (Tensor, optional): When each edge happened.
+
+        Raises:
+            ValueError: If it is no adjacency, a sparse matrix whose flow runs against PyG's rule, or a sparse matrix
+                with times.
+        """
+        edge_index = _sources_and_targets(adjacency, flow)
+        if time is not None and is_sparse(adjacency):
+            raise ValueError("'edge_time' goes with a list of edges (got a sparse matrix)")
+        check_integers("edge_index", edge_index)
+        return cls(edge_index.long(), attr, time)
 
     def select(self, which: Tensor) -> EdgeList:
         """Some of the edges; `which` is boolean :math:`(E)`."""
-        index = self.index[:, which]
-        return EdgeList(index, *(None if part is None else part[which] for part in self[1:]))
+        return EdgeList(self.edge_index[:, which], *(None if part is None else part[which] for part in self[1:]))
 
-    def only(self, which: Tensor) -> EdgeList:
+    def restrict(self, which: Tensor) -> EdgeList:
         """All of the edges, of which only some count; `which` is boolean :math:`(E)`."""
-        return self._replace(heard=which if self.heard is None else self.heard & which)
+        return self._replace(mask=which if self.mask is None else self.mask & which)
 
-    def only_heard(self) -> EdgeList:
-        """Those that count."""
-        return self if self.heard is None else self.select(self.heard)._replace(heard=None)
+    def compact(self) -> EdgeList:
+        """Only the edges that count, without a mask."""
+        return self if self.mask is None else self.select(self.mask)._replace(mask=None)
 
     def with_self_loops(
-        self, num_nodes: int, lag: OptTensor = None, heard: OptTensor = None, keep: bool = False
+        self, num_nodes: int, lag: OptTensor = None, mask: OptTensor = None, keep: bool = False
     ) -> EdgeList:
-        """One self-loop for each of the first nodes, at the end, in place of those that were there.
+        """Replace self-loops by one for each of the first nodes, at the end; without times, as lags are known by now.
 
         Args:
             num_nodes (int): How many nodes get one.
-            lag (Tensor, optional): The lags of the loops, if edges have any.
-            heard (Tensor, optional): Which of the loops count, if not all edges do.
-            keep (bool): Leave those that were there in the list, unheard.
+            lag (Tensor, optional): Lags of the new loops, if edges have any.
+            mask (Tensor, optional): Which of the new loops count, if not all edges do.
+            keep (bool): Mask the loops that were there instead of removing them.
         """
-        between, edges = self.index[0] != self.index[1], self
+        no_loop, edges = self.edge_index[0] != self.edge_index[1], self
         if keep:
-            edges = self.only(between)
-            heard = between.new_ones(num_nodes) if heard is None else heard
+            edges = self.restrict(no_loop)
+            mask = no_loop.new_ones(num_nodes) if mask is None else mask
         else:
-            edges = self.select(between)
-        loop = torch.arange(num_nodes, device=self.index.device).expand(2, -1)
+            edges = self.select(no_loop)
+        loop = torch.arange(num_nodes, device=self.edge_index.device).expand(2, -1)
         return EdgeList(
-            torch.cat([edges.index, loop], dim=1),
-            None if lag is None else torch.cat([edges.lag, lag]),
-            None if edges.attr is None else F.pad(edges.attr, (0, 0, 0, num_nodes)),
-            None if heard is None else torch.cat([edges.heard, heard]),
+            torch.cat([edges.edge_index, loop], dim=1),
+            attr=None if edges.attr is None else F.pad(edges.attr, (0, 0, 0, num_nodes)),
+            lag=None if edges.lag is None or lag is None else torch.cat([edges.lag, lag]),
+            mask=None if edges.mask is None or mask is None else torch.cat([edges.mask, mask]),
         )
 
 
-def sources_and_targets(edge_index: Adj, flow: str) -> Tensor:
-    """Any adjacency as sources and targets :math:`(2, E)`.
+def to_edges(adjacency: Adj | Mesh, flow: str, attr: OptTensor = None, time: OptTensor = None) -> EdgeList | Mesh:
+    """A mesh as it is, and any other adjacency as :meth:`EdgeList.from_adjacency` gives it.
 
     Raises:
-        ValueError: If it is none, or a sparse matrix whose flow runs against PyG's rule.
+        ValueError: As that, or if there are features or times of the edges of a mesh.
     """
-    if isinstance(edge_index, EdgeIndex):
-        edge_index = edge_index.as_tensor()
-    if isinstance(edge_index, Tensor) and not is_torch_sparse_tensor(edge_index):
-        return edge_index if flow == "source_to_target" else edge_index.flip(0)
-    if not isinstance(edge_index, Tensor | SparseTensor):
-        raise ValueError(f"'edge_index' must be a tensor, a SparseTensor or a Mesh (got {type(edge_index).__name__})")
+    if not isinstance(adjacency, Mesh):
+        return EdgeList.from_adjacency(adjacency, flow, attr, time)
+    for name, given in (("edge_attr", attr), ("edge_time", time)):
+        if given is not None:
+            raise ValueError(f"'{name}' goes with an edge_index (got a Mesh)")
+    return adjacency
+
+
+def _sources_and_targets(adjacency: Adj, flow: str) -> Tensor:
+    if isinstance(adjacency, EdgeIndex):
+        adjacency = adjacency.as_tensor()
+    if isinstance(adjacency, Tensor) and not is_torch_sparse_tensor(adjacency):
+        return adjacency if flow == "source_to_target" else adjacency.flip(0)
+    if not isinstance(adjacency, Tensor | SparseTensor):
+        raise ValueError(f"'edge_index' must be a tensor, a SparseTensor or a Mesh (got {type(adjacency).__name__})")
     if flow != "source_to_target":
         raise ValueError(f"'edge_index' as a sparse matrix needs flow='source_to_target' (got {flow!r})")
-    if isinstance(edge_index, Tensor):  # both kinds of matrix are handed over transposed
-        return to_edge_index(edge_index)[0].flip(0)
-    target, source, _ = edge_index.coo()
+    if isinstance(adjacency, Tensor):  # PyG takes both kinds of matrix transposed
+        return to_edge_index(adjacency)[0].flip(0)
+    target, source, _ = adjacency.coo()
     return torch.stack([source, target])
 
 
-def checked_edges(
-    adjacency: Adj, flow: str, size: tuple[int, int], device, edge_attr: OptTensor = None, edge_time: OptTensor = None
-) -> Tensor:
-    """Sources and targets :math:`(2, |E|)` of any adjacency, or a `ValueError` that says what is wrong."""
-    index = sources_and_targets(adjacency, flow)
-    check_devices(device, edge_index=index)
-    check_edge_index(index, *size)
-    index = index.long()
-    for name, part, dim in (("edge_attr", edge_attr, 2), ("edge_time", edge_time, 1)):
-        if part is not None and (part.dim() != dim or part.size(0) != index.size(1)):
-            raise ValueError(f"'{name}' must have one entry an edge, {index.size(1)} (got {tuple(part.shape)})")
-    if edge_time is not None and is_sparse(adjacency):
-        raise ValueError("'edge_time' goes with a list of edges (got a sparse matrix)")
-    return index
-
-
 def as_matrix(edge_attr: OptTensor, edge_dim: int | None) -> OptTensor:
-    """Edge features :math:`(E, D)`, where one of them may have been given as :math:`(E)`."""
-    one = isinstance(edge_attr, Tensor) and edge_attr.dim() == 1 and edge_dim in (1, -1)
-    return edge_attr.unsqueeze(1) if one else edge_attr
+    """Edge features :math:`(E, D)`; a single feature may be given as :math:`(E)`."""
+    single = isinstance(edge_attr, Tensor) and edge_attr.dim() == 1 and edge_dim in (1, -1)
+    return edge_attr.unsqueeze(1) if single else edge_attr
 
 
-def is_pair(x) -> bool:
-    """Whether there are two sets of nodes."""
+def is_pair(x: Any) -> bool:
+    """Whether these are features of two sets of nodes."""
     return isinstance(x, tuple | list) and len(x) == 2
 
 
-def pair(part):
-    """Of sources and of targets."""
+def pair(part: Any) -> tuple[Any, Any]:
+    """The part of the sources and that of the targets."""
     return part if isinstance(part, tuple) else (part, part)

@@ -1,4 +1,4 @@
-"""Nearest neighbours among the nodes of each graph: one entry, :func:`knn_graph`, and one file a backend."""
+"""Nearest neighbors among the nodes of each graph: one entry, :func:`knn_graph`, and one file a backend."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ from tmt_geo.ops.knn.exact import search_exact
 from tmt_geo.ops.knn.inverted_file import slots_in_cells
 from tmt_geo.ops.knn.latest import is_latest, search_latest
 from tmt_geo.ops.knn.scores import index_features, unit_rows
+from tmt_geo.ops.knn.task import SearchTask
 from tmt_geo.ops.knn.torch_cluster import search_torch_cluster
 from tmt_geo.ops.knn.tree import pays, search_tree
 from tmt_geo.ops.knn.windows import search_windows
+from tmt_geo.ops.layout import DenseLayout
 from tmt_geo.ops.mesh import Mesh
-from tmt_geo.ops.order import NodeOrder
 
 __all__ = ["BACKENDS", "check_options", "index_features", "knn_graph", "search", "unit_rows"]
 
-APPROXIMATE = ("windows", "ivf")  # they look at a part of the past
+APPROXIMATE = ("windows", "ivf")  # they search a part of the past
 FLOWS = ("source_to_target", "target_to_source")
 SPARSE = 4, 2**16  # with more slots than so many a node, and than this, graphs of like size are searched together
 
@@ -45,36 +46,44 @@ def knn_graph(
 
     Published as :math:`\mathcal{N}_k(i) = \text{top-}k_{j \neq i}\, x_i^\top x_j / (\|x_i\| \|x_j\|)` (TemporalMesh
     Transformer, eq. 1), where any token could be chosen; with `causal` only earlier ones can. The exact backends find
-    what comparing all pairs in float64 finds, wherever the data lie and however large or small they are. Equally near
-    nodes are taken from the most recent on with `causal`, and in any order without. Fewer candidates than `k` give
-    fewer edges. No gradient flows through the selection.
+    what comparing all pairs in float64 finds, wherever the data lie and however large or small they are. With
+    `causal`, ties go to the most recent node; without, to any. Fewer candidates than `k` give fewer edges. No gradient
+    flows through the selection.
 
     Args:
         x (Tensor): Node features of any real type, shape :math:`(N, F)`. A row of zeros has cosine 0 with everything.
-        k (int): Neighbours a node, at least 1.
+        k (int): Neighbors a node, at least 1.
         batch (Tensor, optional): The graph of each node, integers of any type, shape :math:`(N)`.
-        loop (bool): Whether a node is a neighbour of itself, and then its first.
-        flow (str): ``"source_to_target"``, or ``"target_to_source"``, where row 0 of ``edge_index`` holds the nodes
-            that asked.
+        loop (bool): Whether a node is a neighbor of itself, and then its first.
+        flow (str): ``"source_to_target"``, or ``"target_to_source"``, where row 0 of ``edge_index`` holds the
+            targets.
         time (Tensor, optional): The time of each node, integer or float, shape :math:`(N)`. Node order breaks ties and
             stands in where it is not given.
-        causal (bool): Hear only nodes before oneself.
+        causal (bool): Only earlier nodes are neighbors.
         metric (str): ``"euclidean"`` or ``"cosine"``.
         backend (str): ``"dense"`` and ``"blocked"`` (never :math:`N \times N` in memory) are exact, and so are
             ``"tree"`` (scipy's k-d tree, without `causal`, quick in few dimensions) and ``"auto"``, which takes what
-            is quickest. ``"windows"`` is approximate and needs `causal`: it knows the nodes of one's own window of 64
-            and of the 4 earlier windows whose means are nearest. ``"ivf"`` is too: an inverted file, which looks into
+            is quickest. ``"windows"`` is approximate and needs `causal`: it searches the node's own window of 64
+            and the 4 earlier windows whose means are nearest. ``"ivf"`` is too: an inverted file, which searches
             the 5 nearest of very many cells, at a cost that grows little faster than :math:`N`, for graphs of more
             than 16,384 nodes. ``"torch_cluster"`` has the plain mode only.
-        skip (int): With `causal`, leave out this many most recent nodes (a window hears them anyway).
-        targets (Tensor, optional): The only nodes that listen, shape :math:`(T)`, or which of all do, boolean,
-            shape :math:`(N)`; nothing is searched for the others.
+        skip (int): With `causal`, leave out this many most recent nodes (a window has edges from them anyway).
+        targets (Tensor, optional): The only nodes to find neighbors for, shape :math:`(T)`, or a mask over
+            all nodes, boolean, shape :math:`(N)`; nothing is searched for the others.
 
     Returns:
         Mesh: Table and mask of shape :math:`(N, k)`, or with `targets` :math:`(T, k)`.
 
     Raises:
         ValueError: For an argument outside the above or on another device than `x`, or features that are not finite.
+
+    Example:
+        >>> import torch
+        >>> from tmt_geo import knn_graph
+        >>> x = torch.tensor([[0.0], [1.0], [3.0], [3.5]])
+        >>> knn_graph(x, k=1).edge_index
+        tensor([[1, 0, 3, 2],
+                [0, 1, 2, 3]])
     """
     x = check_nodes(x)
     check_devices(x.device, batch=batch, time=time, targets=targets)
@@ -85,42 +94,42 @@ def knn_graph(
     if skip and not causal:
         raise ValueError(f"'skip' needs causal=True (got skip={skip})")
     targets = check_targets(targets, x.size(0))
-    order = NodeOrder.from_batch(x.size(0), batch, time, device=x.device)
-    if order.num_slots > max(SPARSE[0] * x.size(0), SPARSE[1]):
+    layout = DenseLayout.from_batch(x.size(0), batch, time, device=x.device)
+    if layout.num_slots > max(SPARSE[0] * x.size(0), SPARSE[1]):
         options = {"causal": causal, "metric": metric, "backend": backend, "skip": skip}
-        return _by_size(order, x, k, loop, flow, time, targets, options)
+        return _by_size(layout, x, k, loop, flow, time, targets, options)
     index = index_features(x.contiguous(), metric)  # in one layout sums have one order
     if backend in APPROXIMATE:
         index = index.to(torch.promote_types(x.dtype, torch.float32))
     if backend == "torch_cluster":
         if causal:
             raise ValueError("backend 'torch_cluster' has no causal mode (got causal=True)")
-        mesh = search_torch_cluster(index, k, order.row, loop, metric)
+        mesh = search_torch_cluster(index, k, layout.batch, loop, metric)
         mesh = mesh if targets is None else mesh.restrict(targets)
         return replace(mesh, flow=flow)
-    grid = order.to_slots(index).view(order.num_graphs, order.capacity, x.size(1))
-    asking = (index, order.row, order.rank)
-    query, row, rank = asking if targets is None else (part[targets] for part in asking)
+    grid = layout.to_dense(index)
+    queries = (index, layout.batch, layout.position)
+    query, row, rank = queries if targets is None else (part[targets] for part in queries)
     table, mask = search(
-        query, grid, row, rank, order.sizes, k, metric=metric, causal=causal, loop=loop, backend=backend, skip=skip
+        query, grid, row, rank, layout.lengths, k, metric=metric, causal=causal, loop=loop, backend=backend, skip=skip
     )
-    if not order.packed:
-        table = order.node[table].clamp(min=0)
+    if not layout.packed:
+        table = layout.node[table].clamp(min=0)
     return Mesh(table.masked_fill(~mask, 0), mask, x.size(0), targets, flow)
 
 
 def _by_size(
-    order: NodeOrder, x: Tensor, k: int, loop: bool, flow: str, time: Tensor | None, targets: Tensor | None,
+    layout: DenseLayout, x: Tensor, k: int, loop: bool, flow: str, time: Tensor | None, targets: Tensor | None,
     options: dict,
 ) -> Mesh:  # fmt: skip
     """The graphs of more than half of the largest one's size alone, and then all others: no grid is mostly empty."""
-    large = (2 * order.sizes > order.capacity)[order.row]
-    asked = torch.arange(x.size(0), device=x.device) if targets is None else targets
-    table, mask = asked.new_zeros(asked.numel(), k), asked.new_zeros(asked.numel(), k, dtype=torch.bool)
+    large = (2 * layout.lengths > layout.capacity)[layout.batch]
+    queries = torch.arange(x.size(0), device=x.device) if targets is None else targets
+    table, mask = queries.new_zeros(queries.numel(), k), queries.new_zeros(queries.numel(), k, dtype=torch.bool)
     for part in (large, ~large):
-        nodes, mine = part.nonzero().squeeze(1), part[asked]
-        graph = order.row[nodes].unique(return_inverse=True)[1]
-        times, ours = None if time is None else time[nodes], (part.cumsum(0) - 1)[asked[mine]]
+        nodes, mine = part.nonzero().squeeze(1), part[queries]
+        graph = layout.batch[nodes].unique(return_inverse=True)[1]
+        times, ours = None if time is None else time[nodes], (part.cumsum(0) - 1)[queries[mine]]
         mesh = knn_graph(x[nodes], k, graph, loop, flow, time=times, targets=ours, **options)
         if nodes.numel():
             table[mine], mask[mine] = nodes[mesh.table], mesh.mask
@@ -142,16 +151,16 @@ def search(
     skip: int = 0,
     tolerance: float = 0.0,
 ) -> tuple[Tensor, Tensor]:
-    """Find the `k` nearest slots of each query in its own row of a grid (see :class:`tmt_geo.ops.order.NodeOrder`).
+    """Find the `k` nearest slots of each query in its own row of a grid (see :class:`tmt_geo.ops.layout.DenseLayout`).
 
     Args:
-        query (Tensor): Rows of the nodes that ask, shape :math:`(T, F)`, as `index_features` or `unit_rows` makes
+        query (Tensor): Rows of the query nodes, shape :math:`(T, F)`, as `index_features` or `unit_rows` makes
             them: with ``"cosine"`` scores are their products, with ``"euclidean"`` their distances, in float64.
         index (Tensor): Rows of all slots, shape :math:`(B, C, F)`.
         row (Tensor): The graph of each query, shape :math:`(T)`.
         rank (Tensor): The place of each query in its graph, shape :math:`(T)`.
         sizes (Tensor): Filled slots of each row, shape :math:`(B)`.
-        k (int): Neighbours a query.
+        k (int): Neighbors a query.
         metric (str): See :func:`knn_graph`, as for the options below.
         causal (bool): Only slots before one's own.
         loop (bool): One's own slot is a candidate.
@@ -171,17 +180,17 @@ def search(
         raise ValueError(f"backend {backend!r} needs causal=True (got causal=False)")
     if query.size(0) == 0:
         return row.new_zeros(0, k), row.new_zeros(0, k).bool()
+    task = SearchTask(query, index, row, rank, sizes, k, metric, causal, loop, skip, tolerance)
     if backend == "tree" or (
         backend == "auto" and not causal and metric == "euclidean" and pays(query, sizes.numel())
     ):
         if causal or metric != "euclidean":
             raise ValueError(f"backend 'tree' needs plain distances (got causal={causal}, metric={metric!r})")
-        return search_tree(query, index, row, rank, sizes, k, loop)
+        return search_tree(task)
     if backend in ("auto", "ivf") and causal and not loop and is_latest(row, index.size(0)):
-        return search_latest(query, index, rank, k, metric, skip, tolerance)
+        return search_latest(task)
     if backend == "windows":
-        return search_windows(query, index, row, rank, sizes, k, metric, loop, skip)
+        return search_windows(task)
     whole = Limits(query.size(0), query.size(0) * index.shape[:2].numel())
     limits = whole if backend == "dense" else None
-    first = slots_in_cells if backend == "ivf" else None
-    return search_exact(query, index, row, rank, sizes, k, metric, causal, loop, skip, limits, tolerance, first)
+    return search_exact(task, limits, slots_in_cells if backend == "ivf" else None)

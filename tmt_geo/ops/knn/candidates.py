@@ -22,7 +22,7 @@ def best_of(query: Tensor, index: Tensor, metric: str, slot: Tensor, allowed: Te
     """The k best of the candidates (T, D) that are `allowed`: slots and mask (T, k), nearest first.
 
     `slot` counts through the whole grid, and must be in range where it is not allowed too. None may be there twice.
-    Those of a query are in the order of time, so that of equally near ones the latest is taken.
+    Those of a query are in the order of time, so that ties go to the latest.
     """
     score = gathered_scores(query, index, slot, metric, query.dtype).masked_fill_(~allowed, float("-inf"))
     value, best = top_recent(score, min(k, slot.size(1)))

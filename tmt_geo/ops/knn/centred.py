@@ -9,17 +9,17 @@ from torch import Tensor
 
 from tmt_geo.ops.knn.product import rounding
 
-PIECE = 2**16  # numbers of the grid looked at together
+PIECE = 2**16  # numbers of the grid processed together
 
 
 class Centred:
-    r"""The rows of a grid less the mean of their graph, so that a product tells near ones apart.
+    r"""The rows of a grid less the mean of their graph, so that a product distinguishes close ones.
 
     With :math:`r = q - \mu` and :math:`y = x - \mu`, for any :math:`\mu`, both metrics order slots by
     :math:`s = r^\top y + b`: the distance with :math:`b = -|y|^2 / 2`, where :math:`-|q - x|^2 / 2 = s - |r|^2 / 2`,
     and the cosine with :math:`b = \mu^\top y`, where :math:`q^\top x = s + q^\top \mu`. The further all nodes are from
-    zero together, the more is won by it. What `s` depends on beside its own pair is its rounding alone, and whoever
-    decides by it asks :meth:`error` first.
+    zero together, the more is won by it. Beside its own pair `s` depends on rounding alone, which :meth:`error`
+    bounds.
 
     Args:
         index (Tensor): Rows of the slots, shape :math:`(B, C, F)`.

@@ -72,11 +72,11 @@ class Distinct(NamedTuple):
             limit (Tensor): How many places of them count (T).
             k (int): How many.
             attempt (callable): The search itself, ``(query, row, limit, index, sizes, k) -> place, sure, tie``.
-                Of two rows equally near, each may have the later nodes, unless still nearer ones have enough.
+                Of two rows that tie, either may have the later nodes, unless nearer ones have enough.
         """
         among = self.seen[row, limit]
-        near, sure, tie = attempt(query, row, among, self.index, self.sizes, k)  # [T, k]
-        begin = self.begin[row.unsqueeze(1), near]
+        nearest, sure, tie = attempt(query, row, among, self.index, self.sizes, k)  # [T, k]
+        begin = self.begin[row.unsqueeze(1), nearest]
         capacity = self.seen.size(1) - 1
         number = self.key[begin] - self.slot[begin]
         end = torch.searchsorted(self.key, number + (row * capacity + limit).unsqueeze(1))

@@ -21,6 +21,7 @@ from tmt_geo.ops.knn.blocks import Limits, top_products
 from tmt_geo.ops.knn.centred import Centred
 from tmt_geo.ops.knn.distinct import Distinct
 from tmt_geo.ops.knn.scores import gathered_scores, pair_scores
+from tmt_geo.ops.knn.task import SearchTask
 from tmt_geo.ops.knn.top import top_recent
 
 Choose = Callable[..., tuple[Tensor, Tensor]]  # as `all_slots` below
@@ -28,47 +29,43 @@ MORE = {torch.float32: 1, torch.float64: 32}  # candidates beyond those wanted, 
 WHOLE = 2**21  # numbers that the definition reads at once where it scores all slots
 
 
-def search_exact(
-    query: Tensor, index: Tensor, row: Tensor, rank: Tensor, sizes: Tensor, k: int, metric: str, causal: bool,
-    loop: bool, skip: int, limits: Limits | None = None, tolerance: float = 0.0, first: Choose | None = None,
-) -> tuple[Tensor, Tensor]:  # fmt: skip
+def search_exact(task: SearchTask, limits: Limits | None = None, first: Choose | None = None) -> tuple[Tensor, Tensor]:
     """Search block by block; see :func:`tmt_geo.ops.knn.search`.
 
     `first` chooses candidates in place of :func:`all_slots` where the search is to be approximate: what it finds is
     put in order by the definition, and what it finds too little for is searched exactly.
     """
-    capacity = index.size(1)
-    others = k - loop  # oneself is as near as can be, and the latest
-    limit = (rank - skip).clamp(min=0, max=capacity) if causal else sizes[row]
-    wanted = min(others if causal else others + 1, capacity)  # without causality one finds oneself, and is left out
+    limit, rank = task.limit, task.rank
+    others = task.k - task.loop  # the node itself is the nearest, and the latest
+    wanted = min(others if task.causal else others + 1, task.capacity)  # one finds oneself, and is left out
     every = partial(all_slots, limits=limits)
-    attempts = [
-        Products(metric, *kind, tolerance) for kind in ((torch.float32, first or every), (torch.float64, every))
-    ]
-    place = _nearest(query, index, row, limit, sizes, wanted, attempts)
-    known = torch.arange(wanted, device=row.device) < limit.unsqueeze(1)
-    if not causal:
+    kinds = ((torch.float32, first or every), (torch.float64, every))
+    attempts = [Products(task.metric, *kind, task.tolerance) for kind in kinds]
+    place = _nearest(task, limit, wanted, attempts)
+    known = torch.arange(wanted, device=rank.device) < limit.unsqueeze(1)
+    if not task.causal:
         place, known = without(place, known, rank)
     place, known = (pad(part, (0, others - part.size(1))) for part in (place, known))
-    if loop:
+    if task.loop:
         own = rank.unsqueeze(1)
         place, known = torch.cat([own, place], dim=1), torch.cat([own >= 0, known], dim=1)
-    return place.masked_fill_(~known, 0).add_(row.unsqueeze(1) * capacity), known
+    return place.masked_fill_(~known, 0).add_(task.row.unsqueeze(1) * task.capacity), known
 
 
-def _nearest(query, index, row, limit, sizes, k, attempts: list[Products]) -> Tensor:
+def _nearest(task: SearchTask, limit: Tensor, k: int, attempts: list[Products]) -> Tensor:
     """The `k` nearest places below `limit` of each query (T, k); what there are too few for has any place."""
+    query, row, index = task.query, task.row, task.index
     if not k or not query.numel():
         return (limit.unsqueeze(1) - 1 - torch.arange(k, device=row.device)).clamp_(min=0)
-    distinct = Distinct.of(index, sizes)
+    distinct = Distinct.of(index, task.sizes)
     place, left = row.new_empty(row.numel(), k), None
-    for search in attempts:
-        asking = (query, row, limit) if left is None else tuple(part[left] for part in (query, row, limit))
+    for attempt in attempts:
+        queries = (query, row, limit) if left is None else tuple(part[left] for part in (query, row, limit))
         if distinct is None:
-            found, sure, _ = search(*asking, index, sizes, k)
+            found, sure, _ = attempt(*queries, index, task.sizes, k)
             settled = sure[:, -1]
         else:
-            found, settled = distinct.search(*asking, k, search)
+            found, settled = distinct.search(*queries, k, attempt)
         if left is None:
             place, left = found, (~settled).nonzero().squeeze(1)
         else:
@@ -76,7 +73,7 @@ def _nearest(query, index, row, limit, sizes, k, attempts: list[Products]) -> Te
             left = left[~settled]
         if not left.numel():
             return place
-    place[left] = by_definition(query[left], index, row[left], limit[left], k, search.metric, search.tolerance)
+    place[left] = by_definition(query[left], index, row[left], limit[left], k, task.metric, task.tolerance)
     return place
 
 
@@ -128,16 +125,16 @@ class Products(NamedTuple):
         place, few = among[:, :k], (0, max(0, k - width))
         sure, tie = torch.ones_like(place, dtype=torch.bool), torch.zeros_like(place, dtype=torch.bool)
         if again.numel():
-            near = Near(query[again], row[again], score[again].double(), among[again], error[again])
-            found, sure[again], tie[again] = self._refine(near, close[again], centred, index, k)
+            candidates = Candidates(query[again], row[again], score[again].double(), among[again], error[again])
+            found, sure[again], tie[again] = self._refine(candidates, close[again], centred, index, k)
             place = place.index_copy(0, again, found)
         missing = (score[:, min(k, width) - 1] == float("-inf")) & (limit >= k)  # some choice has left too few
         sure.masked_fill_(missing.unsqueeze(1), False)
         return pad(place, few), pad(sure, few, value=True), pad(tie, few)
 
-    def _refine(self, near: Near, close: Tensor, centred: Centred, index: Tensor, k: int):
+    def _refine(self, candidates: Candidates, close: Tensor, centred: Centred, index: Tensor, k: int):
         """The k nearest places by the definition, whether they are sure, and whether they tie: all (t, k)."""
-        query, row, score, place, error = near
+        query, row, score, place, error = candidates
         score += centred.offset(query, row).unsqueeze(1)
         left_out = score[:, -1] + error if place.size(1) < index.size(1) else score.new_full(row.shape, float("-inf"))
         doubtful = pad(close, (0, 1)) | pad(close, (1, 0))
@@ -152,7 +149,7 @@ class Products(NamedTuple):
         return place, sure, pad(tie, (0, best.size(1) - tie.size(1)))
 
 
-class Near(NamedTuple):
+class Candidates(NamedTuple):
     """Queries (t, F), their graphs (t), scores and places of candidates (t, width), the error of the scores (t)."""
 
     query: Tensor

@@ -1,8 +1,8 @@
-"""Search by an inverted file: a query looks into the cells nearest to it, and into nothing else.
+"""Search by an inverted file: a query is compared with the nodes of the nearest cells alone.
 
 After Jégou, Douze and Schmid, "Product quantization for nearest neighbor search" (TPAMI 2011), section IV, made
 causal: whatever decides about a query comes before it. Its cells are those of the first 4,096, 8,192, 16,384, ...
-nodes, of the most that its past holds; of later nodes they say only which of them lie where.
+nodes, of the most that its past holds; later nodes are sorted into them, and change none.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from tmt_geo.ops.knn.cells import Cells
 from tmt_geo.ops.knn.top import top_scores
 
 HEAD = 4096  # so many nodes of each graph are searched as a whole
-OPENED = 5  # cells that a query looks into
+OPENED = 5  # cells that a query searches
 QUERIES = 2**16  # of one graph at once
 SCORES = 2**22  # of one cell at once
 
@@ -24,7 +24,7 @@ SCORES = 2**22  # of one cell at once
 def slots_in_cells(
     product: Tensor, slots: Tensor, query: Tensor, index: Tensor, row: Tensor, limit: Tensor, k: int
 ) -> tuple[Tensor, Tensor]:
-    """As :func:`tmt_geo.ops.knn.exact.all_slots`, but only of those slots that lie in the cells a query looks into.
+    """As :func:`tmt_geo.ops.knn.exact.all_slots`, but only of those slots that lie in the cells a query searches.
 
     Returns:
         tuple[Tensor, Tensor]: Products, largest first and ``-inf`` where there are fewer, and places in the graph,
@@ -38,11 +38,11 @@ def slots_in_cells(
     group = row * bounds.numel() + stage
     for number in group[stage > 0].unique().tolist():
         graph, level = divmod(number, bounds.numel())
-        asking = (group == number).nonzero().squeeze(1)
-        asking = asking[limit[asking].argsort(stable=True)]
+        queries = (group == number).nonzero().squeeze(1)
+        queries = queries[limit[queries].argsort(stable=True)]
         cells = Cells.of(index[graph, : HEAD << (level - 1)])
-        members = _grouped(cells.locate(index[graph, : int(limit[asking[-1]])]), cells)
-        for some in asking.split(QUERIES):
+        members = _grouped(cells.locate(index[graph, : int(limit[queries[-1]])]), cells)
+        for some in queries.split(QUERIES):
             opened = cells.locate(query.index_select(0, some), OPENED)
             score[some], place[some] = _top_in(members, opened, cells, product[some], slots[graph], limit[some], k)
     return score, place
@@ -59,10 +59,10 @@ def _top_in(members, opened, cells, query, slots, limit, k) -> tuple[Tensor, Ten
             continue
         rows, column = slots.index_select(0, inside), torch.arange(inside.numel(), device=inside.device)
         for entry in entries.split(max(1, SCORES // inside.numel())):
-            asking = entry // many
-            end = torch.searchsorted(inside, limit.index_select(0, asking))
+            row = entry // many
+            end = torch.searchsorted(inside, limit.index_select(0, row))
             with torch.autocast(query.device.type, enabled=False):
-                tile = query.index_select(0, asking) @ rows.T
+                tile = query.index_select(0, row) @ rows.T
             best, at = top_scores(tile.masked_fill_(column >= end.unsqueeze(1), float("-inf")), min(k, column.numel()))
             short = (0, k - best.size(1))
             score.index_copy_(0, entry, pad(best, short, value=float("-inf")))

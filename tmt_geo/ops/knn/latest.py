@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from tmt_geo.ops.knn.scores import pair_scores
+from tmt_geo.ops.knn.task import SearchTask
 from tmt_geo.ops.knn.top import top_recent
 
 MOST_ROWS = 64  # every row has a product of its own: a batched product of single queries is slow on a CPU
@@ -19,18 +20,15 @@ def is_latest(row: Tensor, num_rows: int) -> bool:
     return num_rows == 1 or bool((row == torch.arange(num_rows, device=row.device)).all())
 
 
-def search_latest(
-    query: Tensor, index: Tensor, rank: Tensor, k: int, metric: str, skip: int, tolerance: float
-) -> tuple[Tensor, Tensor]:
+def search_latest(task: SearchTask) -> tuple[Tensor, Tensor]:
     """Search for query b of (B, F) in row b of the slots (B, C, F); see :func:`tmt_geo.ops.knn.search`."""
-    capacity = index.size(1)
-    stop = max(0, min(int(rank.max()) - skip, capacity))  # nobody hears what is later
-    index, query = index[:, :stop].double(), query.double()
-    if metric == "cosine" and tolerance:  # which the rounding of a product is far below
+    limit = task.limit
+    index, query = task.index[:, : int(limit.max())].double(), task.query.double()  # later slots are no candidates
+    if task.metric == "cosine" and task.tolerance:  # which the rounding of a product is far below
         score = torch.stack([torch.mv(index[b], query[b]) for b in range(query.size(0))])
     else:
-        score = pair_scores(query, index, metric)
-    return latest_of(score, rank - skip, k, capacity, tolerance)
+        score = pair_scores(query, index, task.metric)
+    return latest_of(score, limit, task.k, task.capacity, task.tolerance)
 
 
 def latest_of(score: Tensor, limit: Tensor, k: int, capacity: int, tolerance: float) -> tuple[Tensor, Tensor]:

@@ -19,7 +19,7 @@ def in_rows(row: Tensor, rank: Tensor, num_rows: int, capacity: int) -> tuple[Te
 
 
 def groups(counts: list[int], capacity: int, queries: int, scores: int) -> Iterator[tuple[int, int]]:
-    """Cut rows into runs of neighbours that are searched together; rows without queries at the ends are left out.
+    """Cut rows into runs that are searched together; rows without queries at the ends are left out.
 
     Args:
         counts (list[int]): Queries of each row.

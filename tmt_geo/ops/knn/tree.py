@@ -10,8 +10,9 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from tmt_geo.extras import needs_extra
+from tmt_geo.ops.knn.task import SearchTask
 
-DIMS = 6  # a tree looks at a part of the points that grows fast with the dimension
+DIMS = 6  # a tree visits a part of the points that grows fast with the dimension
 LEAST = 384  # queries a graph from which it repays being built
 
 
@@ -21,22 +22,21 @@ def pays(query: Tensor, num_graphs: int) -> bool:
     return not few and query.device.type == "cpu" and find_spec("scipy") is not None
 
 
-def search_tree(
-    query: Tensor, index: Tensor, row: Tensor, rank: Tensor, sizes: Tensor, k: int, loop: bool
-) -> tuple[Tensor, Tensor]:
+def search_tree(task: SearchTask) -> tuple[Tensor, Tensor]:
     """Search without causality, by distance; see :func:`tmt_geo.ops.knn.search`.
 
     Raises:
         MissingExtra: If scipy is not installed.
     """
-    table = row.new_empty(row.numel(), k)
-    for graph, size in enumerate(sizes.tolist()):
-        ours = slice(None) if sizes.numel() == 1 else (row == graph).nonzero().squeeze(1)
+    row, rank, loop = task.row, task.rank, int(task.loop)
+    table = row.new_empty(row.numel(), task.k)
+    for graph, size in enumerate(task.sizes.tolist()):
+        ours = slice(None) if task.sizes.numel() == 1 else (row == graph).nonzero().squeeze(1)
         if loop:
             table[ours, 0] = rank[ours]
-        table[ours, int(loop) :] = _nearest(query[ours], index[graph, :size], rank[ours], k - loop)
+        table[ours, loop:] = _nearest(task.query[ours], task.index[graph, :size], rank[ours], task.k - loop)
     mask = table >= 0
-    table += row.unsqueeze(1) * index.size(1)
+    table += row.unsqueeze(1) * task.capacity
     return table.masked_fill_(~mask, 0), mask
 
 
@@ -50,7 +50,7 @@ def _nearest(query: Tensor, points: Tensor, own: Tensor, k: int) -> Tensor:
     # numpy throughout: threads that torch has started would go on waiting for work beside those of the tree.
     workers = torch.get_num_threads() if query.size(0) >= 2048 else 1
     count, own = min(k + 1, points.size(0)), own.numpy()[:, None]
-    # A range, since for a single neighbour a number would drop the axis.
+    # A range, since for a single neighbor a number would drop the axis.
     _, place = cKDTree(points.numpy()).query(query.numpy(), range(1, count + 1), workers=workers)
     if (place[:, :1] == own).all():
         place = place[:, 1:]

@@ -1,7 +1,7 @@
 """Two-level windowed search: the nodes of one's own window, and of the earlier windows whose means are nearest.
 
-The published option. It is approximate: a near node in a window whose mean is far is not found. How much of the exact
-neighbourhood it finds in a trained model is measured by ``benchmarks/recall.py``.
+The published option. It is approximate: a neighbor in a window whose mean is far is not found. How much of the exact
+neighborhood it finds in a trained model is measured by ``benchmarks/recall.py``.
 """
 
 from __future__ import annotations
@@ -13,38 +13,38 @@ from torch.nn.functional import pad
 from tmt_geo.ops.knn.candidates import best_of, blocks
 from tmt_geo.ops.knn.exact import search_exact
 from tmt_geo.ops.knn.scores import unit_rows
+from tmt_geo.ops.knn.task import SearchTask
 
 WINDOW, NEAREST = 64, 4
 
 
-def search_windows(
-    query: Tensor, index: Tensor, row: Tensor, rank: Tensor, sizes: Tensor, k: int, metric: str, loop: bool, skip: int
-) -> tuple[Tensor, Tensor]:
+def search_windows(task: SearchTask) -> tuple[Tensor, Tensor]:
     """Search causally; see :func:`tmt_geo.ops.knn.search`.
 
-    A window has a mean once it is complete, and is heard by nodes of later windows only: nothing later decides.
+    A window has a mean once it is complete, and is a candidate for nodes of later windows only.
     """
-    capacity = index.size(1)
+    index, row, rank, capacity = task.index, task.row, task.rank, task.capacity
     whole = capacity // WINDOW
     means = index[:, : whole * WINDOW].unflatten(1, (whole, WINDOW)).mean(2)
     own = rank // WINDOW
-    if metric == "cosine":
+    if task.metric == "cosine":
         means = unit_rows(means)
-    near, heard = search_exact(query, means, row, own, sizes // WINDOW, NEAREST, metric, True, False, 0)
-    near = torch.cat([own.unsqueeze(1), near - row.unsqueeze(1) * whole], dim=1) * WINDOW  # [T, 5], first ranks
-    heard = pad(heard, (1, 0), value=True)
-    near, order = near.sort(dim=1)  # candidates in the order of time
-    heard = heard.gather(1, order)
+    chosen, exists = search_exact(SearchTask(task.query, means, row, own, task.sizes // WINDOW, NEAREST, task.metric))
+    begin = torch.cat([own.unsqueeze(1), chosen - row.unsqueeze(1) * whole], dim=1) * WINDOW  # [T, 5], first ranks
+    exists = pad(exists, (1, 0), value=True)
+    begin, order = begin.sort(dim=1)  # candidates in the order of time
+    exists = exists.gather(1, order)
 
-    table, mask = rank.new_zeros(rank.numel(), k), torch.zeros(rank.numel(), k, dtype=torch.bool, device=rank.device)
+    table = rank.new_zeros(rank.numel(), task.k)
+    mask = torch.zeros_like(table, dtype=torch.bool)
     offset = torch.arange(WINDOW, device=rank.device)
     for part in blocks(rank.numel()):
         at = rank[part].unsqueeze(1)
-        slot = (near[part].unsqueeze(2) + offset).flatten(1)
-        allowed = slot < at - skip
-        if loop:
+        slot = (begin[part].unsqueeze(2) + offset).flatten(1)
+        allowed = slot < at - task.skip
+        if task.loop:
             allowed |= slot == at
-        allowed &= heard[part].repeat_interleave(WINDOW, dim=1)
+        allowed &= exists[part].repeat_interleave(WINDOW, dim=1)
         slot = slot.clamp_(max=capacity - 1).add_(row[part].unsqueeze(1) * capacity)
-        table[part], mask[part] = best_of(query[part], index, metric, slot, allowed, k)
+        table[part], mask[part] = best_of(task.query[part], index, task.metric, slot, allowed, task.k)
     return table.where(mask, row.unsqueeze(1) * capacity), mask

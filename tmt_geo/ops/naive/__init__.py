@@ -1,1 +1,1 @@
-"""The definitions: every operator as a loop, without tricks, under the file and function names of ``tmt_geo.ops``."""
+"""The definitions: every operator of ``tmt_geo.ops`` as a loop, without tricks."""

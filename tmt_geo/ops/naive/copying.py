@@ -15,24 +15,24 @@ def copy_mixture(logits: Tensor, index: Tensor, token: Tensor, scale: Tensor, ga
         token (Tensor): The tokens, shape (S).
         scale (Tensor): Factor of the cosines, a scalar.
         gate (Tensor): Logit of copying, shape (S).
-        k (int): Neighbours that vote.
+        k (int): Neighbors that vote.
 
     Returns:
         Tensor: Log-probabilities of the next token, shape (S, V).
     """
     rows = []
     for i in range(token.numel()):
-        spoken = logits[i].softmax(0)
-        if i == 0:  # nobody to copy from
-            rows.append(spoken.log())
+        predicted = logits[i].softmax(0)
+        if i == 0:  # no earlier node to copy from
+            rows.append(predicted.log())
             continue
-        likeness = index[:i] @ index[i]
-        score = likeness.detach().tolist()
-        near = torch.tensor(sorted(range(i), key=lambda j: (score[j], j), reverse=True)[:k])
-        vote = (scale * likeness[near]).softmax(0)
-        copied = torch.zeros_like(spoken)
-        for weight, j in zip(vote, near.tolist(), strict=True):
-            copied = copied + weight * torch.eye(spoken.numel(), dtype=spoken.dtype)[token[j + 1]]
+        similarity = index[:i] @ index[i]
+        score = similarity.detach().tolist()
+        nearest = torch.tensor(sorted(range(i), key=lambda j: (score[j], j), reverse=True)[:k])
+        vote = (scale * similarity[nearest]).softmax(0)
+        copied = torch.zeros_like(predicted)
+        for weight, j in zip(vote, nearest.tolist(), strict=True):
+            copied = copied + weight * torch.eye(predicted.numel(), dtype=predicted.dtype)[token[j + 1]]
         share = gate[i].sigmoid()
-        rows.append(((1 - share) * spoken + share * copied).log())
+        rows.append(((1 - share) * predicted + share * copied).log())
     return torch.stack(rows)

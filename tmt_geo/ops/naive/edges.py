@@ -8,15 +8,15 @@ from torch import Tensor
 from tmt_geo.ops.edges import Edges
 
 
-def edge_dot(a: Tensor, b: Tensor, edges: Edges) -> Tensor:
-    """The definition of :func:`tmt_geo.ops.edges.edge_dot`."""
+def sddmm(a: Tensor, b: Tensor, edges: Edges) -> Tensor:
+    """The definition of :func:`tmt_geo.ops.edges.sddmm`."""
     b = b.repeat_interleave(a.size(1) // b.size(1), dim=1)
     rows = [(a[i] * b[j]).sum(-1) for j, i in _pairs(edges)]
     return torch.stack(rows) if rows else a.new_zeros(0, a.size(1))
 
 
-def edge_sum(weight: Tensor, b: Tensor, edges: Edges) -> Tensor:
-    """The definition of :func:`tmt_geo.ops.edges.edge_sum`."""
+def spmm(weight: Tensor, b: Tensor, edges: Edges) -> Tensor:
+    """The definition of :func:`tmt_geo.ops.edges.spmm`."""
     b = b.repeat_interleave(weight.size(1) // b.size(1), dim=1)
     rows = [b.new_zeros(b.shape[1:]) for _ in range(edges.num_targets)]
     for e, (j, i) in enumerate(_pairs(edges)):

@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def recent_events(edge_index: Tensor, time: Tensor, num_recent: int) -> tuple[Tensor, Tensor]:
-    """The definition: look through all events for the earlier ones of each user. Returns edges and relations."""
+    """The definition: go through all events for the earlier ones of each user. Returns edges and relations."""
     users, when = edge_index.t().tolist(), time.tolist()
     edges, relation = [], []
     for i, (source, target) in enumerate(users):

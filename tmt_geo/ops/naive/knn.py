@@ -1,4 +1,4 @@
-"""Nearest neighbours, one node at a time."""
+"""Nearest neighbors, one node at a time."""
 
 from __future__ import annotations
 

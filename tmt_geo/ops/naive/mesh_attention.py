@@ -30,9 +30,9 @@ def mesh_attention(
     return out
 
 
-def shifted_edges(source: Tensor, edge_index: Tensor, share: Tensor) -> Tensor:
-    """What each edge carries with the shift: its source mixed with the node after it, the self edge left alone."""
+def shifted_edges(source: Tensor, edge_index: Tensor, weight: Tensor) -> Tensor:
+    """The row of each edge with the shift: its source mixed with the next node; a self edge is not shifted."""
     rows = []
     for j, i in edge_index.t().tolist():
-        rows.append(source[j] if j == i else (1 - share) * source[j] + share * source[j + 1])
+        rows.append(source[j] if j == i else (1 - weight) * source[j] + weight * source[j + 1])
     return source.new_zeros(0, *source.shape[1:]) if not rows else torch.stack(rows)

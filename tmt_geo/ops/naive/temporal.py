@@ -19,7 +19,7 @@ def temporal_graph(num_nodes: int, window: int, batch: Tensor | None = None, *, 
 
 
 def past_edges(edge_index: Tensor, time, edge_time: Tensor | None = None) -> Tensor:
-    """The definition: ask of each edge what came first."""
+    """The definition: compare the two times of each edge."""
     two_sets = isinstance(time, tuple)
     source_time, target_time = (part.tolist() for part in (time if two_sets else (time, time)))
     past = []

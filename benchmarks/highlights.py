@@ -1,0 +1,114 @@
+"""The table of the README: six results, each beside its strongest control, as the committed files have them.
+
+    python -m benchmarks.highlights
+
+Which results are shown is written here, and what they say is read from the files: where a control is ahead, the table
+says so.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.readme import ROOT, write
+from tmt_geo.compare.markdown import markdown_table
+from tmt_geo.compare.mean import Mean, mean_of
+
+RESULTS = ROOT / "benchmarks" / "results"
+OURS = "TMT"  # what the rows of this package's graph model begin with
+
+
+@dataclass(frozen=True)
+class Side:
+    """One side of a comparison.
+
+    Attributes:
+        name: What ran.
+        figure: What it reached.
+        text: The figure as it is shown.
+    """
+
+    name: str
+    figure: Mean
+    text: str
+
+
+def table(folder: Path = RESULTS) -> str:
+    """The six results in Markdown."""
+    rows = [
+        _language(folder, "language model, 2,400 steps of WikiText-2: perplexity a word", "push",
+                  "full, deeper, without anchors", "llama with copy head"),
+        _language(folder, "the three published mechanisms in a plain transformer, 500 steps: perplexity a word",
+                  "ablation", "mesh + decay + exit", "vanilla"),
+        _graphs(folder, "clouds of points, 40 shapes: accuracy", "shapes"),
+        _graphs(folder, "ENZYMES, 595 proteins: accuracy", "enzymes"),
+        _speed(folder, "training step of the language model, 4,096 tokens", "LM training step, no exits",
+               "4,096 tokens"),
+        _speed(folder, "decoding one sequence, 2,048 tokens of context", "decoding, one sequence, tokens/s",
+               "2,048 of context"),
+    ]  # fmt: skip
+    return markdown_table(["measured", "this package", "control", "ahead"], rows)
+
+
+def ahead(ours: Mean, control: Mean, lower: bool) -> str:
+    """Which side is ahead by more than the standard error of the difference."""
+    lead = (control.value - ours.value) * (1 if lower else -1)
+    if abs(lead) <= math.hypot(ours.error or 0.0, control.error or 0.0):
+        return "neither, within the error"
+    return "this package" if lead > 0 else "**the control**"
+
+
+def _line(about: str, ours: Side, control: Side, lower: bool) -> list[str]:
+    return [about, f"{ours.name}: {ours.text}", f"{control.name}: {control.text}",
+            ahead(ours.figure, control.figure, lower)]  # fmt: skip
+
+
+def _runs(folder: Path, suite: str) -> Iterator[dict[str, Any]]:
+    """The committed runs of a suite, in the order of their files."""
+    for path in sorted(folder.glob("*/**/*.json")):
+        run = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(run, dict) and run.get("suite") == suite:
+            yield run
+
+
+def _language(folder: Path, about: str, suite: str, ours: str, control: str) -> list[str]:
+    """Two rows of a suite of language models, over the seeds that both have."""
+    runs = {name: {run["seed"]: run for run in _runs(folder, suite) if run["row"] == name} for name in (ours, control)}
+    seeds = sorted(runs[ours].keys() & runs[control].keys())
+    sides = []
+    for name, found in runs.items():
+        kept = [found[seed] for seed in seeds]
+        figure, flops = mean_of(kept, "test_word_ppl"), mean_of(kept, "flops_per_token")
+        sides.append(Side(name, figure, f"{figure.say(1)}, {flops.value / 1e6:.2f} MFLOP a token in the layers"))
+    return _line(about, *sides, lower=True)
+
+
+def _graphs(folder: Path, about: str, suite: str) -> list[str]:
+    """The best row of this package and the best of its peers."""
+    sides: dict[bool, Side] = {}
+    for run in _runs(folder, suite):
+        figure = Mean(100 * run["mean"], 100 * run["standard_error"])
+        mine = run["row"].startswith(OURS)
+        if mine not in sides or figure.value > sides[mine].figure.value:
+            sides[mine] = Side(run["row"], figure, f"{figure.say(1)} %")
+    return _line(about, sides[True], sides[False], lower=False)
+
+
+def _speed(folder: Path, about: str, row: str, at: str) -> list[str]:
+    """A row of the benchmark of speed on the CPU."""
+    rows = json.loads((folder / "speed" / "cpu.json").read_text(encoding="utf-8"))
+    done = next(done for done in rows if (done["row"], done["at"]) == (row, at))
+    ours, peer = (
+        Side(name, Mean(done[key], None), f"{done[key]:,.0f} {done['unit']}")
+        for name, key in (("language model", "ours"), (done["peer_name"], "peer"))
+    )
+    return _line(about, ours, peer, lower=done["unit"] != "tokens/s")
+
+
+if __name__ == "__main__":
+    write("highlights", table())

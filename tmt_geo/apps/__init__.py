@@ -1,0 +1,1 @@
+"""What the command and the page share: loading a model folder, reading a text, continuing it, and error messages."""

@@ -1,0 +1,145 @@
+"""Attention of nodes to a table of neighbors and to themselves: the attention of a TMT layer."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch_geometric.nn.inits import glorot, zeros
+from torch_geometric.typing import OptTensor, PairTensor
+
+from tmt_geo.nn.joint_linear import joint_linear
+from tmt_geo.nn.temporal_decay import TemporalDecay, decay_resolver
+from tmt_geo.ops.mesh_attention import table_attention
+from tmt_geo.ops.rotary import apply_rotation
+
+
+class NeighborAttention(nn.Module):
+    r"""Attention of each node to the neighbors in its row of a table, and to itself.
+
+    The formula is that of :class:`~tmt_geo.MeshAttention` with the options of a sequence model. Sources are in the
+    order of time: the successor of a node is the next row. Queries, keys and values are projected by methods of their
+    own, so that a cache can hold the keys and values of earlier nodes.
+
+    Args:
+        channels (int): Channels :math:`F`; each head has :math:`C = F / H`.
+        heads (int): The number of heads :math:`H`, a divisor of `channels`.
+        kv_heads (int, optional): Key and value heads :math:`H'`, each shared by ``heads / kv_heads`` query heads
+            ("GQA", arXiv:2305.13245). (default: as many as `heads`)
+        dropout (float, optional): Probability with which a weight is dropped. (default: :obj:`0.`)
+        decay (str or TemporalDecay, optional): As of :class:`~tmt_geo.MeshAttention`. (default: :obj:`None`)
+        shift (bool, optional): Mix the key and value of a neighbor with those of its successor, by a learned weight
+            a channel, see :func:`tmt_geo.ops.shift.shifted_rows`. The self edge is not shifted. Neighbors must be
+            earlier nodes of the same graph. (default: :obj:`False`)
+        rotary (bool, optional): Rotary positions; the methods that project then take rotations.
+            (default: :obj:`False`)
+
+    Shapes:
+        - **input:** queries :math:`(T, H, C)`, keys and values :math:`(N, H', C)`, table and mask :math:`(T, K)`
+        - **output:** :math:`(T, H, C)` and weights :math:`(T, K + 1, H)`
+
+    Raises:
+        ValueError: If `heads` does not divide `channels`, `kv_heads` does not divide `heads`, `rotary` meets an odd
+            number of channels a head, or the decay has no `lag`.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        heads: int,
+        kv_heads: int | None = None,
+        *,
+        dropout: float = 0.0,
+        decay: str | TemporalDecay | None = None,
+        shift: bool = False,
+        rotary: bool = False,
+    ):
+        super().__init__()
+        kv_heads = heads if kv_heads is None else kv_heads
+        if heads < 1 or channels % heads:
+            raise ValueError(f"'heads' must divide 'channels' (got {heads} heads for {channels} channels)")
+        if kv_heads < 1 or heads % kv_heads:
+            raise ValueError(f"'kv_heads' must divide 'heads' (got {kv_heads} for {heads})")
+        if rotary and channels // heads % 2:
+            raise ValueError(f"'rotary' needs an even number of channels a head (got {channels // heads})")
+        self.channels = channels
+        self.heads = heads
+        self.kv_heads = kv_heads
+        self.head_dim = channels // heads
+        self.dropout = dropout
+        self.rotary = rotary
+        self.lin_query = nn.Linear(channels, channels)
+        self.lin_key = nn.Linear(channels, kv_heads * self.head_dim)
+        self.lin_value = nn.Linear(channels, kv_heads * self.head_dim)
+        self.decay = decay_resolver(decay, heads)
+        self.shift = nn.Parameter(torch.empty(2, kv_heads, self.head_dim)) if shift else None
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw all weights anew."""
+        for lin in (self.lin_query, self.lin_key, self.lin_value):
+            glorot(lin.weight)
+            zeros(lin.bias)
+        if self.decay is not None:
+            self.decay.reset_parameters()
+        if self.shift is not None:
+            nn.init.zeros_(self.shift)  # an even mixture of a neighbor and its successor
+
+    def query(self, x: Tensor, rotation: PairTensor | None = None) -> Tensor:
+        """Queries of these nodes :math:`(T, H, C)`; `rotation` as of :func:`tmt_geo.ops.rotary.rotation`."""
+        return self._split_heads(self.lin_query(x), rotation)
+
+    def key_value(self, x: Tensor, rotation: PairTensor | None = None) -> tuple[Tensor, Tensor]:
+        """Keys and values of these nodes, both :math:`(N, H', C)`, not yet shifted."""
+        key, value = joint_linear(x, self.lin_key, self.lin_value)
+        return self._split_heads(key, rotation), self._split_heads(value)
+
+    def _split_heads(self, x: Tensor, rotation: PairTensor | None = None) -> Tensor:
+        x = x.unflatten(-1, (-1, self.head_dim))
+        return x if rotation is None else apply_rotation(x, *rotation)
+
+    def forward(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        table: Tensor,
+        mask: Tensor,
+        self_kv: PairTensor,
+        lag: OptTensor = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Attend to the neighbors of each target and to the target itself.
+
+        Args:
+            query (Tensor): Queries of the targets :math:`(T, H, C)`.
+            key (Tensor): Keys of the sources :math:`(N, H', C)`.
+            value (Tensor): Values of the sources :math:`(N, H', C)`.
+            table (Tensor): The source of each edge :math:`(T, K)`.
+            mask (Tensor): Which entries of the table are edges, boolean :math:`(T, K)`.
+            self_kv (tuple[Tensor, Tensor]): Key and value of the targets themselves :math:`(T, H', C)`.
+            lag (Tensor, optional): Time between target and source :math:`(T, K)`; needed by the decay.
+
+        Returns:
+            tuple[Tensor, Tensor]: Output :math:`(T, H, C)`, and weights before dropout :math:`(T, K + 1, H)`, the self
+            edge last.
+        """
+        return table_attention(
+            query, key, value, table, mask, self_kv=self_kv, shift_weight=self._shift_weight(key.dtype),
+            dropout=self.dropout if self.training else 0.0, **self._decay_terms(lag),
+        )  # fmt: skip
+
+    def _shift_weight(self, dtype: torch.dtype) -> PairTensor | None:
+        if self.shift is None:
+            return None
+        key_weight, value_weight = self.shift.sigmoid().to(dtype)
+        return key_weight, value_weight
+
+    def _decay_terms(self, lag: OptTensor) -> dict[str, Tensor]:
+        if self.decay is None:
+            return {}
+        if lag is None:
+            raise ValueError("'lag' is needed by the decay (got None)")
+        return self.decay.terms(F.pad(lag, (0, 1)))  # that of the self edge is zero
+
+    def __repr__(self) -> str:
+        return f"{self.__class__.__name__}({self.channels}, heads={self.heads})"
