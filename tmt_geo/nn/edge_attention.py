@@ -1,0 +1,208 @@
+"""Attention among the edges of a graph, as layers over edge features."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from tmt_geo.nn.edge_layer import EdgeLayer
+from tmt_geo.ops.edge_attention import TRIANGLE_FORMS, axial_attention, pair_attention, triangle_attention
+
+
+class EdgeAttention(EdgeLayer):
+    r"""Attention of each edge :math:`j \to i` to the paths :math:`j \to l \to i` that it closes, over any graph.
+
+    The formulas and their sources are those of :func:`tmt_geo.ops.edge_attention.triangle_attention`. Node attention
+    composes relations in as many layers as they have steps; this composes two edges of any length in one. With
+    ``form="gated"`` values and output have sigmoid gates and the sum is normalised, as in AlphaFold 2.
+
+    On a full graph every form takes a number of operations that grows as :math:`N^3`; the factored and the gated form
+    are products of matrices. On a sparse graph only its triangles are gone through.
+
+    Args:
+        in_channels (int): Edge features :math:`F_{in}`.
+        out_channels (int): Channels of the output :math:`F_{out}`, a multiple of `heads`.
+        heads (int, optional): The number of heads. (default: :obj:`4`)
+        form (str, optional): ``"factored"``, ``"product"``, ``"pivot"`` or ``"gated"``. (default: ``"factored"``)
+        null_slot (bool, optional): Attention to nothing at score 0, so that the number of triangles shows; in the
+            gated form, which is a sum, it shows anyway. (default: :obj:`False`)
+        causal (bool, optional): An edge is as late as the later of its ends, and paths with a later edge are left out.
+            Needs `time`. (default: :obj:`False`)
+
+    Shapes:
+        - **input:** edge features :math:`(|\mathcal{E}|, F_{in})`, edges :math:`(2, |\mathcal{E}|)`, batch and time
+          :math:`(|\mathcal{V}|)`
+        - **output:** :math:`(|\mathcal{E}|, F_{out})`
+
+    Raises:
+        ValueError: If `form` is unknown, or `heads` does not divide `out_channels`.
+
+    Example:
+        >>> import torch
+        >>> from tmt_geo.nn.edge_attention import EdgeAttention
+        >>> edge_index = torch.tensor([[0, 1, 0], [1, 2, 2]])
+        >>> EdgeAttention(5, 8)(torch.randn(3, 5), edge_index).shape
+        torch.Size([3, 8])
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        heads: int = 4,
+        form: str = "factored",
+        null_slot: bool = False,
+        causal: bool = False,
+    ):
+        super().__init__(in_channels, out_channels, heads, causal)
+        if form not in TRIANGLE_FORMS:
+            raise ValueError(f"'form' must be one of {', '.join(TRIANGLE_FORMS)} (got {form!r})")
+        self.form = form
+        self.null_slot = null_slot
+        size = {
+            "factored": 2 * heads,
+            "product": 2 * out_channels,
+            "pivot": 3 * out_channels,
+            "gated": 3 * out_channels,
+        }
+        self.lin_value = nn.Linear(in_channels, 2 * out_channels)
+        self.lin_score = nn.Linear(in_channels, size[form])  # or gates
+        self.norm = nn.LayerNorm(out_channels) if form == "gated" else None
+        self.reset_parameters()
+
+    def attend(
+        self, edge_attr: Tensor, edge_index: Tensor, num_nodes: int, batch: Tensor | None, rank: Tensor | None
+    ) -> Tensor:
+        """See :meth:`EdgeLayer.attend`."""
+        values = self._split(self.lin_value(edge_attr), 2)
+        graph = {"edge_index": edge_index, "num_nodes": num_nodes, "batch": batch, "time": rank}
+        if self.form == "gated":
+            first, second, gate = self._split(self.lin_score(edge_attr).sigmoid(), 3)
+            values = values[0] * first, values[1] * second
+            out = triangle_attention(values, (), **graph, form="gated").flatten(1)
+            return gate.flatten(1) * self.lin_out(self.norm(out))
+        parts = TRIANGLE_FORMS[self.form]
+        scores = self._split(self.lin_score(edge_attr), parts)
+        if self.form == "factored":
+            scores = tuple(score.squeeze(-1) for score in scores)
+        out = triangle_attention(values, scores, **graph, form=self.form, null_slot=self.null_slot)
+        return self.lin_out(out.flatten(1))
+
+    def _options(self) -> list[str]:
+        return [f"form={self.form!r}", *["null_slot=True"] * self.null_slot]
+
+
+class EdgePairAttention(EdgeLayer):
+    r"""Attention of each edge to every edge of its graph, by content and by the four pairs of nodes between them.
+
+    The formula is that of :func:`tmt_geo.ops.edge_attention.pair_attention`. The biases are projections of the states
+    of the edges between the ends; a pair of nodes without an edge, and a node with itself, have a learned vector in
+    place of a state. Memory and time grow as the square of the number of edges.
+
+    Args:
+        in_channels (int): Edge features :math:`F_{in}`.
+        out_channels (int): Channels of the output :math:`F_{out}`, a multiple of `heads`.
+        heads (int, optional): The number of heads. (default: :obj:`4`)
+        null_slot (bool, optional): Attention to nothing at score 0, so that the number of edges shows.
+            (default: :obj:`True`)
+        causal (bool, optional): An edge is as late as the later of its ends, and attends to edges that are no later.
+            Needs `time`. (default: :obj:`False`)
+
+    Shapes:
+        - **input:** edge features :math:`(|\mathcal{E}|, F_{in})`, edges :math:`(2, |\mathcal{E}|)`, batch and time
+          :math:`(|\mathcal{V}|)`
+        - **output:** :math:`(|\mathcal{E}|, F_{out})`
+
+    Raises:
+        ValueError: If `heads` does not divide `out_channels`.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        heads: int = 4,
+        null_slot: bool = True,
+        causal: bool = False,
+    ):
+        super().__init__(in_channels, out_channels, heads, causal)
+        self.null_slot = null_slot
+        self.lin_content = nn.Linear(in_channels, 3 * out_channels)  # query, key and value
+        self.lin_cross = nn.Linear(in_channels, 4 * heads, bias=False)
+        self.missing = nn.Parameter(torch.empty(2, in_channels))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw all weights anew."""
+        super().reset_parameters()
+        # Biases of deviation 1: of smaller ones softmax makes nearly equal shares, in which no structure shows.
+        nn.init.normal_(self.lin_cross.weight, std=self.in_channels**-0.5)
+        nn.init.normal_(self.missing)
+
+    def attend(
+        self, edge_attr: Tensor, edge_index: Tensor, num_nodes: int, batch: Tensor | None, rank: Tensor | None
+    ) -> Tensor:
+        """See :meth:`EdgeLayer.attend`."""
+        query, key, value = self._split(self.lin_content(edge_attr), 3)
+        cross = self.lin_cross(torch.cat([edge_attr, self.missing.to(edge_attr)])).unflatten(1, (4, self.heads))
+        out = pair_attention(
+            query, key, value, cross, edge_index, num_nodes, batch, time=rank, null_slot=self.null_slot
+        )
+        return self.lin_out(out.flatten(1))
+
+    def _options(self) -> list[str]:
+        return ["null_slot=False"] * (not self.null_slot)
+
+
+class EdgeAxialAttention(EdgeLayer):
+    r"""Attention of each edge to the edges that share its source, and beside it to those that share its target.
+
+    The row and column attention of the quartic transformer, over any graph, and a peer for attention over triangles:
+    see :func:`tmt_geo.ops.edge_attention.axial_attention`. Both outputs are added before the last projection.
+
+    Args:
+        in_channels (int): Edge features :math:`F_{in}`.
+        out_channels (int): Channels of the output :math:`F_{out}`, a multiple of `heads`.
+        heads (int, optional): The number of heads. (default: :obj:`4`)
+        null_slot (bool, optional): Attention to nothing at score 0, so that the number of edges shows.
+            (default: :obj:`False`)
+        causal (bool, optional): An edge is as late as the later of its ends, and attends to edges that are no later.
+            Needs `time`. (default: :obj:`False`)
+
+    Shapes:
+        - **input:** edge features :math:`(|\mathcal{E}|, F_{in})`, edges :math:`(2, |\mathcal{E}|)`, batch and time
+          :math:`(|\mathcal{V}|)`
+        - **output:** :math:`(|\mathcal{E}|, F_{out})`
+
+    Raises:
+        ValueError: If `heads` does not divide `out_channels`.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        heads: int = 4,
+        null_slot: bool = False,
+        causal: bool = False,
+    ):
+        super().__init__(in_channels, out_channels, heads, causal)
+        self.null_slot = null_slot
+        self.lin_row = nn.Linear(in_channels, 3 * out_channels)  # query, key and value
+        self.lin_column = nn.Linear(in_channels, 3 * out_channels)
+        self.reset_parameters()
+
+    def attend(
+        self, edge_attr: Tensor, edge_index: Tensor, num_nodes: int, batch: Tensor | None, rank: Tensor | None
+    ) -> Tensor:
+        """See :meth:`EdgeLayer.attend`."""
+        out = 0
+        for lin, along in ((self.lin_row, "source"), (self.lin_column, "target")):
+            content = self._split(lin(edge_attr), 3)
+            out = out + axial_attention(
+                *content, edge_index, num_nodes, along=along, time=rank, null_slot=self.null_slot
+            )
+        return self.lin_out(out.flatten(1))
+
+    def _options(self) -> list[str]:
+        return ["null_slot=True"] * self.null_slot

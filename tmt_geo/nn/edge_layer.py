@@ -1,0 +1,102 @@
+"""What layers over edge features share."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch_geometric import EdgeIndex
+from torch_geometric.utils.num_nodes import maybe_num_nodes
+
+from tmt_geo.ops.checks import check_features, check_length
+
+
+class EdgeLayer(nn.Module):
+    """What layers over edge features share: their arguments and the projection at the end.
+
+    A subclass adds its projections, calls :meth:`reset_parameters` and defines :meth:`attend`.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, heads: int = 4, causal: bool = False):
+        super().__init__()
+        if heads < 1 or out_channels % heads:
+            raise ValueError(f"'out_channels' must be a multiple of 'heads' (got {out_channels} and {heads})")
+        self.in_channels = in_channels
+        self.out_channels = out_channels
+        self.heads = heads
+        self.causal = causal
+        self.lin_out = nn.Linear(out_channels, out_channels)
+
+    def reset_parameters(self) -> None:
+        """Draw all weights anew."""
+        for module in self.children():
+            module.reset_parameters()
+
+    def forward(
+        self,
+        edge_attr: Tensor | None,
+        edge_index: Tensor,
+        batch: Tensor | None = None,
+        *,
+        num_nodes: int | None = None,
+        time: Tensor | None = None,
+    ) -> Tensor:
+        r"""Run the layer.
+
+        Args:
+            edge_attr (Tensor, optional): Edge features, shape :math:`(|\mathcal{E}|, F_{in})`; zeros where None.
+            edge_index (Tensor): The edges, row 0 the source, row 1 the target, in any order; with or without
+                self-loops and edges back.
+            batch (Tensor, optional): The graph of each node, shape :math:`(|\mathcal{V}|)`.
+            num_nodes (int, optional): The number of nodes; without it, as `batch`, `time` or `edge_index` tell.
+            time (Tensor, optional): The time of each node, shape :math:`(|\mathcal{V}|)`; of equal times the node with
+                the lower index is earlier. Needed, and only used, where the layer is causal.
+
+        Returns:
+            Tensor: Shape :math:`(|\mathcal{E}|, F_{out})`.
+
+        Raises:
+            ValueError: If an input has the wrong shape or type, an edge names a node that is not there, or a causal
+                layer has no `time`.
+        """
+        if self.causal and time is None:
+            raise ValueError("'time' is needed by 'causal' (got None)")
+        edge_index = plain_edges(edge_index)
+        if edge_attr is None:
+            edge_attr = self.lin_out.weight.new_zeros(edge_index.size(1), self.in_channels)
+        if num_nodes is None:
+            known = next((vector for vector in (batch, time) if vector is not None), None)
+            num_nodes = maybe_num_nodes(edge_index) if known is None else known.size(0)
+        check_features("edge_attr", edge_attr)
+        if edge_attr.shape != (edge_index.size(1), self.in_channels):
+            expected = (edge_index.size(1), self.in_channels)
+            raise ValueError(f"'edge_attr' must have shape {expected} (got {tuple(edge_attr.shape)})")
+        check_length("batch", batch, num_nodes)
+        check_length("time", time, num_nodes)
+        return self.attend(edge_attr, edge_index, num_nodes, batch, causal_rank(time) if self.causal else None)
+
+    def attend(
+        self, edge_attr: Tensor, edge_index: Tensor, num_nodes: int, batch: Tensor | None, rank: Tensor | None
+    ) -> Tensor:
+        """What the layer computes from checked arguments; `rank` (N) is the order of the nodes, if it is causal."""
+        raise NotImplementedError
+
+    def _split(self, x: Tensor, parts: int) -> tuple[Tensor, ...]:
+        """Parts of rows (E, parts H C), each (E, H, C)."""
+        return x.unflatten(1, (parts, self.heads, -1)).unbind(1)
+
+    def __repr__(self) -> str:
+        options = [f"{self.in_channels}, {self.out_channels}", f"heads={self.heads}", *self._options()]
+        options += ["causal=True"] * self.causal
+        return f"{self.__class__.__name__}({', '.join(options)})"
+
+    def _options(self) -> list[str]:
+        return []
+
+
+def plain_edges(edge_index: Tensor) -> Tensor:
+    """Edges (2, E) without what PyG may know of their order."""
+    return edge_index.as_tensor() if isinstance(edge_index, EdgeIndex) else edge_index
+
+
+def causal_rank(time: Tensor) -> Tensor:
+    """The place of each node in the order of time (N), all different; of equal times the lower index is earlier."""
+    return time.argsort(stable=True).argsort()
