@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from transformers import TrainerControl, TrainerState, TrainingArguments
 
 from tmt_geo.cli.config_file import use_config
 from tmt_geo.cli.files import check_out
@@ -23,7 +22,7 @@ from tmt_geo.extras import check_extra
 from tmt_geo.train.config import TrainConfig
 
 if TYPE_CHECKING:
-    from transformers import TrainerCallback
+    from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
     from tmt_geo.models import TMTConfig, TMTModel
     from tmt_geo.train import TraceCallback
