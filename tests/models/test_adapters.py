@@ -48,6 +48,23 @@ def test_low_rank_adapters(target, options):
         assert torch.equal(merged.generate(ids[:, :5], max_new_tokens=4, do_sample=False), generated)
 
 
+def test_a_saved_adapter_with_gates_and_anchors_is_the_model_that_was_trained(tmp_path):
+    peft = pytest.importorskip("peft")
+    model, ids = lively(TMTModel(tiny_config())), torch.randint(VOCAB, (3, 40))
+    fresh = TMTModel(tiny_config())
+    fresh.load_state_dict(model.state_dict())
+    moving = [name for name in ("gate", "memory") if getattr(model.backbone.encoder.layers[0], name) is not None]
+    assert moving == ["gate", "memory"]
+    config = peft.LoraConfig(target_modules=PROJECTIONS, modules_to_save=moving, r=4, init_lora_weights=False)
+    model = peft.get_peft_model(model, config)
+    for _ in range(3):
+        model.train()(input_ids=ids, labels=ids)  # thresholds and anchors move
+    model.save_pretrained(tmp_path)
+    again = peft.PeftModel.from_pretrained(fresh, tmp_path)
+    out, expected = again.eval()(input_ids=ids), model.eval()(input_ids=ids)
+    assert torch.equal(out.logits, expected.logits) and torch.equal(out.exit_masks, expected.exit_masks)
+
+
 def test_adapters_add_what_their_formula_says():
     """Twice as many nodes as columns and more: where nothing stands in the way, the projections are one product."""
     peft = pytest.importorskip("peft")

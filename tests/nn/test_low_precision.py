@@ -40,7 +40,7 @@ def test_a_young_gate_holds_its_budget(dtype, way):
     for n, x in enumerate(batches):
         with computed_in(dtype, way):
             out = gate(x)
-        gate.update(gate.statistic(out))
+        gate.update_threshold(gate.statistic(out))
         score = scores(gate, x)
         if n:
             stays.append(1 - out.leaves.float().mean().item())
@@ -82,7 +82,7 @@ def test_a_learned_threshold_settles_at_its_rate(dtype, way):
         out.loss.mean().backward()
         optimizer.step()
         optimizer.zero_grad()
-        gate.update(gate.statistic(out))
+        gate.update_threshold(gate.statistic(out))
     assert 1 - gate(states()).leaves.float().mean().item() == pytest.approx(0.3, abs=0.07)
 
 
@@ -104,7 +104,7 @@ def test_a_gate_learns_in_every_type(dtype, way, rule):
 def test_a_cast_leaves_running_averages_as_they_are(dtype):
     gate, memory = ExitGate(CHANNELS), MemoryAnchors(CHANNELS, 4)
     for _ in range(3):
-        gate.update(gate.statistic(gate(torch.randn(60, CHANNELS))))
+        gate.update_threshold(gate.statistic(gate(torch.randn(60, CHANNELS))))
     before = copy.deepcopy({**gate.state_dict(), "anchors": memory.anchors})
     gate, memory = gate.to(dtype), memory.to(dtype)
     assert gate.lin.weight.dtype == memory.lin_key.weight.dtype == dtype
@@ -134,7 +134,7 @@ def test_anchors_follow_by_steps_below_the_rounding(dtype):
     torch.nn.init.ones_(memory.anchors)
     memory, x = memory.to(dtype), torch.full((5, CHANNELS), 1.25, dtype=dtype)
     for _ in range(40):
-        memory.update(memory.statistic(x, memory(x)[1]))
+        memory.update_anchors(memory.statistic(x, memory(x)[1]))
     torch.testing.assert_close(memory.anchors, torch.full_like(memory.anchors, 1.25 - 0.25 * 0.99**40))
 
 

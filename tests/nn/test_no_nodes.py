@@ -148,7 +148,7 @@ def test_a_gate(rule):
     gate = ExitGate(8, rule)
     before = gate.running.clone()
     out = gate(nothing())
-    gate.update(gate.statistic(out))
+    gate.update_threshold(gate.statistic(out))
     assert all(part.shape == (0,) for part in out) and torch.equal(gate.running, before)
     assert (out.stay_prob.sum() + out.loss.sum()).item() == 0
 
@@ -159,7 +159,7 @@ def test_parts():
     anchors = MemoryAnchors(8, 3)
     before, x = anchors.anchors.clone(), nothing()
     read, attention = anchors(x)
-    anchors.update(anchors.statistic(x, attention))
+    anchors.update_anchors(anchors.statistic(x, attention))
     assert read.shape == (0, 8) and torch.equal(anchors.anchors, before)
     assert MeshIndex(8, 4)(nothing()).shape == (0, 4)
     votes, _ = CopyHead(8, k=2, index_dim=4)(nothing(), NO_NODES, DenseLayout.from_batch(0, NO_NODES))

@@ -69,7 +69,7 @@ def test_budget_and_learned_threshold_settle_at_their_rate(rule, rate):
             out.loss.mean().backward()
             optimizer.step()
             optimizer.zero_grad()
-        gate.update(gate.statistic(out))
+        gate.update_threshold(gate.statistic(out))
     gate.eval()
     stays = 1 - gate(torch.randn(5000, 4)).leaves.float().mean()
     assert abs(float(stays) - rate) < 0.05
@@ -81,7 +81,7 @@ def test_a_budget_is_held_where_confidences_round_to_the_same_number(bias):
     torch.nn.init.normal_(gate.lin.weight)
     torch.nn.init.constant_(gate.lin.bias, bias)
     for _ in range(20):
-        gate.update(gate.statistic(gate(torch.randn(500, 4))))
+        gate.update_threshold(gate.statistic(gate(torch.randn(500, 4))))
     out = gate(torch.randn(5000, 4))
     assert bias == 0 or out.confidence.unique().numel() == 1
     assert abs(float(out.leaves.float().mean()) - 0.6) < 0.05
@@ -102,7 +102,7 @@ def test_a_budget_gate_that_has_seen_nothing_keeps_everyone():
 
 def test_a_decision_does_not_depend_on_the_batch_mates():
     gate = ExitGate(4, rate=0.5)
-    gate.update(gate.statistic(gate(torch.randn(100, 4))))
+    gate.update_threshold(gate.statistic(gate(torch.randn(100, 4))))
     x = torch.randn(30, 4)
     assert torch.equal(gate(x).leaves[:7], gate(x[:7]).leaves)
     assert 0 < gate(x).leaves.sum() < 30
@@ -169,7 +169,7 @@ def test_anchors_settle_on_clusters_and_keep_full_rank():
     for _ in range(200):
         x = centres[torch.randint(8, (64,))] + 0.1 * torch.randn(64, 16)
         _, attention = memory(x)
-        memory.update(memory.statistic(x, attention))
+        memory.update_anchors(memory.statistic(x, attention))
     assert torch.linalg.matrix_rank(memory.anchors) == 8
     cosine = torch.nn.functional.cosine_similarity(memory.anchors.unsqueeze(0), memory.anchors.unsqueeze(1), dim=-1)
     assert (cosine - torch.eye(8)).max() < 0.99  # no two anchors are one
@@ -180,7 +180,7 @@ def test_an_update_leaves_what_the_step_began_with():
     memory = MemoryAnchors(4, 2)
     held, copy = memory.anchors, memory.anchors.clone()
     x = torch.randn(5, 4)
-    memory.update(memory.statistic(x, memory(x)[1]))
+    memory.update_anchors(memory.statistic(x, memory(x)[1]))
     assert torch.equal(held, copy) and not torch.equal(memory.anchors, held)
 
 

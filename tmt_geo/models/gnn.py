@@ -188,7 +188,7 @@ class MeshGNN(BasicGNN):
         states, _, statistics = self._run(x, graph)
         if self.training:
             for gate, statistic in zip(self.gates, statistics, strict=False):
-                gate.update(statistic)
+                gate.update_threshold(statistic)
         x = self.jk(states[1:]) if hasattr(self, "jk") else states[-1]
         x = x if self.pool is None else self.pool(x, graph.batch, dim_size=graph.batch_size)
         return self.lin(x) if hasattr(self, "lin") else x

@@ -161,7 +161,7 @@ class ExitGate(PreciseBuffers):
         """What :meth:`update` needs of one forward, detached, any shape."""
         return (out.score if self.rule == "budget" else 1 - out.leaves.float()).detach()
 
-    def update(self, statistic: Tensor) -> None:
+    def update_threshold(self, statistic: Tensor) -> None:
         """Move the running threshold (or share) by one training forward; no-op if no node reached the gate.
 
         The buffers are replaced, never written in place: what a step has begun with stays what it was.

@@ -94,7 +94,7 @@ class MemoryAnchors(PreciseBuffers):
         anchors = self.anchors if anchors is None else anchors
         return anchor_statistic(x.to(anchors.dtype), anchors, attention)
 
-    def update(self, statistic: Tensor) -> None:
+    def update_anchors(self, statistic: Tensor) -> None:
         """Move the anchors by one step's statistic, summed over all ranks of a distributed run."""
         if dist.is_available() and dist.is_initialized():
             dist.all_reduce(statistic)

@@ -111,8 +111,8 @@ class TMTLayerOutput(NamedTuple):
         num_edges: The number of these edges, self edges included, a scalar.
         confidence: The last confidence that a gate had in each node :math:`(N)`, see :class:`NodeState`.
         gate_loss: Sum of the gate's loss over the targets; None without a gate.
-        gate_statistic: For :meth:`ExitGate.update`; None outside training.
-        memory_statistic: For :meth:`MemoryAnchors.update`; None outside training.
+        gate_statistic: For :meth:`ExitGate.update_threshold`; None outside training.
+        memory_statistic: For :meth:`MemoryAnchors.update_anchors`; None outside training.
         attention: The weights of the mesh, before dropout, the self edge last :math:`(T, K + 1, H)`; None unless the
             step is traced.
         decay: The factors by which time has lowered these edges, likewise; None without a decay as well.

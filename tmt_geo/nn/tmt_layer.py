@@ -141,9 +141,9 @@ class TMTLayer(nn.Module):
     def update(self, output: TMTLayerOutput) -> None:
         """Move anchors and gate by one training forward, after the last one that reads them."""
         if output.memory_statistic is not None:
-            self.memory.update(output.memory_statistic)
+            self.memory.update_anchors(output.memory_statistic)
         if output.gate_statistic is not None:
-            self.gate.update(output.gate_statistic)
+            self.gate.update_threshold(output.gate_statistic)
 
     def step(
         self,

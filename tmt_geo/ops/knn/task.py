@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 from torch import Tensor
 
 
-class SearchTask(NamedTuple):
+@dataclass(frozen=True)
+class SearchTask:
     """The arguments of :func:`tmt_geo.ops.knn.search`, but for the backend."""
 
     query: Tensor
