@@ -210,18 +210,7 @@ class MeshGNN(BasicGNN):
         :math:`(|\mathcal{V}|, F)`, its edges ``edge_index`` :math:`(2, E)`, self-loops included, their
         ``attention`` and, where there is one, ``decay`` :math:`(E, H)`, which nodes were ``active``, with gates their
         ``confidence``, and ``time`` and ``batch`` where they are given. The model runs as in evaluation: no gradient
-        flows, no gate moves, nothing is dropped.
-
-        Args:
-            x (Tensor): As in :meth:`forward`, like all others.
-            edge_index (Tensor or SparseTensor, optional): The edges.
-            edge_attr (Tensor, optional): Edge features.
-            edge_time (Tensor, optional): When each edge happened.
-            time (Tensor, optional): Time of each node.
-            batch (Tensor, optional): Graph of each node.
-
-        Raises:
-            ValueError: As :meth:`forward`.
+        flows, no gate moves, nothing is dropped. Arguments and errors are those of :meth:`forward`.
         """
         with evaluation_mode(self):
             graph = self._input(x, edge_index, edge_attr, edge_time, time, batch, None)

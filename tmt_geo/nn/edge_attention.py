@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
@@ -74,19 +76,19 @@ class EdgeAttention(EdgeLayer):
         self, edge_attr: Tensor, edge_index: Tensor, num_nodes: int, batch: Tensor | None, rank: Tensor | None
     ) -> Tensor:
         """See :meth:`EdgeLayer.attend`."""
-        values = self._split(self.lin_value(edge_attr), 2)
-        graph = {"edge_index": edge_index, "num_nodes": num_nodes, "batch": batch, "time": rank}
-        if self.form == "gated":
-            first, second, gate = self._split(self.lin_score(edge_attr).sigmoid(), 3)
-            values = values[0] * first, values[1] * second
-            out = triangle_attention(values, (), **graph, form="gated").flatten(1)
+        first, second = self._split(self.lin_value(edge_attr), 2)
+        attention = partial(
+            triangle_attention, edge_index=edge_index, num_nodes=num_nodes, batch=batch, form=self.form, time=rank
+        )
+        if self.norm is not None:  # the gated form
+            first_gate, second_gate, gate = self._split(self.lin_score(edge_attr).sigmoid(), 3)
+            out = attention((first * first_gate, second * second_gate), ()).flatten(1)
             return gate.flatten(1) * self.lin_out(self.norm(out))
         parts = TRIANGLE_FORMS[self.form]
         scores = self._split(self.lin_score(edge_attr), parts)
         if self.form == "factored":
             scores = tuple(score.squeeze(-1) for score in scores)
-        out = triangle_attention(values, scores, **graph, form=self.form, null_slot=self.null_slot)
-        return self.lin_out(out.flatten(1))
+        return self.lin_out(attention((first, second), scores, null_slot=self.null_slot).flatten(1))
 
     def _options(self) -> list[str]:
         return [f"form={self.form!r}", *["null_slot=True"] * self.null_slot]
@@ -196,12 +198,14 @@ class EdgeAxialAttention(EdgeLayer):
         self, edge_attr: Tensor, edge_index: Tensor, num_nodes: int, batch: Tensor | None, rank: Tensor | None
     ) -> Tensor:
         """See :meth:`EdgeLayer.attend`."""
-        out = 0
-        for lin, along in ((self.lin_row, "source"), (self.lin_column, "target")):
-            content = self._split(lin(edge_attr), 3)
-            out = out + axial_attention(
-                *content, edge_index, num_nodes, along=along, time=rank, null_slot=self.null_slot
+
+        def attention(lin: nn.Linear, along: str) -> Tensor:
+            query, key, value = self._split(lin(edge_attr), 3)
+            return axial_attention(
+                query, key, value, edge_index, num_nodes, along=along, time=rank, null_slot=self.null_slot
             )
+
+        out = attention(self.lin_row, "source") + attention(self.lin_column, "target")
         return self.lin_out(out.flatten(1))
 
     def _options(self) -> list[str]:

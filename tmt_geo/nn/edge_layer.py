@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor, nn
 from torch_geometric import EdgeIndex
 from torch_geometric.utils.num_nodes import maybe_num_nodes
@@ -27,6 +29,7 @@ class EdgeLayer(nn.Module):
 
     def reset_parameters(self) -> None:
         """Draw all weights anew."""
+        module: Any  # torch declares no `reset_parameters`
         for module in self.children():
             module.reset_parameters()
 
@@ -57,8 +60,6 @@ class EdgeLayer(nn.Module):
             ValueError: If an input has the wrong shape or type, an edge names a node that is not there, or a causal
                 layer has no `time`.
         """
-        if self.causal and time is None:
-            raise ValueError("'time' is needed by 'causal' (got None)")
         edge_index = plain_edges(edge_index)
         if edge_attr is None:
             edge_attr = self.lin_out.weight.new_zeros(edge_index.size(1), self.in_channels)
@@ -97,6 +98,12 @@ def plain_edges(edge_index: Tensor) -> Tensor:
     return edge_index.as_tensor() if isinstance(edge_index, EdgeIndex) else edge_index
 
 
-def causal_rank(time: Tensor) -> Tensor:
-    """The place of each node in the order of time (N), all different; of equal times the lower index is earlier."""
+def causal_rank(time: Tensor | None) -> Tensor:
+    """The place of each node in the order of time (N), all different; of equal times the lower index is earlier.
+
+    Raises:
+        ValueError: If there is no `time`.
+    """
+    if time is None:
+        raise ValueError("'time' is needed by 'causal' (got None)")
     return time.argsort(stable=True).argsort()

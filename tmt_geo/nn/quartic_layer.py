@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -103,6 +104,7 @@ class QuarticLayer(nn.Module):
 
     def reset_parameters(self) -> None:
         """Draw all weights anew."""
+        part: Any  # torch declares no `reset_parameters`
         for module in self.children():
             for part in module if isinstance(module, nn.ModuleList) else (module,):
                 part.reset_parameters()
@@ -134,8 +136,6 @@ class QuarticLayer(nn.Module):
             ValueError: If an input has the wrong shape or type, an edge names a node that is not there, or a causal
                 layer has no `time`.
         """
-        if self.causal and time is None:
-            raise ValueError("'time' is needed by 'causal' (got None)")
         edge_index = plain_edges(edge_index)
         if edge_attr is None:
             edge_attr = x.new_zeros(edge_index.size(1), self.edge_channels)

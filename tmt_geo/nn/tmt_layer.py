@@ -26,9 +26,8 @@ from tmt_geo.ops.mesh import Mesh
 class TMTLayer(nn.Module):
     r"""A pre-norm layer over the nodes of any number of graphs (TemporalMesh Transformer, 2026).
 
-    For the nodes still active: a mesh of the `k` nearest nodes (by the cosine of the states that enter) and the
-    `window` nodes before each, attention over the mesh, a feed-forward network, a memory, and an exit gate. Nodes that
-    have left are sources only, and cost nothing.
+    The mesh of each active node: the `k` nearest nodes by the cosine of the states that enter, and the `window` nodes
+    before it. Nodes that have left are sources only, and cost nothing.
 
     Args:
         channels (int): Channels :math:`F`.
@@ -47,8 +46,7 @@ class TMTLayer(nn.Module):
             ("Gated Attention for Large Language Models", arXiv:2505.06708, gates by head). (default: :obj:`False`)
         dropout (float, optional): After each part, on weights, and in the default `ffn`. (default: :obj:`0.`)
         eps (float, optional): Of the layer norms. (default: :obj:`1e-5`)
-        **kwargs (optional): Of :class:`~tmt_geo.nn.neighbor_attention.NeighborAttention`: `kv_heads`, `decay`,
-            `shift` and `rotary`.
+        **kwargs: Of :class:`~tmt_geo.nn.neighbor_attention.NeighborAttention`: `kv_heads`, `decay`, `shift`, `rotary`.
 
     Shapes:
         - **input:** nodes :math:`(N, F)`, batch :math:`(N)`, time :math:`(N)`
@@ -212,10 +210,7 @@ class TMTLayer(nn.Module):
 
     def rotation(self, layout: DenseLayout, nodes: Tensor | None, dtype: torch.dtype) -> tuple[Tensor, Tensor] | None:
         """The rotations of these nodes, or of all; None without rotary positions."""
-        if not self.attention.rotary:
-            return None
-        angles = layout.rotation(self.attention.head_dim, dtype)
-        return angles if nodes is None else (angles[0][nodes], angles[1][nodes])
+        return layout.rotation(self.attention.head_dim, dtype, nodes) if self.attention.rotary else None
 
     def _project_anchors(
         self, cache: LayerCache | None, snapshot: BufferSnapshot, dtype: torch.dtype

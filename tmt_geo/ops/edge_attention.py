@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import reduce
+
 import torch
 from torch import Tensor
 from torch.nn.functional import embedding
@@ -151,7 +153,7 @@ def pair_attention(
     here, there = edge_index[:, pairs.asking], edge_index[:, pairs.asked]
     absent, same = edge_index.size(1), edge_index.size(1) + 1
     labels = (finder.one(there[c], here[a], absent, same) for c in (0, 1) for a in (0, 1))
-    bias = sum(embedding(label, cross[:, role]) for role, label in enumerate(labels))
+    bias = reduce(torch.add, (embedding(label, cross[:, role]) for role, label in enumerate(labels)))
     return pairs.attend(query, key, value, null_slot, bias)
 
 
@@ -202,7 +204,9 @@ def axial_attention(
     return pairs.attend(query, key, value, null_slot)
 
 
-def _check(values, scores, edge_index: Tensor, form: str, path: str) -> None:
+def _check(
+    values: tuple[Tensor, Tensor], scores: tuple[Tensor, ...], edge_index: Tensor, form: str, path: str
+) -> None:
     if form not in TRIANGLE_FORMS:
         raise ValueError(f"'form' must be one of {', '.join(TRIANGLE_FORMS)} (got {form!r})")
     if path not in PATHS:
@@ -240,7 +244,16 @@ def _as_matrices(path: str, grid: EdgeGrid, edge_index: Tensor, num_nodes: int) 
     return grid.cells <= DENSE_ADVANTAGE * looked_at and not grid.has_parallel_edges
 
 
-def _over_list(values, scores, edge_index, num_nodes, form, time, null_slot, edges=None) -> Tensor:
+def _over_list(
+    values: tuple[Tensor, Tensor],
+    scores: tuple[Tensor, ...],
+    edge_index: Tensor,
+    num_nodes: int,
+    form: str,
+    time: Tensor | None,
+    null_slot: bool,
+    edges: Tensor | None = None,
+) -> Tensor:
     """One row a triangle; only these `edges` get theirs."""
     found = triangles(edge_index, num_nodes, edges)
     closing, first, second = found if time is None else past_triangles(found, edge_index, time)
@@ -252,7 +265,7 @@ def _over_list(values, scores, edge_index, num_nodes, form, time, null_slot, edg
     return part.new_zeros(edge_index.size(1), *part.shape[1:]).index_add(0, closing, part)
 
 
-def _triangle_scores(scores, form: str, closing: Tensor, first: Tensor, second: Tensor) -> Tensor:
+def _triangle_scores(scores: tuple[Tensor, ...], form: str, closing: Tensor, first: Tensor, second: Tensor) -> Tensor:
     """The score of each triangle (T, H)."""
     if form == "factored":
         return scores[0].index_select(0, first) + scores[1].index_select(0, second)

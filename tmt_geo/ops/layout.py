@@ -127,12 +127,13 @@ class DenseLayout:
         """The rows of the nodes :math:`(N, *)` in a dense batch :math:`(B, C, *)`."""
         return x.flatten(0, 1)[self.slot]
 
-    def rotation(self, channels: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """Cosine and sine for the position of every node, see :func:`tmt_geo.ops.rotary.rotation`."""
+    def rotation(self, channels: int, dtype: torch.dtype, nodes: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Cosine and sine for the positions of these nodes, or of all, see :func:`tmt_geo.ops.rotary.rotation`."""
         key = ("rotation", channels, dtype)
         if key not in self._made:
             self._made[key] = rotation(self.position, channels, dtype)
-        return self._made[key]
+        cos, sin = self._made[key]
+        return (cos, sin) if nodes is None else (cos[nodes], sin[nodes])
 
     def window(self, size: int) -> tuple[Tensor, Tensor]:
         """The slots before each node :math:`(N, w)` and which of them exist."""

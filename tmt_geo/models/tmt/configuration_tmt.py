@@ -40,6 +40,13 @@ PRESETS: dict[str, dict[str, Any]] = {
     "published": PUBLISHED,
 }
 
+# The least value of each count that must be given.
+LEAST = {
+    "vocab_size": 1, "hidden_size": 1, "num_hidden_layers": 1, "num_attention_heads": 1, "max_position_embeddings": 1,
+    "graph_k": 1, "window": 0, "rebuild_every": 1, "exit_after": 1, "memory_anchors": 0,
+    "copy_k": 0, "copy_dim": 1, "copy_memory": 0,
+}  # fmt: skip
+
 
 class TMTConfig(PreTrainedConfig):
     r"""Configuration of :class:`TMTModel`; the defaults are the base size, without anchors and without a copy head.
@@ -249,14 +256,8 @@ class TMTConfig(PreTrainedConfig):
 
     def check(self) -> None:
         """Raise a `ValueError` that names the first value out of range."""
-        for name in (
-            "vocab_size",
-            "hidden_size",
-            "num_hidden_layers",
-            "num_attention_heads",
-            "max_position_embeddings",
-        ):
-            _at_least(name, getattr(self, name), 1)
+        for name, least in LEAST.items():
+            _at_least(name, getattr(self, name), least)
         if self.hidden_size % self.num_attention_heads:
             raise ValueError(
                 f"'d_model' must be a multiple of 'n_heads' (got {self.hidden_size} and {self.num_attention_heads})"
@@ -269,23 +270,18 @@ class TMTConfig(PreTrainedConfig):
         kv_heads = self.num_key_value_heads
         if kv_heads is not None and (kv_heads < 1 or self.num_attention_heads % kv_heads):
             raise ValueError(f"'kv_heads' must divide 'n_heads' (got {kv_heads} for {self.num_attention_heads})")
-        _at_least("graph_k", self.graph_k, 1)
-        _at_least("window", self.window, 0)
-        _at_least("rebuild_every", self.rebuild_every, 1)
         if self.search not in SEARCHES:
             raise ValueError(f"'search' must be one of {SEARCHES} (got {self.search!r})")
         if self.index_dim is not None:
             _at_least("index_dim", self.index_dim, 1)
             if self.index_dim > self.hidden_size:
                 raise ValueError(f"'index_dim' must be at most d_model = {self.hidden_size} (got {self.index_dim})")
-        _at_least("memory_anchors", self.memory_anchors, 0)
         if self.decay not in (None, *FORMS):
             raise ValueError(f"'decay' must be one of {FORMS} or None (got {self.decay!r})")
         if not self.decay_rate > 0:
             raise ValueError(f"'decay_rate' must be positive (got {self.decay_rate})")
         if self.exit_rule not in (None, *RULES):  # without exits too
             raise ValueError(f"'exit_rule' must be one of {RULES} or None (got {self.exit_rule!r})")
-        _at_least("exit_after", self.exit_after, 1)
         if self.gate_rule is not None:
             gate_rate(self.gate_rule, self.num_hidden_layers, self.exit_budget, self.exit_after)
         if not 0 <= self.exit_momentum < 1:
@@ -293,9 +289,6 @@ class TMTConfig(PreTrainedConfig):
         for name in ("ffn_stream_dim", "intermediate_size"):
             if getattr(self, name) is not None:
                 _at_least(name, getattr(self, name), 1)
-        _at_least("copy_k", self.copy_k, 0)
-        _at_least("copy_dim", self.copy_dim, 1)
-        _at_least("copy_memory", self.copy_memory, 0)
         if not 0 <= self.dropout < 1:
             raise ValueError(f"'dropout' must lie in [0, 1) (got {self.dropout})")
         if not 0 <= self.memory_momentum <= 1:

@@ -32,14 +32,14 @@ def triangle_attention(
     """The definition of :func:`tmt_geo.ops.edge_attention.triangle_attention`."""
     v, w = values
     rows = [torch.zeros_like(v[0]) for _ in range(edge_index.size(1))]
-    paths = {edge: [] for edge in range(len(rows))}
+    paths: dict[int, list[tuple[int, int]]] = {edge: [] for edge in range(len(rows))}
     for edge, first, second in triangles(edge_index, num_nodes).t().tolist():
         if time is None or time[edge_index[1, first]] <= time[edge_index[:, edge]].max():
             paths[edge].append((first, second))
     for edge, legs in paths.items():
         if not legs:
             continue
-        weight = [1.0] * len(legs)
+        weight = v.new_ones(len(legs))
         if form != "gated":
             score = torch.stack([_score(scores, form, edge, *leg) for leg in legs])  # [L, H]
             weight = _softmax(score, null_slot).unsqueeze(-1)
@@ -104,7 +104,7 @@ def axial_attention(
     return torch.stack(rows) if rows else torch.zeros_like(value)
 
 
-def _score(scores, form: str, edge: int, first: int, second: int) -> Tensor:
+def _score(scores: tuple[Tensor, ...], form: str, edge: int, first: int, second: int) -> Tensor:
     """The score of one path (H)."""
     if form == "factored":
         return scores[0][first] + scores[1][second]
