@@ -31,6 +31,8 @@ class TMTBackbone(TMTPreTrainedModel):
         torch.Size([2, 16, 32])
     """
 
+    _keys_to_ignore_on_load_unexpected = [r"^copy_head\.", r"^lm_head\."]  # noqa: RUF012  # those of a head
+
     def __init__(self, config: TMTConfig, headed: bool = False):
         super().__init__(config)
         self.headed = headed
