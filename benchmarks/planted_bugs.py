@@ -223,6 +223,20 @@ BUGS = (
         "return trials.fit(trial, seed).test()",
         ("tests/benchmarks/test_graphs.py",),
     ),
+    Bug(
+        "the cells of the inverted file are made of the whole graph, its future included",
+        "tmt_geo/ops/knn/inverted_file.py",
+        "Cells.of(index[graph, : HEAD << (level - 1)])",
+        "Cells.of(index[graph])",
+        ("tests/ops/test_knn_ivf.py",),
+    ),
+    Bug(
+        "attention among edges takes equal times for earlier ones",
+        "tmt_geo/nn/edge_layer.py",
+        "causal_rank(time) if self.causal else None",
+        "time if self.causal else None",
+        ("tests/nn/test_edge_attention.py",),
+    ),
 )
 
 

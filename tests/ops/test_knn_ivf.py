@@ -26,13 +26,12 @@ def clusters(n, channels=16, dtype=torch.float32):
 
 
 def recall(x, mesh, k, skip=0):
-    """The share of the nearest that is found, by numpy's brute force in float64."""
+    """The share of the nearest that is found, by numpy's brute force in float64, for every tenth node."""
     x = x.double().numpy()
     x = x / np.linalg.norm(x, axis=1, keepdims=True)
-    score = np.where(np.tri(len(x), k=-1 - skip, dtype=bool), x @ x.T, -np.inf)
     hits = total = 0
-    for i, row in enumerate(score):
-        true = set(np.argsort(-row)[: min(k, max(0, i - skip))].tolist())
+    for i in range(k + skip, len(x), 10):
+        true = set(np.argsort(-(x[: i - skip] @ x[i]))[:k].tolist())
         hits, total = hits + len(true & set(mesh.table[i][mesh.mask[i]].tolist())), total + len(true)
     return hits / total
 
