@@ -31,7 +31,7 @@ class Cells(NamedTuple):
         centre = rows.mean(0)
         sample = (rows[::SAMPLE] - centre).float()
         number = max(1, rows.size(0) // SIZE)
-        centroid = sample[torch.linspace(0, sample.size(0) - 1, number, device=rows.device).long()]
+        centroid = sample[torch.linspace(0, sample.size(0) - 1, number, dtype=torch.double, device=rows.device).long()]
         for _ in range(ROUNDS):
             cell = _nearest(sample, centroid, 1).squeeze(1)
             members = torch.bincount(cell, minlength=number).unsqueeze(1)
