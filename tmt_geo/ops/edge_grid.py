@@ -8,15 +8,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-
-def within_groups(group: Tensor, num_groups: int = 1) -> tuple[Tensor, Tensor]:
-    """The place of each member (N) in its group, in the order given, and the size of each group (B)."""
-    size = torch.bincount(group, minlength=num_groups)
-    order = group.argsort(stable=True)
-    begin = size.cumsum(0) - size
-    place = torch.empty_like(group)
-    place[order] = torch.arange(group.numel(), device=group.device) - begin[group[order]]
-    return place, size
+from tmt_geo.ops.layout import DenseLayout
 
 
 def graph_of_edges(edge_index: Tensor, batch: Tensor | None = None) -> Tensor:
@@ -53,12 +45,10 @@ class EdgeGrid:
     def from_edges(cls, edge_index: Tensor, num_nodes: int, batch: Tensor | None = None) -> EdgeGrid:
         """Lay out the edges (2, E) of graphs that `batch` (N) names, or of one."""
         graph = graph_of_edges(edge_index, batch)
-        batch = edge_index.new_zeros(num_nodes, dtype=torch.long) if batch is None else batch.long()
-        place, sizes = within_groups(batch)
-        size = int(sizes.max()) if num_nodes else 0
-        source, target = edge_index.long()
-        slot = (graph * size + place[source]) * size + place[target]
-        return cls(slot, batch * size + place, sizes.numel(), size)
+        layout = DenseLayout.from_batch(num_nodes, batch, device=edge_index.device)
+        source, target = layout.position[edge_index.long()]
+        slot = (graph * layout.capacity + source) * layout.capacity + target
+        return cls(slot, layout.slot, layout.num_graphs, layout.capacity)
 
     @property
     def has_parallel_edges(self) -> bool:

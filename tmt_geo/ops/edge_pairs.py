@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from tmt_geo.ops.edge_grid import within_groups
+from tmt_geo.ops.layout import DenseLayout
 from tmt_geo.ops.null_softmax import grouped_softmax, masked_softmax
 from tmt_geo.ops.triangles import expand
 
@@ -68,17 +68,15 @@ def edge_pairs(group: Tensor, late: Tensor | None = None, path: str = "auto") ->
         late (Tensor, optional): When each edge is known, shape :math:`(E)`; the edge asked may be no later.
         path (str): ``"dense"``, ``"list"`` or ``"auto"``, by the sizes of the groups.
     """
-    place, size = within_groups(group)
-    width = int(size.max()) if size.numel() else 0
+    layout = DenseLayout.from_batch(group.numel(), group)
+    size, width = layout.lengths, layout.capacity
     if width == 0 or path == "list" or (path == "auto" and size.numel() * width**2 > ROOM * int((size**2).sum())):
         return _listed(group, size, late)
-    slot = group * width + place
-    edge = slot.new_zeros(size.numel() * width).index_copy(0, slot, torch.arange(slot.numel(), device=slot.device))
-    edge = edge.view(-1, width)
-    there = torch.arange(width, device=slot.device) < size.unsqueeze(1)
+    edge = layout.node.clamp(min=0).view(-1, width)
+    there = torch.arange(width, device=size.device) < size.unsqueeze(1)
     asking, asked = edge.unsqueeze(2), edge.unsqueeze(1)
     mask = there.unsqueeze(1).expand(-1, width, -1)
-    return DensePairs(asking, asked, mask if late is None else mask & (late[asked] <= late[asking]), slot)
+    return DensePairs(asking, asked, mask if late is None else mask & (late[asked] <= late[asking]), layout.slot)
 
 
 def _listed(group: Tensor, size: Tensor, late: Tensor | None) -> ListedPairs:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from tmt_geo.ops.edge_grid import within_groups
+from tmt_geo.ops.layout import DenseLayout
 
 
 def soft_topk(score: Tensor, k: int, temperature: float = 0.1, mask: Tensor | None = None) -> Tensor:
@@ -117,12 +117,9 @@ def route_edges(
         allowed = allowed[time[source] <= time[target]]
     if allowed.numel() == 0:
         return allowed, score[allowed]
-    place, degree = within_groups(target[allowed], num_nodes)
-    width = int(degree.max())
-    slot = target[allowed] * width + place
-    table = score.new_zeros(num_nodes * width).index_copy(0, slot, score[allowed]).view(num_nodes, width)
-    mask = torch.arange(width, device=slot.device) < degree.unsqueeze(1)
-    gates, chosen = (part.flatten()[slot] for part in topk_gates(table, k, temperature, mask))
+    layout = DenseLayout.from_batch(allowed.numel(), target[allowed], num_graphs=num_nodes)
+    mask = torch.arange(layout.capacity, device=score.device) < layout.lengths.unsqueeze(1)
+    gates, chosen = map(layout.from_dense, topk_gates(layout.to_dense(score[allowed]), k, temperature, mask))
     return allowed[chosen], gates[chosen]
 
 
