@@ -1,0 +1,6 @@
+"""Problems on small graphs whose answers are known exactly."""
+
+from tmt_geo.data.problems.problem import Problem
+from tmt_geo.data.problems.word import WordProblem
+
+__all__ = ["Problem", "WordProblem"]
