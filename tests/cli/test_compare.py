@@ -43,6 +43,7 @@ def test_without_plotly_it_refuses_before_it_runs(refused, tmp_path, monkeypatch
     ("arguments", "message"),
     [
         (["ablatoin"], "must be one of ablation, peers, tuning, push, scale, length, options, edges"),
+        (["ablation", "--jobs", "2"], "must be edges for --problem, --jobs and --quick (got 'ablation')"),
         (["ablation", "--size", "huge"], "must be one of tiny, base"),
         (["ablation", "--row", "vanila", "--data", "embedded"], "--row must be among vanilla"),
         (["ablation", "--seed", "7", "--data", "embedded"], "--seed must be among 42, 1337, 2024"),

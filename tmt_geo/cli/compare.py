@@ -58,6 +58,8 @@ def compare(
         use_threads(threads)
         compare_edges(out or Path("runs/edges"), problems, rows, seeds, jobs, quick, report)
         return
+    if problems or jobs > 1 or quick:
+        raise ValueError(f"'suite' must be edges for --problem, --jobs and --quick (got {suite!r})")
     out = out or Path("runs/quality")
     check_extra("the figure", "demo", "plotly")
     from tmt_geo.cli.progress import OneLineProgress
