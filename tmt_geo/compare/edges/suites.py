@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from tmt_geo.compare.edges import word
+from tmt_geo.compare.edges import facts, word
 from tmt_geo.compare.edges.suite import EdgeSuite
 
-SUITES: dict[str, EdgeSuite] = {suite.name: suite for suite in (*word.SUITES,)}
+SUITES: dict[str, EdgeSuite] = {suite.name: suite for suite in (*word.SUITES, *facts.SUITES)}
 
 
 def choose_suites(
