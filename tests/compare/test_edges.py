@@ -143,8 +143,8 @@ def test_several_processes_give_what_one_gives(tmp_path):
 
 
 def test_sizes_grow_over_the_first_share_and_stay():
-    recipe = Recipe(steps=8, batch=1, smallest=2, largest=10, grow=0.5)
-    assert [recipe.size(step, torch.Generator()) for step in range(8)] == [4, 6, 8, 10, 10, 10, 10, 10]
+    recipe = Recipe(steps=8, batch=1, smallest=1, largest=16, grow=0.5)
+    assert [recipe.size(step, torch.Generator()) for step in range(8)] == [2, 4, 8, 16, 16, 16, 16, 16]
 
 
 def test_sizes_are_drawn_evenly_where_they_do_not_grow():

@@ -21,8 +21,8 @@ class Recipe:
         batch: Graphs in a step.
         smallest: Size of the first graphs.
         largest: Size of the largest graphs.
-        grow: Over which share of the steps the size grows evenly to the largest, where it stays; with 0, sizes are
-            drawn evenly.
+        grow: Over which share of the steps the size grows to the largest, by the same factor in equal steps, and then
+            stays; with 0, sizes are drawn evenly.
         weight_decay: That of AdamW.
     """
 
@@ -37,8 +37,8 @@ class Recipe:
         """The size of the graphs of a step, counted from 0."""
         if self.grow == 0:
             return int(torch.randint(self.smallest, self.largest + 1, (), generator=generator))
-        grown = (step + 1) / (self.grow * self.steps)
-        return min(self.largest, self.smallest + int((self.largest - self.smallest) * grown))
+        grown = min(1.0, (step + 1) / (self.grow * self.steps))
+        return round(self.smallest * (self.largest / self.smallest) ** grown)
 
 
 def train(model: nn.Module, problem: Problem, recipe: Recipe, rate: float, seed: int) -> float:
