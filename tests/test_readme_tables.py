@@ -2,13 +2,15 @@
 
 import pytest
 
-from benchmarks import highlights, language
+from benchmarks import edges, highlights, language
 from benchmarks.graphs import results as graphs
 from benchmarks.graphs.__main__ import SUITES as GRAPH_SUITES
 from benchmarks.readme import shown
 from benchmarks.speed import results as speed
 from benchmarks.speed.__main__ import ROWS
 from tmt_geo.compare import Run, load_results
+from tmt_geo.compare.edges.report import tables
+from tmt_geo.compare.edges.suites import SUITES as EDGE_SUITES
 from tmt_geo.compare.mean import Mean
 from tmt_geo.compare.suites import OPTIONS, SIZED, SUITES
 
@@ -49,6 +51,18 @@ def test_results_of_speed_are_rows_of_the_benchmark(device):
 
 def test_the_tables_of_graphs_are_those_of_the_results():
     assert shown("graphs") == graphs.tables(graphs.RESULTS, GRAPH_SUITES)
+
+
+def test_the_tables_of_edges_are_those_of_the_results():
+    assert shown("edges") == tables(EDGE_SUITES.values(), edges.RESULTS)
+
+
+def test_results_of_edges_are_rows_of_their_suites_in_the_present_protocol():
+    for suite in EDGE_SUITES.values():
+        known = {run.file(edges.RESULTS) for run in (*suite.trials(), *suite.finals(edges.RESULTS))}
+        assert set((edges.RESULTS / suite.name).glob("*.json")) <= known
+        for run in (*suite.trials(), *suite.finals(edges.RESULTS)):
+            assert not run.file(edges.RESULTS).exists() or run.load(edges.RESULTS) is not None, f"run {run} anew"
 
 
 def test_results_of_graphs_are_rows_of_the_benchmark_in_its_present_protocol():

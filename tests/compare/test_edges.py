@@ -171,7 +171,7 @@ class Knows(nn.Module):
 
     def __init__(self, known):
         super().__init__()
-        self.known = known
+        self.known = nn.Parameter(torch.tensor(float(known)))
 
     def forward(self, data):
         answer = torch.where(data.batch[data.edge_index[0]] < self.known, data.y, (data.y + 1) % 6).clamp(min=0)

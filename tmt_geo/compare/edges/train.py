@@ -61,11 +61,12 @@ def train(model: nn.Module, problem: Problem, recipe: Recipe, rate: float, seed:
     generator = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=recipe.weight_decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=recipe.steps)
+    device = next(model.parameters()).device
     begin = time.process_time()
     model.train()
     for step in range(recipe.steps):
         size = recipe.size(step, generator)
-        data = problem.sample(recipe.graphs(size), size, generator)
+        data = problem.sample(recipe.graphs(size), size, generator).to(device)
         loss = F.cross_entropy(model(data), data.y)
         optimizer.zero_grad()
         loss.backward()
@@ -80,9 +81,10 @@ def examine(model: nn.Module, problem: Problem, size: int, seed: int, graphs: in
     """The share of right answers about so many graphs of a size, which the seed decides."""
     generator = torch.Generator().manual_seed(seed)
     model.eval()
+    device = next(model.parameters()).device
     right = asked = 0
     for begin in range(0, graphs, batch):
-        data = problem.exam(min(batch, graphs - begin), size, generator)
+        data = problem.exam(min(batch, graphs - begin), size, generator).to(device)
         counts = data.y >= 0
         right += int(((model(data).argmax(-1) == data.y) & counts).sum())
         asked += int(counts.sum())

@@ -35,11 +35,15 @@ class TrainedSuite(EdgeSuite):
     graphs: int = 1024
 
     def measure(self, row: EdgeRow, seed: int) -> dict[str, Any]:
-        """See :meth:`EdgeSuite.measure`; the seed decides weights, training and exams."""
+        """See :meth:`EdgeSuite.measure`.
+
+        The seed decides weights, training and exams. It runs on a CUDA device where there is one.
+        """
         if row.rate is None:
             raise ValueError(f"'row' must have a rate (got {row.name!r} without one)")
         seed_everything(seed)
-        model = build_sized(row, self.problem, self.budget)
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        model = build_sized(row, self.problem, self.budget).to(device)
         seconds = train(model, self.problem, self.recipe, row.rate, seed)
         return {
             "scores": {
@@ -49,6 +53,7 @@ class TrainedSuite(EdgeSuite):
             "params": count_parameters(model),
             "steps": self.recipe.steps,
             "seconds": seconds,
+            "device": device,
             "torch": torch.__version__,
         }
 

@@ -48,7 +48,7 @@ A5 = TrainedSuite(
     aims=(Goal("factored", "n = 16", 0.95),),
     rates=RATES,
     problem=WordProblem.over("A5"),
-    recipe=Recipe(steps=2000, batch=32, smallest=2, largest=16, grow=0.8),
+    recipe=Recipe(steps=3000, batch=32, smallest=2, largest=16, grow=0.8),
     budget=120_000,
     exams={"n = 8": 8, "n = 16": 16},
 )
