@@ -23,7 +23,6 @@ def compare_edges(
     from tmt_geo.compare.edges.report import figure, tables
     from tmt_geo.compare.edges.runner import run_suites
     from tmt_geo.compare.edges.suites import choose_suites
-    from tmt_geo.viz import save_figure
 
     suites = choose_suites(problems, rows, seeds)
     if quick:
@@ -32,6 +31,8 @@ def compare_edges(
     text = tables(suites, out)
     say(text or f"no results in {out}")
     if report:
+        from tmt_geo.viz import save_figure
+
         for suite in suites:
             if suite.results(out):
                 say(f"written: {save_figure(figure(suite, out), out / suite.name / 'figure.html')}")
