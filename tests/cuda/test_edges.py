@@ -41,7 +41,7 @@ def test_triangles(device, dtype, form, causal, null_slot, path):
     options = {"null_slot": null_slot}
     assert_precise(
         lambda **inputs: run(triangle_attention, options=options | {"path": path}, **inputs), inputs, device, dtype,
-        expected=lambda **inputs: run(naive.triangle_attention, options=options, **inputs), times=6,
+        expected=lambda **inputs: run(naive.triangle_attention, options=options, **inputs),
     )  # fmt: skip
 
 
@@ -55,7 +55,7 @@ def test_pairs(device, dtype, causal, null_slot, path):
     inputs |= {"time": torch.randperm(N) if causal else None}
     assert_precise(
         lambda **inputs: pair_attention(**inputs, **options, path=path), inputs, device, dtype,
-        expected=lambda **inputs: naive.pair_attention(**inputs, **options), times=6,
+        expected=lambda **inputs: naive.pair_attention(**inputs, **options),
     )  # fmt: skip
 
 
@@ -67,7 +67,7 @@ def test_rows_and_columns(device, dtype, along, null_slot, path):
     options = {"num_nodes": N, "along": along, "null_slot": null_slot}
     assert_precise(
         lambda **inputs: axial_attention(**inputs, **options, path=path), inputs, device, dtype,
-        expected=lambda **inputs: naive.axial_attention(**inputs, **options), times=6,
+        expected=lambda **inputs: naive.axial_attention(**inputs, **options),
     )  # fmt: skip
 
 
@@ -87,7 +87,7 @@ def test_layers_over_batches(device, dtype, name, causal):
         "batch": torch.arange(2 * N) // N, "time": torch.randperm(2 * N),
     }  # fmt: skip
     layer = LAYERS[name](causal=causal)
-    assert_precise(lambda layer, **inputs: layer(**inputs), inputs, device, dtype, module=layer, times=6)
+    assert_precise(lambda layer, **inputs: layer(**inputs), inputs, device, dtype, module=layer, times=16)
 
 
 @pytest.mark.parametrize("causal", [False, True])
@@ -99,7 +99,7 @@ def test_the_quartic_layer(device, dtype, causal):
     def run(layer, **inputs):
         return torch.cat([part.flatten() for part in layer(**inputs)])
 
-    assert_precise(run, inputs, device, dtype, module=layer, times=6)
+    assert_precise(run, inputs, device, dtype, module=layer, times=16)
 
 
 def test_routing(device):

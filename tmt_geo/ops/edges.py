@@ -217,7 +217,7 @@ class _EdgeSoftmax(torch.autograd.Function):
 def _gathered_dot(a: Tensor, b: Tensor, target: Tensor, source: Tensor) -> Tensor:
     """The form that is compiled."""
     a = a.unflatten(1, (b.size(1), -1))
-    return (a[target] * b[source].unsqueeze(2)).sum(-1).flatten(1)
+    return (a[target] * b[source].unsqueeze(2)).sum(-1, dtype=a.dtype).flatten(1)  # autocast sums in float32
 
 
 def _chunked_dot(a: Tensor, b: Tensor, target: Tensor, source: Tensor) -> Tensor:

@@ -27,7 +27,10 @@ def search_tree(task: SearchTask) -> tuple[Tensor, Tensor]:
 
     Raises:
         MissingExtra: If scipy is not installed.
+        ValueError: If the nodes are on a GPU.
     """
+    if task.query.device.type != "cpu":
+        raise ValueError(f"backend 'tree' searches on the CPU alone: take 'auto' (got nodes on {task.query.device})")
     row, rank, loop = task.row, task.rank, int(task.loop)
     table = row.new_empty(row.numel(), task.k)
     for graph, size in enumerate(task.sizes.tolist()):
