@@ -20,8 +20,8 @@ TOY = {"vocab_size": 97, "d_model": 16, "n_layers": 3, "n_heads": 2}
 SETTLE = 60  # forwards of 2,048 tokens after which the gates hold their budget
 
 
-def compare(length: int, rows: int, place: Place, store: Callable[[list[dict]], None]) -> None:
-    """Training step and forward at this length, in bfloat16 by autocast; in float32 where the text is not too long."""
+def compare(length: int, rows: int, place: Place, store: Callable[[list[dict]], None], thorough: bool = False) -> None:
+    """Training step and forward at this length, in bfloat16; thoroughly: in float32, and a compiled forward too."""
     size, device = (TOY, torch.device("cpu")) if place.toy else (BASE, torch.device("cuda"))
     length, rows = (32, 2) if place.toy else (length, rows)
     at = f"{rows} x {length:,} tokens"
@@ -40,9 +40,11 @@ def compare(length: int, rows: int, place: Place, store: Callable[[list[dict]], 
     backend = "eager" if place.toy else "inductor"
     for what, make in (("training step", training_step), ("forward", forward_alone)):
         builds = {name: partial(make, build, ids, torch.bfloat16) for name, build in models.items()}
-        compiled = partial(make, models["Llama, SDPA"], ids, torch.bfloat16, backend=backend)
-        measure(f"{what}, bfloat16", builds | {"Llama, SDPA, compiled": compiled})
-    if length <= 4096:
+        if thorough or what == "training step":
+            compiled = partial(make, models["Llama, SDPA"], ids, torch.bfloat16, backend=backend)
+            builds["Llama, SDPA, compiled"] = compiled
+        measure(f"{what}, bfloat16", builds)
+    if thorough:
         builds = {name: partial(training_step, build, ids, torch.float32) for name, build in models.items()}
         measure("training step, float32", builds, repeats=3, warmups=2)
     model = settled(length, size, device)

@@ -40,11 +40,11 @@ class Step:
 
 STEPS = {
     "tests": Step(suites.every_device, 100),
-    "language-4096": Step(partial(language.compare, 4096, 4), 60),
-    "language-32768": Step(partial(language.compare, 32768, 1), 60),
-    "training": Step(training.race, 80),
-    "language-1024": Step(partial(language.compare, 1024, 16), 50),
+    "language-4096": Step(partial(language.compare, 4096, 4, thorough=True), 90),
+    "language-32768": Step(partial(language.compare, 32768, 1), 75),
     "kernels": Step(kernels.compare, 30),
     "edges": Step(kernels.among_edges, 40),
+    "training": Step(training.race, 115),
+    "language-1024": Step(partial(language.compare, 1024, 16), 60),
     "suite": Step(suites.whole, 150),
 }

@@ -21,8 +21,8 @@ from tmt_geo.data.tokenizer import train_tokenizer
 if TYPE_CHECKING:
     from benchmarks.device.steps import Place
 
-LENGTH, ROWS, SECONDS = 1024, 16, 25.0
-EVERY = 25  # steps between two looks at the validation text
+LENGTH, ROWS, SECONDS = 1024, 16, 20.0
+EVERY = 50  # steps between two looks at the validation text
 WARM = 100  # steps in which the rate rises
 RATE = 6e-4
 
@@ -33,7 +33,7 @@ def race(place: Place, store: Callable[[list[dict]], None]) -> None:
     train, valid, vocab, name = tokens_of(place.data, 300 if place.toy else BASE["vocab_size"], place.toy)
     size = (TOY if place.toy else BASE) | {"vocab_size": vocab}
     device = torch.device("cpu" if place.toy else "cuda")
-    train, valid = train.to(device), valid[: 16 * length * rows].to(device)
+    train, valid = train.to(device), valid[: 8 * length * rows].to(device)
     models = {
         "TMT": partial(tmt, length, size, exit=True),
         "Llama, compiled": partial(llama, length, size),
