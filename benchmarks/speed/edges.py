@@ -14,7 +14,7 @@ from tmt_geo.nn.edge_attention import EdgeAttention, EdgeAxialAttention, EdgePai
 CHANNELS, HEADS, K = 32, 4, 8
 # Nodes of full graphs, and of each form as many as its memory allows.
 NODES = (16, 32, 64, 128, 256, 512)
-MOST = {"gated": 512, "axial": 256, "product": 128, "pivot": 128, "pair": 32}
+MOST = {"gated": 512, "axial": 128, "product": 128, "pivot": 128, "pair": 32}
 MESH = (512, 1024, 2048, 4096)  # nodes of a mesh
 
 
@@ -78,5 +78,5 @@ ROWS = [
     against_product(128, share(0.2, 0.1, "memory"), unit="MiB"),
     *(doubled(form, nodes, growth(2.4, 2.1)) for form in ("factored", "product") for nodes in MESH),
     doubled("factored", 4096, Goal("{}x the memory", 2.4, 2.1), unit="MiB"),
-    *(doubled("pair", nodes, growth(4.8, 4.2)) for nodes in (128, 256)),  # pairs of edges: the square of the nodes
+    *(doubled("pair", nodes, growth(4.8, 4.2)) for nodes in (64, 128)),  # pairs of edges: the square of the nodes
 ]
