@@ -237,6 +237,55 @@ BUGS = (
         "time if self.causal else None",
         ("tests/nn/test_edge_attention.py",),
     ),
+    Bug(
+        "linear attention sees one key too many",
+        "tmt_geo/ops/linear_attention.py",
+        "(seen - last * chunk)",
+        "(seen - last * chunk + 1)",
+        ("tests/ops/test_linear_attention.py",),
+    ),
+    Bug(
+        "linear attention along columns and rows forgets the time",
+        "tmt_geo/ops/edge_attention.py",
+        "taylor_attention(query, key, value, shared, late,",
+        "taylor_attention(query, key, value, shared, None,",
+        ("tests/models/test_quartic_published_faults.py",),
+    ),
+    Bug(
+        "the quartic transformer multiplies scores by the root of the channels",
+        "tmt_geo/nn/talking_heads.py",
+        "query.size(-1) ** -0.5",
+        "query.size(-1) ** 0.5",
+        ("tests/models/test_quartic_published_faults.py",),
+    ),
+    Bug(
+        "the quartic transformer has edges from the next token",
+        "tmt_geo/models/quartic/token_graph.py",
+        "pairs.tril()",
+        "pairs.tril(1)",
+        ("tests/models/test_quartic_published_faults.py",),
+    ),
+    Bug(
+        "the quartic transformer counts padding among the positions",
+        "tmt_geo/models/quartic/token_graph.py",
+        "self.mask.long().cumsum(1)",
+        "self.mask.new_ones(self.mask.shape).long().cumsum(1)",
+        ("tests/models/test_quartic_transformer.py",),
+    ),
+    Bug(
+        "diagonal attention is attention among half of the edges",
+        "tmt_geo/nn/edge_attention.py",
+        "(edge_index[0] == edge_index[1]).nonzero()",
+        "(edge_index[0] >= edge_index[1]).nonzero()",
+        ("tests/models/test_quartic_published_faults.py",),
+    ),
+    Bug(
+        "the share of a residual lane is that by which it is read",
+        "tmt_geo/nn/residual_lanes.py",
+        "self.scale[1] * moved[..., -1:]",
+        "self.scale[1] * moved[..., :1]",
+        ("tests/nn/test_residual_lanes.py",),
+    ),
 )
 
 

@@ -9,11 +9,12 @@ import pytest
 import torch
 
 import tmt_geo
-from tests.models.test_quartic_transformer import OPTIONS, SIZE, VOCAB, stirred
 from tmt_geo.models.quartic.quartic_transformer import QuarticTransformer
 from tmt_geo.nn.edge_attention import EdgeAxialAttention, EdgeDiagonalAttention
 from tmt_geo.nn.talking_heads import TalkingHeadsAttention
 from tmt_geo.testing import assert_causal
+from tmt_geo.testing.tiny_quartic import OPTIONS, SIZE, VOCAB
+from tmt_geo.testing.tiny_quartic import stirred_quartic as stirred
 
 IMPORT = """
 import sys

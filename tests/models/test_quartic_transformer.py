@@ -6,37 +6,11 @@ import torch.nn.functional as F
 
 from tmt_geo.models.quartic.quartic_transformer import QuarticTransformer
 from tmt_geo.nn.edge_block import EdgeBlock
+from tmt_geo.testing.tiny_quartic import OPTIONS, SIZE, VOCAB
+from tmt_geo.testing.tiny_quartic import stirred_quartic as stirred
 
-VOCAB = 23
-SIZE = {
-    "num_tokens": VOCAB, "dim": 12, "depth": 2, "dim_edges": 8, "dim_head": 5, "heads": 3, "linear_dim_head": 3,
-    "linear_heads": 2, "max_seq_len": 16, "edge_heads": 2,
-}  # fmt: skip
-OPTIONS = {
-    "published": {},
-    "no diagonal": {"edges_diagonal_attn": False},
-    "ablated": {"ablate_edges": True},
-    "one lane": {"num_residual_streams": 1},
-    "two lanes": {"num_residual_streams": 2},
-    "narrow": {"ff_mult": 1},
-    "edges as wide as tokens": {"dim_edges": None},
-    "axial": {"edge_forms": ("axial",)},
-    "pair": {"edge_forms": ("pair",)},
-    "factored": {"edge_forms": ("factored",)},
-    "product and gated": {"edge_forms": ("product", "gated")},
-    "pivot and linear": {"edge_forms": ("pivot", "linear"), "edges_diagonal_attn": False},
-}
 every_option = pytest.mark.parametrize("name", OPTIONS)
 either = pytest.mark.parametrize("causal", [False, True])
-
-
-def stirred(name="published", **options):
-    """A model in float64 far from its start, where lanes are equal and heads do not talk."""
-    model = QuarticTransformer(**SIZE | OPTIONS[name] | options).double().eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.2 * torch.randn_like(parameter))
-    return model
 
 
 def test_the_published_call():
