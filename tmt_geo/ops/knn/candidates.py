@@ -10,7 +10,7 @@ from torch.nn.functional import pad
 from tmt_geo.ops.knn.scores import gathered_scores
 from tmt_geo.ops.knn.top import top_recent
 
-BLOCK = 2048  # queries whose candidates are held at once
+BLOCK = 2048  # queries whose candidates a CPU holds at once
 
 
 def blocks(num_queries: int) -> Iterator[slice]:
