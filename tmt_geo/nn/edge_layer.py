@@ -14,18 +14,22 @@ from tmt_geo.ops.checks import check_features, check_length
 class EdgeLayer(nn.Module):
     """What layers over edge features share: their arguments and the projection at the end.
 
-    A subclass adds its projections, calls :meth:`reset_parameters` and defines :meth:`attend`.
+    A subclass adds its projections, calls :meth:`reset_parameters` and defines :meth:`attend`. With `head_dim` heads
+    have so many channels, whatever the output has.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, heads: int = 4, causal: bool = False):
+    def __init__(
+        self, in_channels: int, out_channels: int, heads: int = 4, causal: bool = False, head_dim: int | None = None
+    ):
         super().__init__()
-        if heads < 1 or out_channels % heads:
+        if heads < 1 or (head_dim is None and out_channels % heads):
             raise ValueError(f"'out_channels' must be a multiple of 'heads' (got {out_channels} and {heads})")
         self.in_channels = in_channels
         self.out_channels = out_channels
         self.heads = heads
         self.causal = causal
-        self.lin_out = nn.Linear(out_channels, out_channels)
+        self.inner_channels = out_channels if head_dim is None else heads * head_dim
+        self.lin_out = nn.Linear(self.inner_channels, out_channels)
 
     def reset_parameters(self) -> None:
         """Draw all weights anew."""

@@ -12,6 +12,7 @@ from tmt_geo.ops.checks import check_batch, check_edge_index, check_length
 from tmt_geo.ops.dense_triangles import attend_by_products, attend_by_triples
 from tmt_geo.ops.edge_grid import EdgeGrid, graph_of_edges
 from tmt_geo.ops.edge_pairs import edge_pairs
+from tmt_geo.ops.linear_attention import taylor_attention
 from tmt_geo.ops.null_softmax import grouped_softmax
 from tmt_geo.ops.triangles import EdgeFinder, edge_times, past_triangles, triangles
 
@@ -167,6 +168,7 @@ def axial_attention(
     along: str,
     time: Tensor | None = None,
     null_slot: bool = False,
+    linear: bool = False,
     path: str = "auto",
 ) -> Tensor:
     r"""Attention of each edge to those that share an end with it: within its row or its column of the matrix of edges.
@@ -184,6 +186,8 @@ def axial_attention(
         time (Tensor, optional): The time of each node, shape :math:`(N)`. An edge is as late as the later of its
             ends, and attends to edges that are no later.
         null_slot (bool): A further term of score 0 and value 0. (default: :obj:`False`)
+        linear (bool): Weights by the Taylor expansion of the exponential, at a cost that grows linearly, see
+            :mod:`tmt_geo.ops.linear_attention`; there is one path then. (default: :obj:`False`)
         path (str): ``"dense"`` (one matrix of scores a node), ``"list"`` (one row a pair of edges), or ``"auto"``, by
             the degrees of the nodes. (default: ``"auto"``)
 
@@ -200,8 +204,10 @@ def axial_attention(
         raise ValueError(f"'along' must be 'source' or 'target' (got {along!r})")
     edge_index = edge_index.long()
     shared = edge_index[0] if along == "source" else edge_index[1]
-    pairs = edge_pairs(shared, None if time is None else edge_times(edge_index, time), path)
-    return pairs.attend(query, key, value, null_slot)
+    late = None if time is None else edge_times(edge_index, time)
+    if linear:
+        return taylor_attention(query, key, value, shared, late, null_slot=null_slot)
+    return edge_pairs(shared, late, path).attend(query, key, value, null_slot)
 
 
 def _check(
