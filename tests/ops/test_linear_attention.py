@@ -48,7 +48,7 @@ def test_features_multiply_to_the_expansion():
     product = (x * y).sum(-1)
     expected = sum(product**power / math.factorial(power) for power in range(3))
     torch.testing.assert_close((taylor_features(x) * taylor_features(y)).sum(-1), expected)
-    assert taylor_features(x).shape == (6, 1 + 5 + 15)
+    assert taylor_features(x).shape == (6, 1 + 5 + 25)
 
 
 @pytest.mark.parametrize("shape", ["one group", "one large group among many", "half of it at one time"])

@@ -23,11 +23,10 @@ def taylor_features(x: Tensor) -> Tensor:
         x (Tensor): Shape :math:`(*, C)`.
 
     Returns:
-        Tensor: One, the channels, and their products, shape :math:`(*, 1 + C + C (C + 1) / 2)`.
+        Tensor: One, the channels, and their products, shape :math:`(*, 1 + C + C^2)`.
     """
-    row, column = torch.triu_indices(x.size(-1), x.size(-1), device=x.device)
-    weight = x.new_ones(row.numel()).masked_fill(row == column, 0.5**0.5)  # a product of two channels counts twice
-    return torch.cat([torch.ones_like(x[..., :1]), x, x[..., row] * x[..., column] * weight], dim=-1)
+    products = (0.5**0.5 * x).unsqueeze(-1) * x.unsqueeze(-2)
+    return torch.cat([torch.ones_like(x[..., :1]), x, products.flatten(-2)], dim=-1)
 
 
 def taylor_attention(
@@ -53,8 +52,7 @@ def taylor_attention(
         late (Tensor, optional): When each row is known, shape :math:`(E)`; equal times see each other. All see all
             without it.
         null_slot (bool): A further term of score 0, hence weight 1, and value 0. (default: :obj:`False`)
-        chunk (int, optional): Keys in a chunk. (default: as many as there are features, where sums and single weights
-            cost the same)
+        chunk (int, optional): Keys in a chunk. (default: as many as there are features)
 
     Returns:
         Tensor: Shape :math:`(E, H, D)`.
@@ -62,10 +60,11 @@ def taylor_attention(
     if query.size(0) == 0:
         return torch.zeros_like(value)
     dtype = torch.promote_types(value.dtype, torch.float32)  # sums of many rows
+    features = 1 + query.size(-1) * (query.size(-1) + 1)
     query, key = (query * query.size(-1) ** -0.5).to(dtype), key.to(dtype)
-    counted = F.pad(value.to(dtype), (0, 1), value=1.0)  # the last channel sums the weights
+    # The last channel makes products 1 + s of scores s, and sums of the weights.
+    query, key, counted = (F.pad(x, (0, 1), value=1.0) for x in (query, key, value.to(dtype)))
     order, counts, within = _ranked(group, late)
-    features = 1 + query.size(-1) * (query.size(-1) + 3) // 2
     chunk = min(features if chunk is None else chunk, int(counts.max()))
     seen = _seen(order, counts, within, group, late)
     place, row_group = _side_by_side(group, counts, within, chunk)
@@ -80,13 +79,15 @@ def taylor_attention(
     upto = _rows((seen - last * chunk).view(-1, 1, 1), place, bucket.numel(), chunk)
     mask = torch.arange(chunk, device=upto.device) < upto
 
-    score = queries @ keys[bucket].mT
-    out = ((1 + score + 0.5 * score.square()) * mask) @ values[bucket]
+    # Twice the weight is (1 + s)^2 + 1; in place, as nothing is as large as this.
+    weight = (queries @ keys[bucket].mT).square().add_(1).mul_(mask)
+    out = weight @ values[bucket]
     if int(last.max()):
         index = torch.arange(row_group.numel(), device=group.device) - first[row_group]
-        out = out + taylor_features(queries) @ _sums_before(taylor_features(keys).mT @ values, index)[bucket]
+        sums = 2 * taylor_features(keys[..., :-1]).mT @ values
+        out = out + taylor_features(queries[..., :-1]) @ _sums_before(sums, index)[bucket]
     out = out.transpose(1, 2).flatten(0, 1).index_select(0, place)
-    return (out[..., :-1] / (out[..., -1:] + null_slot)).to(value.dtype)
+    return (out[..., :-1] / (out[..., -1:] + 2 * null_slot)).to(value.dtype)
 
 
 def _ranked(group: Tensor, late: Tensor | None = None, num_groups: int = 0) -> tuple[Tensor, Tensor, Tensor]:
