@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch_geometric.nn.inits import reset
 
 from tmt_geo.nn.conv.relational_attention import RelationalAttention
 from tmt_geo.nn.dual_stream import FFN
@@ -104,9 +103,8 @@ class RelationalLayer(nn.Module):
 
     def reset_parameters(self) -> None:
         """Draw all weights anew."""
-        module: Any  # torch declares no `reset_parameters`
-        for module in self.children():
-            module.reset_parameters()
+        for part in self.children():
+            reset(part)
         nn.init.normal_(self.missing)
 
     def forward(

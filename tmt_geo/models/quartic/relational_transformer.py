@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from torch import Tensor, nn
+from torch_geometric.nn.inits import reset
 
 from tmt_geo.models.quartic.token_ids import real_tokens
 from tmt_geo.nn.relational_layer import RelationalLayer
@@ -80,10 +79,8 @@ class RelationalTransformer(nn.Module):
 
     def reset_parameters(self) -> None:
         """Draw all weights anew."""
-        part: Any  # torch declares no `reset_parameters`
-        for module in self.children():
-            for part in module if isinstance(module, nn.ModuleList) else (module,):
-                part.reset_parameters()
+        for part in self.children():
+            reset(part)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         r"""Run the model.

@@ -11,7 +11,7 @@ from torch_geometric.nn.inits import glorot, zeros
 from torch_geometric.typing import Adj, OptTensor, PairTensor
 from torch_geometric.utils import softmax
 
-from tmt_geo.nn.conv.edge_list import EdgeList, as_matrix
+from tmt_geo.nn.conv.edge_list import EdgeList, as_matrix, is_pair
 from tmt_geo.ops.checks import check_devices, check_edge_index, check_features
 from tmt_geo.ops.full_graphs import FullGraphs
 
@@ -121,7 +121,7 @@ class RelationalAttention(MessagePassing):
         Raises:
             ValueError: If an input has the wrong shape, type or device, or an edge names no node.
         """
-        x_src, x_dst = (x, x) if isinstance(x, Tensor) else x
+        x_src, x_dst = x if is_pair(x) else (x, x)
         edges = EdgeList.from_adjacency(edge_index, self.flow, as_matrix(edge_attr, self.edge_dim))
         self._check(x_src, x_dst, edges)
         query, key, value = (
