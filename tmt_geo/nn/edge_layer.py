@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch_geometric import EdgeIndex
 from torch_geometric.utils.num_nodes import maybe_num_nodes
 
-from tmt_geo.ops.checks import check_features, check_length
+from tmt_geo.ops.checks import check_features, check_length, check_numbers
 
 
 class EdgeLayer(nn.Module):
@@ -117,8 +117,9 @@ def causal_rank(time: Tensor | None) -> Tensor:
     """The place of each node in the order of time (N), all different; of equal times the lower index is earlier.
 
     Raises:
-        ValueError: If there is no `time`.
+        ValueError: If there is no `time`, or it has a NaN.
     """
     if time is None:
         raise ValueError("'time' is needed by 'causal' (got None)")
+    check_numbers("time", time)
     return time.argsort(stable=True).argsort()
