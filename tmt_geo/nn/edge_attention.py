@@ -12,6 +12,7 @@ from tmt_geo.ops.checks import check_edge_index
 from tmt_geo.ops.edge_attention import TRIANGLE_FORMS, axial_attention, pair_attention, triangle_attention
 from tmt_geo.ops.edge_grid import graph_of_edges
 from tmt_geo.ops.edge_pairs import edge_pairs
+from tmt_geo.ops.listed_triangles import triangle_weights
 from tmt_geo.ops.triangles import edge_times
 
 
@@ -88,11 +89,34 @@ class EdgeAttention(EdgeLayer):
             first_gate, second_gate, gate = self._split(self.lin_score(edge_attr).sigmoid(), 3)
             out = attention((first * first_gate, second * second_gate), ()).flatten(1)
             return gate.flatten(1) * self.lin_out(self.norm(out))
-        parts = TRIANGLE_FORMS[self.form]
-        scores = self._split(self.lin_score(edge_attr), parts)
-        if self.form == "factored":
-            scores = tuple(score.squeeze(-1) for score in scores)
-        return self.lin_out(attention((first, second), scores, null_slot=self.null_slot).flatten(1))
+        return self.lin_out(attention((first, second), self._scores(edge_attr), null_slot=self.null_slot).flatten(1))
+
+    def triangle_weights(
+        self,
+        edge_attr: Tensor | None,
+        edge_index: Tensor,
+        batch: Tensor | None = None,
+        *,
+        num_nodes: int | None = None,
+        time: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        r"""Which triangles count how much, for these arguments of :meth:`forward`.
+
+        Returns:
+            tuple[Tensor, Tensor]: The numbers of the closing edge, the first leg and the second leg of each triangle,
+            shape :math:`(3, T)`, and its share in each head, shape :math:`(T, H)`.
+
+        Raises:
+            ValueError: As of :meth:`forward`, or if the form has no softmax.
+        """
+        edge_attr, edge_index, num_nodes, _, rank = self._checked(edge_attr, edge_index, batch, num_nodes, time)
+        scores = () if self.norm is not None else self._scores(edge_attr)
+        return triangle_weights(scores, edge_index, num_nodes, form=self.form, time=rank, null_slot=self.null_slot)
+
+    def _scores(self, edge_attr: Tensor) -> tuple[Tensor, ...]:
+        """The scores of the forms with a softmax."""
+        scores = self._split(self.lin_score(edge_attr), TRIANGLE_FORMS[self.form])
+        return tuple(score.squeeze(-1) for score in scores) if self.form == "factored" else scores
 
     def _options(self) -> list[str]:
         return [f"form={self.form!r}", *["null_slot=True"] * self.null_slot]

@@ -13,8 +13,8 @@ from tmt_geo.ops.dense_triangles import attend_by_products, attend_by_triples
 from tmt_geo.ops.edge_grid import EdgeGrid, graph_of_edges
 from tmt_geo.ops.edge_pairs import edge_pairs
 from tmt_geo.ops.linear_attention import taylor_attention
-from tmt_geo.ops.null_softmax import grouped_softmax
-from tmt_geo.ops.triangles import EdgeFinder, edge_times, past_triangles, triangles
+from tmt_geo.ops.listed_triangles import attend_by_list
+from tmt_geo.ops.triangles import EdgeFinder, edge_times
 
 # How many tensors each form takes as scores.
 TRIANGLE_FORMS = {"factored": 2, "product": 2, "pivot": 3, "gated": 0}
@@ -86,14 +86,14 @@ def triangle_attention(
     _check_graph(edge_index, num_nodes, batch, time)
     grid = EdgeGrid.from_edges(edge_index, num_nodes, batch)
     if not _as_matrices(path, grid, edge_index, num_nodes):
-        return _over_list(values, scores, edge_index, num_nodes, form, time, null_slot)
+        return attend_by_list(values, scores, edge_index, num_nodes, form, time, null_slot)
     if form in ("product", "pivot"):
         return attend_by_triples(values, scores, grid, time, null_slot)
     out, thin = attend_by_products(values, scores, grid, time, null_slot)
     if not bool(thin.any()):
         return out
     thin = thin.nonzero().squeeze(1)
-    exact = _over_list(values, scores, edge_index, num_nodes, form, time, null_slot, thin)
+    exact = attend_by_list(values, scores, edge_index, num_nodes, form, time, null_slot, thin)
     return out.index_copy(0, thin, exact.index_select(0, thin).to(out.dtype))
 
 
@@ -248,36 +248,3 @@ def _as_matrices(path: str, grid: EdgeGrid, edge_index: Tensor, num_nodes: int) 
     out_degree, in_degree = (torch.bincount(end, minlength=num_nodes) for end in (source, target))
     looked_at = int(torch.minimum(out_degree[source], in_degree[target]).sum())
     return grid.cells <= DENSE_ADVANTAGE * looked_at and not grid.has_parallel_edges
-
-
-def _over_list(
-    values: tuple[Tensor, Tensor],
-    scores: tuple[Tensor, ...],
-    edge_index: Tensor,
-    num_nodes: int,
-    form: str,
-    time: Tensor | None,
-    null_slot: bool,
-    edges: Tensor | None = None,
-) -> Tensor:
-    """One row a triangle; only these `edges` get theirs."""
-    found = triangles(edge_index, num_nodes, edges)
-    closing, first, second = found if time is None else past_triangles(found, edge_index, time)
-    v, w = values[0].index_select(0, first), values[1].index_select(0, second)
-    part = v + w if form == "pivot" else v * w
-    if form != "gated":
-        score = _triangle_scores(scores, form, closing, first, second)
-        part = grouped_softmax(score, closing, edge_index.size(1), null_slot).unsqueeze(-1) * part
-    return part.new_zeros(edge_index.size(1), *part.shape[1:]).index_add(0, closing, part)
-
-
-def _triangle_scores(scores: tuple[Tensor, ...], form: str, closing: Tensor, first: Tensor, second: Tensor) -> Tensor:
-    """The score of each triangle (T, H)."""
-    if form == "factored":
-        return scores[0].index_select(0, first) + scores[1].index_select(0, second)
-    if form == "product":
-        query, key = scores[0].index_select(0, first), scores[1].index_select(0, second)
-    else:
-        query = scores[0].index_select(0, closing)
-        key = scores[1].index_select(0, first) + scores[2].index_select(0, second)
-    return (query * key).sum(-1) * query.size(-1) ** -0.5

@@ -1,1 +1,1 @@
-"""Models whose tokens hold states for their pairs: the quartic family."""
+"""The quartic family."""
