@@ -260,16 +260,16 @@ BUGS = (
     ),
     Bug(
         "the quartic transformer has edges from the next token",
-        "tmt_geo/models/quartic/token_graph.py",
-        "pairs.tril()",
-        "pairs.tril(1)",
+        "tmt_geo/ops/full_graphs.py",
+        "pair.tril()",
+        "pair.tril(1)",
         ("tests/models/test_quartic_published_faults.py",),
     ),
     Bug(
         "the quartic transformer counts padding among the positions",
-        "tmt_geo/models/quartic/token_graph.py",
-        "self.mask.long().cumsum(1)",
-        "self.mask.new_ones(self.mask.shape).long().cumsum(1)",
+        "tmt_geo/ops/full_graphs.py",
+        "self.nodes(self.mask.cumsum(1) - 1)",
+        "self.nodes(torch.ones_like(self.mask).cumsum(1) - 1)",
         ("tests/models/test_quartic_transformer.py",),
     ),
     Bug(

@@ -211,8 +211,8 @@ def test_logits_to_keep_tuple_outputs_and_embeddings_in(model, ids):
     ("call", "message"),
     [
         ({}, "one of 'input_ids' and 'inputs_embeds' is needed"),
-        ({"input_ids": torch.tensor([[VOCAB]])}, "the token ids must lie in"),
-        ({"input_ids": torch.zeros(1, 40, dtype=torch.long)}, "a sequence must have at most max_seq_len=32 tokens"),
+        ({"input_ids": torch.tensor([[VOCAB]])}, "'x' must name tokens from 0 to 28"),
+        ({"input_ids": torch.zeros(1, 40, dtype=torch.long)}, "'x' must have at most max_seq_len=32 tokens"),
         ({"input_ids": torch.zeros(1, 4, dtype=torch.long), "use_cache": True}, "'use_cache' must be left out"),
         ({"input_ids": torch.zeros(1, 4, dtype=torch.long), "past_key_values": ()}, "'past_key_values' must be left"),
         (

@@ -72,10 +72,10 @@ def test_attention_is_nearly_uniform_at_the_start():
         assert entropy.min() > 0.8 * math.log(64)
 
 
-@pytest.mark.parametrize("depth", [1, 3])
 @pytest.mark.parametrize("name", OPTIONS)
-def test_no_option_leaks_the_future(name, depth):
-    model = stirred(name, causal=True, depth=depth, dropout=0.2)
+def test_no_option_leaks_the_future(name):
+    """Through three layers: the published one leaks from the second on."""
+    model = stirred(name, causal=True, depth=3, dropout=0.2)
     ids = torch.randint(VOCAB, (2, 9))
     for mode in (model.train(), model.eval()):
         for start in (1, 5, 8):

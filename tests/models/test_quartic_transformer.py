@@ -31,8 +31,8 @@ def test_a_batch_gives_what_its_sequences_give_alone_and_padding_does_not_show(n
         for row, length in enumerate((9, 1, 6)):
             mask[row, slice(9 - length, None) if side == "left" else slice(length)] = 1
         out = model(ids, mask)
-        torch.testing.assert_close(model(ids.where(mask.bool(), 3), mask)[mask.bool()], out[mask.bool()])
-        assert out.isfinite().all()
+        torch.testing.assert_close(model(ids.where(mask.bool(), -1), mask)[mask.bool()], out[mask.bool()])
+        assert not out[~mask.bool()].any()
         for row in range(3):
             kept = mask[row].bool()
             torch.testing.assert_close(model(ids[row : row + 1, kept])[0], out[row, kept])
@@ -47,6 +47,16 @@ def test_every_parameter_learns(name, causal):
         assert parameter.grad is not None and parameter.grad.isfinite().all(), parameter_name
         # Without causality no pair of tokens is without an edge.
         assert parameter.grad.any() or (parameter_name.endswith(".missing") and not causal), parameter_name
+
+
+@every_option
+def test_every_parameter_is_drawn_anew(name):
+    model = QuarticTransformer(**SIZE | OPTIONS[name])
+    for parameter in model.parameters():
+        parameter.data.fill_(7.0)
+    model.reset_parameters()
+    for parameter_name, parameter in model.named_parameters():
+        assert (parameter != 7).all(), parameter_name
 
 
 def norm(module, x):
@@ -163,10 +173,10 @@ def test_dropout_drops_in_training_alone():
 @pytest.mark.parametrize(
     ("options", "call", "message"),
     [
-        ({}, (torch.zeros(1, 17, dtype=torch.long),), "a sequence must have at most max_seq_len=16"),
+        ({}, (torch.zeros(1, 17, dtype=torch.long),), "'x' must have at most max_seq_len=16"),
         ({}, (torch.zeros(1, 4, dtype=torch.long), torch.ones(1, 3)), "'mask' must have shape"),
-        ({}, (torch.full((1, 4), VOCAB),), "the token ids must lie in"),
-        ({}, (torch.zeros(4, dtype=torch.long),), "the token ids must have shape"),
+        ({}, (torch.full((1, 4), VOCAB),), "'x' must name tokens from 0 to 22"),
+        ({}, (torch.zeros(4, dtype=torch.long),), "'x' must be token ids of shape"),
         ({"edge_forms": ("cubic",)}, None, "'edge_forms' must be among"),
         ({"edge_forms": ("axial",), "edge_heads": 3}, None, "'out_channels' must be a multiple of 'heads'"),
     ],

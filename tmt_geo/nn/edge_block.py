@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch_geometric.nn.inits import reset
 
 from tmt_geo.nn.dual_stream import FFN
 from tmt_geo.nn.edge_layer import EdgeLayer
@@ -42,6 +43,11 @@ class EdgeBlock(nn.Module):
         self.norms = nn.ModuleList(nn.LayerNorm(channels) for _ in attentions)
         self.ffn_norm = nn.LayerNorm(channels)
         self.ffn = FFN(channels, ffn_dim, dropout)
+
+    def reset_parameters(self) -> None:
+        """Draw all weights anew."""
+        for part in self.children():
+            reset(part)
 
     def forward(
         self, edge_attr: Tensor, edge_index: Tensor, batch: Tensor | None = None, *, time: Tensor | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -41,17 +42,22 @@ class FullGraphs:
             raise ValueError(f"'edges' must have shape ({batch}, {size}, {size}, D) (got {tuple(edges.shape)})")
         return cls.from_mask(dense_mask(mask, x.shape[:2], x.device))
 
-    @property
+    @cached_property
     def edge_index(self) -> Tensor:
         """Sources and targets, shape :math:`(2, E)`."""
         graph, target, source = self.pair.nonzero(as_tuple=True)
         node = (self.mask.flatten().cumsum(0) - 1).view_as(self.mask)
         return torch.stack([node[graph, source], node[graph, target]])
 
-    @property
+    @cached_property
     def position(self) -> Tensor:
         """The place of each node among those of its graph, shape :math:`(V)`."""
         return self.nodes(self.mask.cumsum(1) - 1)
+
+    @cached_property
+    def batch(self) -> Tensor:
+        """The graph of each node, shape :math:`(V)`."""
+        return self.mask.nonzero()[:, 0]
 
     def nodes(self, x: Tensor) -> Tensor:
         """The nodes :math:`(V, *)` of a batch :math:`(B, N, *)`."""

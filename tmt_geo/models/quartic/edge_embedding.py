@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from tmt_geo.models.quartic.token_graph import TokenGraph
+from tmt_geo.ops.full_graphs import FullGraphs
 
 
 class DistanceBias(nn.Module):
@@ -46,7 +46,7 @@ class EdgeEmbedding(nn.Module):
         edge_channels (int): Edge features :math:`D`.
 
     Shapes:
-        - **input:** tokens :math:`(B, S, F)`
+        - **input:** nodes :math:`(V, F)`
         - **output:** :math:`(E, D)`
     """
 
@@ -57,9 +57,8 @@ class EdgeEmbedding(nn.Module):
         self.norm = nn.LayerNorm(edge_channels)
         self.distance_bias = DistanceBias(edge_channels, channels)
 
-    def forward(self, x: Tensor, graph: TokenGraph) -> Tensor:
-        """Embed the edges of these tokens."""
-        source, target = graph.edge_index
-        x = x.flatten(0, 1)
+    def forward(self, x: Tensor, graphs: FullGraphs) -> Tensor:
+        """Embed the edges between these nodes."""
+        source, target = graphs.edge_index
         ends = self.lin_source(x).index_select(0, source) + self.lin_target(x).index_select(0, target)
-        return self.norm(ends) + self.distance_bias(graph.distance)
+        return self.norm(ends) + self.distance_bias(graphs.position[target] - graphs.position[source])

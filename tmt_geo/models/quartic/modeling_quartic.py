@@ -125,7 +125,7 @@ class QuarticModel(QuarticPreTrainedModel, GenerationMixin):
             if kwargs.pop(name, None) not in (None, False):
                 raise ValueError(f"{name!r} must be left out: this model keeps no cache (got one)")
         if input_ids is not None and inputs_embeds is None:
-            inputs_embeds = self.transformer.embed(input_ids)
+            inputs_embeds = self.transformer.embed(input_ids, attention_mask)
         elif input_ids is not None or inputs_embeds is None:
             raise ValueError("one of 'input_ids' and 'inputs_embeds' is needed (got neither or both)")
         hidden = self.transformer.states(inputs_embeds, attention_mask, kwargs.pop("position_ids", None))

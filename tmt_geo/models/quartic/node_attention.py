@@ -1,16 +1,16 @@
-"""Attention of tokens to tokens along edges whose states count in the scores."""
+"""Attention of nodes to nodes along edges whose states count in the scores."""
 
 from __future__ import annotations
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tmt_geo.models.quartic.token_graph import TokenGraph
 from tmt_geo.nn.talking_heads import TalkingHeads, TalkingHeadsAttention
+from tmt_geo.ops.full_graphs import FullGraphs
 
 
 class EdgeBiasedAttention(nn.Module):
-    r"""Attention with a bias from the edge between two tokens, talking heads, and a gate for each head.
+    r"""Attention with a bias from the edge between two nodes, talking heads, and a gate for each head.
 
     .. math::
         \alpha_{ij} = \mathrm{softmax}_j \, \mathbf{P} \left( \frac{\mathbf{q}_i^\top \mathbf{k}_j}{\sqrt{C}} +
@@ -29,8 +29,8 @@ class EdgeBiasedAttention(nn.Module):
         dropout (float): Probability with which a weight, and a channel of the output, is dropped.
 
     Shapes:
-        - **input:** tokens :math:`(B, S, F)`, edge features :math:`(E, D)`
-        - **output:** tokens :math:`(B, S, F)`, and the weights of the softmax :math:`(B, H, S, S)`
+        - **input:** nodes :math:`(V, F)`, edge features :math:`(E, D)`
+        - **output:** nodes :math:`(V, F)`, and the weights of the softmax at each edge :math:`(E, H)`
     """
 
     def __init__(self, channels: int, edge_channels: int | None, heads: int, head_dim: int, dropout: float):
@@ -45,13 +45,15 @@ class EdgeBiasedAttention(nn.Module):
         self.attention = TalkingHeadsAttention(TalkingHeads(heads), TalkingHeads(heads), dropout)
         self.lin_out = nn.Linear(heads * head_dim, channels, bias=False)
 
-    def forward(self, x: Tensor, graph: TokenGraph, edges: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, graphs: FullGraphs, edges: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Attend."""
         x = self.norm(x)
-        query, key, value = self.lin_content(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        content = graphs.pad_nodes(self.lin_content(x).unflatten(-1, (3, self.heads, -1)))
+        query, key, value = content.permute(2, 0, 3, 1, 4)  # [B, H, N, C]
         bias = None
         if self.edge_norm is not None and self.lin_bias is not None:
-            bias = graph.fill(self.lin_bias(self.edge_norm(edges)))
-        out, alpha = self.attention(query, key, value, graph.hears, bias)
-        out = out.transpose(1, 2) * self.lin_gate(x).sigmoid().unsqueeze(-1)
-        return F.dropout(self.lin_out(out.flatten(2)), self.dropout, self.training), alpha
+            bias = graphs.pad_edges(self.lin_bias(self.edge_norm(edges))).permute(0, 3, 1, 2)
+        out, alpha = self.attention(query, key, value, graphs.pair, bias)
+        out = graphs.nodes(out.transpose(1, 2)) * self.lin_gate(x).sigmoid().unsqueeze(-1)
+        out = F.dropout(self.lin_out(out.flatten(1)), self.dropout, self.training)
+        return out, graphs.edges(alpha.permute(0, 2, 3, 1))

@@ -6,14 +6,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tmt_geo.models.quartic.node_attention import EdgeBiasedAttention
-from tmt_geo.models.quartic.token_graph import TokenGraph
 from tmt_geo.nn.dual_stream import FFN
 from tmt_geo.nn.edge_block import EdgeBlock
 from tmt_geo.nn.residual_lanes import residual_connection
+from tmt_geo.ops.full_graphs import FullGraphs
 
 
 class QuarticBlock(nn.Module):
-    r"""Edges take in the attention of the layer before and attend to each other; then tokens attend along them.
+    r"""Edges take in the attention of the layer before and attend to each other; then nodes attend along them.
 
     .. math::
         \begin{aligned}
@@ -23,18 +23,19 @@ class QuarticBlock(nn.Module):
         \mathbf{x} &\leftarrow \mathbf{x} + \mathrm{FFN}(\bar{\mathbf{x}})
         \end{aligned}
 
-    Edges come before tokens, so that those of the last layer reach the output too. Both branches of the tokens read
-    from residual lanes and write to them.
+    Edges come before nodes, so that those of the last layer reach the output too. Both branches of the nodes read from
+    residual lanes and write to them.
 
     Args:
-        attention (EdgeBiasedAttention): Attention of the tokens.
-        ffn (FFN): The feed-forward network of the tokens, from as many channels as it has to as many.
+        attention (EdgeBiasedAttention): Attention of the nodes.
+        ffn (FFN): The feed-forward network of the nodes.
         edge_block (EdgeBlock, optional): What the edges do; there are none without.
         num_lanes (int): Residual lanes :math:`n`.
         index (int): The number of the layer. The first has no attention to take in.
 
     Shapes:
-        - **input:** lanes :math:`(B, S, n, F)`, edge features :math:`(E, D)`, weights :math:`(B, H, S, S)`
+        - **input:** lanes :math:`(V, n, F)`, edge features :math:`(E, D)`, weights of the attention before
+          :math:`(E, H)`
         - **output:** the same
     """
 
@@ -59,15 +60,15 @@ class QuarticBlock(nn.Module):
         self.ffn = ffn
 
     def forward(
-        self, lanes: Tensor, edges: Tensor | None, alpha: Tensor | None, graph: TokenGraph
+        self, lanes: Tensor, edges: Tensor | None, alpha: Tensor | None, graphs: FullGraphs
     ) -> tuple[Tensor, Tensor | None, Tensor]:
         """Run the layer."""
         if edges is not None and self.edge_block is not None:
             if alpha is not None and self.lin_attention is not None:
-                edges = edges + self.lin_attention(graph.pick(alpha))
-            edges = self.edge_block(edges, graph.edge_index, graph.batch, time=graph.time)
+                edges = edges + self.lin_attention(alpha)
+            edges = self.edge_block(edges, graphs.edge_index, graphs.batch, time=graphs.position)
         x, lanes, share = self.attention_lanes(lanes)
-        out, alpha = self.attention(x, graph, edges)
+        out, alpha = self.attention(x, graphs, edges)
         lanes = lanes + share * out.unsqueeze(-2)
         x, lanes, share = self.ffn_lanes(lanes)
         out = F.dropout(self.ffn(self.ffn_norm(x)), self.ffn.dropout, self.training)

@@ -8,17 +8,19 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch_geometric.nn.inits import reset
 
 from tmt_geo.models.quartic.edge_embedding import EdgeEmbedding
 from tmt_geo.models.quartic.node_attention import EdgeBiasedAttention
 from tmt_geo.models.quartic.quartic_block import QuarticBlock
-from tmt_geo.models.quartic.token_graph import TokenGraph
+from tmt_geo.models.quartic.token_ids import real_tokens
 from tmt_geo.nn.dual_stream import FFN
 from tmt_geo.nn.edge_attention import EdgeAttention, EdgeAxialAttention, EdgeDiagonalAttention, EdgePairAttention
 from tmt_geo.nn.edge_block import EdgeBlock
 from tmt_geo.nn.edge_layer import EdgeLayer
 from tmt_geo.nn.residual_lanes import join_lanes, split_lanes
 from tmt_geo.ops.edge_attention import TRIANGLE_FORMS
+from tmt_geo.ops.full_graphs import FullGraphs, dense_mask
 
 EDGE_FORMS = ("linear", "diagonal", "axial", "pair", *TRIANGLE_FORMS)
 
@@ -117,6 +119,11 @@ class QuarticTransformer(nn.Module):
         self.norm = nn.LayerNorm(dim)
         self.lm_head = nn.Linear(dim, num_tokens, bias=False)
 
+    def reset_parameters(self) -> None:
+        """Draw all weights anew."""
+        for part in self.children():
+            reset(part)
+
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Score every token of the vocabulary at every place.
 
@@ -125,42 +132,38 @@ class QuarticTransformer(nn.Module):
             mask (Tensor, optional): True, or 1, for tokens, False for padding, on either side, shape :math:`(B, S)`.
 
         Returns:
-            Tensor: Logits :math:`(B, S, V)`; of no meaning at padding.
+            Tensor: Logits :math:`(B, S, V)`; zero at padding.
 
         Raises:
-            ValueError: If ids, their number or the shape of the mask do not fit.
+            ValueError: If an input has the wrong shape or type, an id is not in the vocabulary, or a sequence is too
+                long.
         """
-        return self.lm_head(self.states(self.embed(x), mask))
+        return self.lm_head(self.states(self.embed(x, mask), mask))
 
-    def embed(self, x: Tensor) -> Tensor:
+    def embed(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """The embeddings :math:`(B, S, F)` of token ids :math:`(B, S)`, without positions."""
-        known = self.embed_tokens.num_embeddings
-        if x.dim() != 2 or x.numel() == 0:
-            raise ValueError(f"the token ids must have shape (B, S) and not be empty (got {tuple(x.shape)})")
-        least, most = x.aminmax()
-        if least < 0 or most >= known:
-            raise ValueError(f"the token ids must lie in [0, {known}) (got {int(least if least < 0 else most)})")
-        return self.embed_tokens(x)
+        mask = real_tokens(x, mask, self.embed_tokens.num_embeddings, self.max_seq_len)
+        return self.embed_tokens(x.masked_fill(~mask, 0))
 
     def states(self, x: Tensor, mask: Tensor | None = None, position: Tensor | None = None) -> Tensor:
-        """What the head reads :math:`(B, S, F)`, from embeddings :math:`(B, S, F)`; checks the positions, if given."""
+        """What the head reads :math:`(B, S, F)`, zero at padding, from embeddings :math:`(B, S, F)`.
+
+        Positions :math:`(B, S)` are those of real tokens in their sequence; what is given is only held to that.
+        """
         if x.size(1) > self.max_seq_len:
-            raise ValueError(f"a sequence must have at most max_seq_len={self.max_seq_len} tokens (got {x.size(1)})")
-        if mask is not None and mask.shape != x.shape[:2]:
-            raise ValueError(f"'mask' must have shape {tuple(x.shape[:2])} (got {tuple(mask.shape)})")
-        mask = x.new_ones(x.shape[:2], dtype=torch.bool) if mask is None else mask.bool()
-        graph = TokenGraph(mask, self.causal)
-        if position is not None and not torch.equal(position.expand_as(mask)[mask], graph.position[mask]):
+            raise ValueError(f"'x' must have at most max_seq_len={self.max_seq_len} tokens (got {x.size(1)})")
+        graphs = FullGraphs.from_mask(dense_mask(mask, x.shape[:2], x.device), self.causal)
+        if position is not None and not torch.equal(graphs.nodes(position.expand(x.shape[:2])), graphs.position):
             raise ValueError("'position_ids' must be those that follow from the mask (got others)")
-        x = x + self.embed_positions(graph.position)
-        edges = None if self.embed_edges is None else self.embed_edges(x, graph)
+        x = graphs.nodes(x) + self.embed_positions(graphs.position)
+        edges = None if self.embed_edges is None else self.embed_edges(x, graphs)
         lanes, alpha = split_lanes(x, self.num_lanes), None
         for layer in self.layers:
             run: Callable = layer
             if self.gradient_checkpointing and self.training:
                 run = partial(self._gradient_checkpointing_func, layer)
-            lanes, edges, alpha = run(lanes, edges, alpha, graph)
-        return self.norm(join_lanes(lanes))
+            lanes, edges, alpha = run(lanes, edges, alpha, graphs)
+        return graphs.pad_nodes(self.norm(join_lanes(lanes)))
 
 
 def edge_attention(form: str, channels: int, linear: dict[str, Any], others: dict[str, Any]) -> EdgeLayer:
