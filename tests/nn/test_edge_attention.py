@@ -28,7 +28,7 @@ def full(n):
 
 
 def directed(n=N, m=18):
-    """Different edges in any order: self-loops at two nodes at least, no edge back for most; the last node has none."""
+    """Different edges in any order: self-loops at two nodes or more, no edge back for most; the last node has none."""
     loops = torch.arange(2).expand(2, -1)
     edge_index = torch.unique(torch.cat([loops, torch.randint(n - 1, (2, m))], dim=1), dim=1)
     return edge_index[:, torch.randperm(edge_index.size(1))]
