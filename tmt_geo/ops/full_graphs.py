@@ -22,14 +22,8 @@ class FullGraphs:
     pair: Tensor
 
     @classmethod
-    def from_mask(cls, mask: Tensor, causal: bool = False) -> FullGraphs:
-        """The edges between the nodes that are there, self-loops too; with `causal` from none to an earlier one."""
-        pair = mask.unsqueeze(2) & mask.unsqueeze(1)
-        return cls(mask, pair.tril() if causal else pair)
-
-    @classmethod
     def of_dense(cls, x: Tensor, edges: Tensor | None, mask: Tensor | None) -> FullGraphs:
-        """The graphs of node features (B, N, F) and edge features (B, N, N, D) in which all nodes, or some, are there.
+        """The graphs of node features (B, N, F) and edge features (B, N, N, D); all nodes are there where no mask is.
 
         Raises:
             ValueError: If the three do not fit together.
@@ -39,7 +33,8 @@ class FullGraphs:
         batch, size = x.shape[:2]
         if edges is not None and (edges.dim() != 4 or edges.shape[:3] != (batch, size, size)):
             raise ValueError(f"'edges' must have shape ({batch}, {size}, {size}, D) (got {tuple(edges.shape)})")
-        return cls.from_mask(dense_mask(mask, x.shape[:2], x.device))
+        mask = dense_mask(mask, x.shape[:2], x.device)
+        return cls(mask, mask.unsqueeze(2) & mask.unsqueeze(1))
 
     @property
     def edge_index(self) -> Tensor:
@@ -47,11 +42,6 @@ class FullGraphs:
         graph, target, source = self.pair.nonzero(as_tuple=True)
         node = (self.mask.flatten().cumsum(0) - 1).view_as(self.mask)
         return torch.stack([node[graph, source], node[graph, target]])
-
-    @property
-    def position(self) -> Tensor:
-        """The place of each node among those of its graph, shape :math:`(V)`."""
-        return self.nodes(self.mask.cumsum(1) - 1)
 
     def nodes(self, x: Tensor) -> Tensor:
         """The nodes :math:`(V, *)` of a batch :math:`(B, N, *)`."""
