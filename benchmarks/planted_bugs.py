@@ -49,6 +49,11 @@ STEP = """\
     index = torch.cat([index, step.unsqueeze(-1)], dim=-1)
     query = torch.cat([query, query.new_ones(query.size(0), 1)], dim=-1)
 """
+WEIGHTS = """\
+        self, query_i: Tensor, key_j: Tensor, edge: OptTensor, index: Tensor, ptr: OptTensor, dim_size: Optional[int]
+    ) -> Tensor:
+        \"\"\"Weights of the edges, shape :math:`(E, H)`.\"\"\"
+"""
 
 BUGS = (
     Bug(
@@ -222,6 +227,27 @@ BUGS = (
         "return trials.fit(trial, seed).valid",
         "return trials.fit(trial, seed).test()",
         ("tests/benchmarks/test_graphs.py",),
+    ),
+    Bug(
+        "relational attention asks with the query of the neighbor",
+        "tmt_geo/nn/conv/relational_attention.py",
+        WEIGHTS,
+        WEIGHTS.replace("query_i", "query_j") + "        query_i = query_j\n",
+        ("tests/nn/conv/test_relational_attention.py",),
+    ),
+    Bug(
+        "streams mix the rows of a batch",
+        "tmt_geo/nn/multi_stream_attention.py",
+        ".permute(3, 0, 1, 4, 2, 5)",
+        ".permute(3, 1, 0, 4, 2, 5)",
+        ("tests/models/test_multi_stream.py",),
+    ),
+    Bug(
+        "the diversity loss lacks its logarithm",
+        "tmt_geo/ops/stream_diversity.py",
+        "mean.clamp(min=torch.finfo(mean.dtype).tiny).log()",
+        "mean.clamp(min=torch.finfo(mean.dtype).tiny)",
+        ("tests/models/test_multi_stream.py",),
     ),
     Bug(
         "the cells of the inverted file are made of the whole graph, its future included",

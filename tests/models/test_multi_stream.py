@@ -206,6 +206,22 @@ def test_it_is_causal(options):
         assert_causal(lively(**options), lambda m, x: {"logits": m(x)[:, :4].detach()}, ids, 4, V, 1e-12)
 
 
+def test_dropout_is_in_training_alone_and_of_what_it_names():
+    attention = MultiStreamAttention(DIM, HEADS, C, TalkingHeadsAttention(), HEADS, dropout=0.5)
+    x, mask = torch.randn(2, 3, 5, DIM), torch.ones(2, 5, 5).bool()
+    torch.manual_seed(1)
+    out, _ = attention(x, mask)
+    torch.manual_seed(1)
+    torch.testing.assert_close(out, F.dropout(attention.eval()(x, mask)[0], 0.5))
+    ids = torch.randint(V, (2, 5))
+    for name in ("attn_dropout", "ff_dropout"):
+        model = lively(**{name: 0.5})
+        sure = lively()
+        sure.load_state_dict(model.state_dict())
+        assert not torch.allclose(model(ids), sure(ids))
+        assert torch.equal(model.eval()(ids), sure(ids))
+
+
 def weights_of(scores, mask):
     return scores.masked_fill(~(mask.unsqueeze(1) & mask.unsqueeze(2))[:, None, None], -1e300).softmax(-1)
 

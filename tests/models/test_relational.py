@@ -267,6 +267,15 @@ def test_reset_reaches_every_parameter_and_each_of_them_learns(make):
     assert silent == (zeros if isinstance(module, RelationalLayer) else {f"layers.{i}.missing" for i in range(2)})
 
 
+def test_dropout_is_in_training_alone_and_of_every_branch():
+    (x, edge_index), layer = graph(), RelationalLayer(C, D, 2, dropout=0.999999).double()
+    e = torch.randn(edge_index.size(1), D).double()
+    torch.testing.assert_close(layer(x, edge_index, e), (x, e))  # next to nothing is left of any branch
+    sure = RelationalLayer(C, D, 2).double()
+    sure.load_state_dict(layer.state_dict())
+    torch.testing.assert_close(layer.eval()(x, edge_index, e), sure(x, edge_index, e))
+
+
 def test_errors_and_repr():
     assert repr(RelationalLayer(C, D, 2, causal=True)) == "RelationalLayer(6, 4, heads=2, causal=True)"
     assert "RelationalLayer(6, 4, heads=2)" in repr(RelationalTransformer(**SIZES))

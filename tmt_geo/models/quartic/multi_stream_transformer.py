@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from torch_geometric.nn.inits import reset
 
 from tmt_geo.models.quartic.stream_embedding import StreamEmbedding
+from tmt_geo.models.quartic.token_graph import TokenGraph
 from tmt_geo.models.quartic.token_ids import real_tokens
 from tmt_geo.nn.dual_stream import FFN
 from tmt_geo.nn.multi_stream_attention import MultiStreamAttention
@@ -128,12 +129,11 @@ class MultiStreamTransformer(nn.Module):
                 long.
         """
         mask = real_tokens(x, mask, self.emb.token.num_embeddings, self.emb.position.num_embeddings)
-        visible = mask.unsqueeze(1) & mask.unsqueeze(2)
-        visible = visible.tril() if self.causal else visible
-        state = self.emb(x.masked_fill(~mask, 0), (mask.cumsum(1) - 1).clamp(min=0))
+        graph = TokenGraph(mask, self.causal)
+        state = self.emb(x.masked_fill(~mask, 0), graph.position)
         diversity = state.new_zeros(())
         for layer in self.layers:
-            state, weights = layer(state, visible)
+            state, weights = layer(state, graph.hears)
             if stream_attn_diversity_loss:
                 diversity = diversity + stream_diversity_loss(weights, mask)
         logits = self.lin_out(self.norm(state.sum(1))).masked_fill(~mask.unsqueeze(-1), 0)
