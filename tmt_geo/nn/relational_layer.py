@@ -167,8 +167,7 @@ class RelationalLayer(nn.Module):
         """
         graphs = FullGraphs.of_dense(x, edges, mask)
         edge_attr = None if edges is None else graphs.edges(edges)
-        x = graphs.nodes(x)
-        x, edge_attr = self(x, graphs.edge_index, edge_attr, time=torch.arange(x.size(0), device=x.device))
+        x, edge_attr = self(graphs.nodes(x), graphs.edge_index, edge_attr, time=graphs.position)
         return graphs.pad_nodes(x), graphs.pad_edges(edge_attr)
 
     def _surroundings(self, x: Tensor, edge_index: Tensor, edge_attr: Tensor) -> Tensor:

@@ -6,11 +6,11 @@ from torch import Tensor, nn
 from torch_geometric.nn.inits import reset
 
 from tmt_geo.models.quartic.stream_embedding import StreamEmbedding
-from tmt_geo.models.quartic.token_graph import TokenGraph
 from tmt_geo.models.quartic.token_ids import real_tokens
 from tmt_geo.nn.dual_stream import FFN
 from tmt_geo.nn.multi_stream_attention import MultiStreamAttention
 from tmt_geo.nn.talking_heads import TalkingHeads, TalkingHeadsAttention, TalkingHeadsFFN
+from tmt_geo.ops.full_graphs import FullGraphs
 from tmt_geo.ops.stream_diversity import stream_diversity_loss
 
 
@@ -129,11 +129,11 @@ class MultiStreamTransformer(nn.Module):
                 long.
         """
         mask = real_tokens(x, mask, self.emb.token.num_embeddings, self.emb.position.num_embeddings)
-        graph = TokenGraph(mask, self.causal)
-        state = self.emb(x.masked_fill(~mask, 0), graph.position)
+        visible = FullGraphs.from_mask(mask, self.causal).pair
+        state = self.emb(x.masked_fill(~mask, 0), (mask.cumsum(1) - 1).clamp(min=0))
         diversity = state.new_zeros(())
         for layer in self.layers:
-            state, weights = layer(state, graph.hears)
+            state, weights = layer(state, visible)
             if stream_attn_diversity_loss:
                 diversity = diversity + stream_diversity_loss(weights, mask)
         logits = self.lin_out(self.norm(state.sum(1))).masked_fill(~mask.unsqueeze(-1), 0)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch_geometric.nn.inits import reset
 
-from tmt_geo.models.quartic.token_graph import TokenGraph
 from tmt_geo.models.quartic.token_ids import real_tokens
 from tmt_geo.nn.relational_layer import RelationalLayer
+from tmt_geo.ops.full_graphs import FullGraphs
 
 
 class RelationalTransformer(nn.Module):
@@ -88,7 +88,7 @@ class RelationalTransformer(nn.Module):
         Args:
             x (Tensor): Token ids, shape :math:`(B, S)`.
             mask (Tensor, optional): Which tokens are there, boolean or of zeros and ones, shape :math:`(B, S)`; others
-                are padding, on either side, and have no edges. Positions count what is there. (default: all)
+                are padding, on either side, and not computed. Positions count what is there. (default: all)
 
         Returns:
             Tensor: Logits, shape :math:`(B, S, V)`; zero at padding.
@@ -98,10 +98,11 @@ class RelationalTransformer(nn.Module):
                 long.
         """
         mask = real_tokens(x, mask, self.token_emb.num_embeddings, self.pos_emb.num_embeddings)
-        graph = TokenGraph(mask, self.causal)
-        state = self.token_emb(x.masked_fill(~mask, 0)) + self.pos_emb(graph.position)
-        state, (source, target) = state.flatten(0, 1), graph.edge_index
-        edge_attr = self.lin_source(state).index_select(0, source) + self.lin_target(state).index_select(0, target)
+        graphs = FullGraphs.from_mask(mask, self.causal)
+        edge_index, time = graphs.edge_index, graphs.position
+        x = self.token_emb(graphs.nodes(x)) + self.pos_emb(time)
+        source, target = edge_index
+        edge_attr = self.lin_source(x).index_select(0, source) + self.lin_target(x).index_select(0, target)
         for layer in self.layers:
-            state, edge_attr = layer(state, graph.edge_index, edge_attr, time=graph.time)
-        return self.lin_out(self.norm(state)).view(*x.shape, -1).masked_fill(~mask.unsqueeze(-1), 0)
+            x, edge_attr = layer(x, edge_index, edge_attr, time=time)
+        return graphs.pad_nodes(self.lin_out(self.norm(x)))
