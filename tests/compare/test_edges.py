@@ -147,6 +147,11 @@ def test_sizes_grow_over_the_first_share_and_stay():
     assert [recipe.size(step, torch.Generator()) for step in range(8)] == [2, 4, 8, 16, 16, 16, 16, 16]
 
 
+def test_small_graphs_are_more():
+    recipe = Recipe(steps=1, batch=3, smallest=2, largest=8)
+    assert [recipe.graphs(size) for size in (2, 4, 5, 8)] == [12, 6, 4, 3]
+
+
 def test_sizes_are_drawn_evenly_where_they_do_not_grow():
     recipe, generator = Recipe(steps=1, batch=1, smallest=2, largest=4), torch.Generator().manual_seed(0)
     drawn = torch.tensor([recipe.size(0, generator) for _ in range(3000)])
@@ -155,7 +160,7 @@ def test_sizes_are_drawn_evenly_where_they_do_not_grow():
 
 def test_training_learns_and_an_exam_counts_right_answers():
     torch.manual_seed(0)
-    model = EdgeModel(WORDS, 16, 16)
+    model = EdgeModel(WORDS, 16, 16, rounds=2)
     before = examine(model, WORDS, 2, seed=1, graphs=128)
     train(model, WORDS, Recipe(steps=100, batch=32, smallest=2, largest=2), rate=1e-2, seed=0)
     assert before < 0.5 and examine(model, WORDS, 2, seed=1, graphs=128) > 0.9
@@ -169,7 +174,7 @@ class Knows(nn.Module):
         self.known = known
 
     def forward(self, data):
-        answer = torch.where(data.batch < self.known, data.y, (data.y + 1) % 6).clamp(min=0)
+        answer = torch.where(data.batch[data.edge_index[0]] < self.known, data.y, (data.y + 1) % 6).clamp(min=0)
         return nn.functional.one_hot(answer, 6).float()
 
 

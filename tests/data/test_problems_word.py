@@ -19,8 +19,12 @@ def test_answers_are_the_products_of_the_prefixes(group):
     problem, permutations = WordProblem.over(group), PERMUTATIONS[group]
     data = problem.sample(7, 9, torch.Generator().manual_seed(0))
     assert problem.classes == len(permutations)
-    for word, answers in zip(data.x.view(7, 10).tolist(), data.y.view(7, 10).tolist(), strict=True):
-        assert word[0] == problem.classes and answers[0] == -100
+    source, target = data.edge_index
+    asked = data.y >= 0
+    assert (data.time[source[asked]] == 0).all() and asked.sum() == 7 * 9
+    by_target = torch.full((70,), -1).index_copy(0, target[asked], data.y[asked]).view(7, 10)
+    for word, answers in zip(data.x.view(7, 10).tolist(), by_target.tolist(), strict=True):
+        assert word[0] == problem.classes and answers[0] == -1
         things = list(range(len(permutations[0])))
         for element, answer in zip(word[1:], answers[1:], strict=True):
             things = [permutations[element][thing] for thing in things]  # where each thing is now
@@ -41,8 +45,9 @@ def test_the_graph_leads_from_the_earlier_to_the_later_and_says_how_far():
 def test_an_exam_asks_for_the_last_position_alone():
     problem = WordProblem.over("S3")
     data, whole = (make(5, 6, torch.Generator().manual_seed(1)) for make in (problem.exam, problem.sample))
-    answers = data.y.view(5, 7)
-    assert (answers[:, :-1] == -100).all() and torch.equal(answers[:, -1], whole.y.view(5, 7)[:, -1])
+    last = (data.time[data.edge_index] == torch.tensor([[0], [6]])).all(dim=0)
+    assert last.sum() == 5 and torch.equal(data.y[last], whole.y[last]) and (data.y[~last] == -100).all()
+    assert (whole.y[last] >= 0).all()
 
 
 def test_long_words_do_not_come_again():

@@ -12,8 +12,10 @@ from tmt_geo.data.problems import Problem
 class NodeTransformer(nn.Module):
     """The Llama of transformers over the nodes in their order: causal, with rotary positions, without edges.
 
+    What is asked of an edge is read from its target, which sees all that is no later.
+
     Args:
-        problem: What it is asked, of nodes; its graphs are of equal size.
+        problem: What it is asked, of edges; its graphs are of equal size, their nodes in the order of time.
         width: Channels.
         hidden: Units of the feed-forward networks.
         layers: Layers with weights of their own.
@@ -33,6 +35,6 @@ class NodeTransformer(nn.Module):
         self.head = nn.Linear(width, problem.classes)
 
     def forward(self, data: Data) -> Tensor:
-        """Logits of all nodes."""
+        """Logits of all edges."""
         states = self.model(input_ids=data.x.view(data.num_graphs, -1)).last_hidden_state
-        return self.head(states).flatten(0, 1)
+        return self.head(states).flatten(0, 1).index_select(0, data.edge_index[1])

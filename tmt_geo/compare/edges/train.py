@@ -18,7 +18,7 @@ class Recipe:
 
     Attributes:
         steps: Steps of the optimiser.
-        batch: Graphs in a step.
+        batch: Graphs of the largest size in a step; of smaller ones so many more as have the same sum of sizes.
         smallest: Size of the first graphs.
         largest: Size of the largest graphs.
         grow: Over which share of the steps the size grows to the largest, by the same factor in equal steps, and then
@@ -40,6 +40,10 @@ class Recipe:
         grown = min(1.0, (step + 1) / (self.grow * self.steps))
         return round(self.smallest * (self.largest / self.smallest) ** grown)
 
+    def graphs(self, size: int) -> int:
+        """How many graphs of a size are in a step."""
+        return self.batch * self.largest // size
+
 
 def train(model: nn.Module, problem: Problem, recipe: Recipe, rate: float, seed: int) -> float:
     """Train a model in place.
@@ -60,7 +64,8 @@ def train(model: nn.Module, problem: Problem, recipe: Recipe, rate: float, seed:
     begin = time.process_time()
     model.train()
     for step in range(recipe.steps):
-        data = problem.sample(recipe.batch, recipe.size(step, generator), generator)
+        size = recipe.size(step, generator)
+        data = problem.sample(recipe.graphs(size), size, generator)
         loss = F.cross_entropy(model(data), data.y)
         optimizer.zero_grad()
         loss.backward()

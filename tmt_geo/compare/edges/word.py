@@ -19,6 +19,8 @@ ROWS = (
     EdgeRow("nodes, four layers", NodeTransformer, {"layers": 4}, multiple=8),
 )
 
+RATES = (1.5e-3, 3e-3, 6e-3)
+
 S3 = TrainedSuite(
     name="word-s3",
     about="Products of permutations of three things, causal, asked at every prefix and examined at the last; trained "
@@ -30,11 +32,25 @@ S3 = TrainedSuite(
         Goal("nodes, four layers", "n = 16", 0.40, below=True),
     ),
     aims=(Goal("factored", "n = 24", 0.95),),
-    rates=(1.5e-3, 3e-3, 6e-3),
+    rates=RATES,
     problem=WordProblem.over("S3"),
-    recipe=Recipe(steps=1200, batch=32, smallest=2, largest=16, grow=0.5),
+    recipe=Recipe(steps=1000, batch=32, smallest=3, largest=16, grow=0.8),
     budget=30_000,
     exams={"n = 16": 16, "n = 24": 24},
 )
 
-SUITES = (S3,)
+A5 = TrainedSuite(
+    name="word-a5",
+    about="The same with the even permutations of five things, a group that is not solvable.",
+    rows=tuple(
+        row for row in ROWS if row.name in ("factored", "gated", "nodes, one layer in rounds", "nodes, four layers")
+    ),
+    aims=(Goal("factored", "n = 16", 0.95),),
+    rates=RATES,
+    problem=WordProblem.over("A5"),
+    recipe=Recipe(steps=2000, batch=32, smallest=2, largest=16, grow=0.8),
+    budget=120_000,
+    exams={"n = 8": 8, "n = 16": 16},
+)
+
+SUITES = (S3, A5)
