@@ -11,7 +11,9 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 RESULTS = ROOT / "docs" / "results"
-PAGES = {name: RESULTS / f"{name}.md" for name in ("graphs", "speed", "language", "options")}  # where a table stands
+PAGES = {
+    name: RESULTS / f"{name}.md" for name in ("graphs", "speed", "language", "options", "edges")
+}  # where a table stands
 PAGES["highlights"] = README
 
 

@@ -42,7 +42,8 @@ def test_without_plotly_it_refuses_before_it_runs(refused, tmp_path, monkeypatch
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["ablatoin"], "must be one of ablation, peers, tuning, push, scale, length, options"),
+        (["ablatoin"], "must be one of ablation, peers, tuning, push, scale, length, options, edges"),
+        (["ablation", "--jobs", "2"], "must be edges for --problem, --jobs and --quick (got 'ablation')"),
         (["ablation", "--size", "huge"], "must be one of tiny, base"),
         (["ablation", "--row", "vanila", "--data", "embedded"], "--row must be among vanilla"),
         (["ablation", "--seed", "7", "--data", "embedded"], "--seed must be among 42, 1337, 2024"),
@@ -51,3 +52,28 @@ def test_without_plotly_it_refuses_before_it_runs(refused, tmp_path, monkeypatch
 )
 def test_what_does_not_exist_is_named(refused, tmp_path, arguments, message):
     assert message in refused("compare", *arguments, "--out", tmp_path / "out", "--work", tmp_path / "work")
+
+
+def test_edges_are_run_and_reported(tmt, tmp_path):
+    pytest.importorskip("plotly")
+    arguments = ["compare", "edges", "--problem", "word-s3", "--row", "factored", "--quick", "--out", tmp_path]
+    result = tmt(*arguments)
+    assert result.exit_code == 0, result.output
+    assert "word-s3, factored, seed 0: n = 16 " in result.stdout and "| factored | " in result.stdout
+    assert (tmp_path / "quick" / "word-s3" / "factored-0.json").exists()
+    again = tmt(*arguments, "--report")
+    assert again.exit_code == 0 and "seed 0" not in again.stdout
+    assert "share of right answers" in (tmp_path / "quick" / "word-s3" / "figure.html").read_text()
+
+
+def test_edges_need_no_plotly_to_run(tmt, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "plotly", None)
+    arguments = ["--problem", "word-s3", "--row", "nodes, four layers", "--quick", "--out", tmp_path]
+    assert tmt("compare", "edges", *arguments).exit_code == 0
+
+
+def test_edges_that_do_not_exist_are_named(refused, tmt, tmp_path):
+    line = refused("compare", "edges", "--problem", "word-s4", "--out", tmp_path)
+    assert "--problem must be among word-s3" in line
+    result = tmt("compare", "edges", "--report", "--out", tmp_path)
+    assert result.exit_code == 1 and "no results in" in result.output

@@ -17,7 +17,7 @@ from tmt_geo.testing.tiny import VOCAB, lively, tiny_config
 @pytest.fixture
 def small_chunks(monkeypatch):
     """Three positions a chunk, so that the last one is ragged."""
-    monkeypatch.setattr(loss_module, "SCORES", {"cpu": 3 * VOCAB + 1})
+    monkeypatch.setattr(loss_module, "SCORES", 3 * VOCAB + 1)
 
 
 def sample(rows, columns, channels=5, dtype=torch.float64):
@@ -184,7 +184,7 @@ def test_training_without_logits_is_training_with_them(small_chunks, options):
 
 
 def test_logits_never_exist_in_training_forward_and_backward(monkeypatch):
-    monkeypatch.setattr(loss_module, "SCORES", {"cpu": 4096})
+    monkeypatch.setattr(loss_module, "SCORES", 4096)
     model = TMTModel(tiny_config(vocab_size=997, n_layers=1, window=0)).train()
     ids = torch.randint(997, (4, 64))
 

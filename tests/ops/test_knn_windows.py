@@ -25,8 +25,8 @@ def edges(edge_index):
 def test_windows_match_naive(graphs, options, metric, gathered, monkeypatch):
     monkeypatch.setattr(windows, "WINDOW", 5)
     monkeypatch.setattr(windows, "NEAREST", 2)
-    monkeypatch.setattr("tmt_geo.ops.knn.scores.GATHERED", {"cpu": gathered})
-    monkeypatch.setattr("tmt_geo.ops.knn.candidates.BLOCK", {"cpu": 16})
+    monkeypatch.setattr("tmt_geo.ops.knn.scores.GATHERED", gathered)
+    monkeypatch.setattr("tmt_geo.ops.knn.candidates.BLOCK", 16)
     batch, n = GRAPHS[graphs][0](), GRAPHS[graphs][1]
     x = torch.randn(n, 4, dtype=torch.float64)
     for k in (1, 3, 40):

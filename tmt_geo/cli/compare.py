@@ -8,18 +8,22 @@ from typing import Annotated
 
 import typer
 
-from tmt_geo.cli.options import DataConfig, Threads
+from tmt_geo.cli.compare_edges import compare_edges
+from tmt_geo.cli.options import DataConfig, Threads, use_threads
 from tmt_geo.cli.screen import say
 from tmt_geo.extras import check_extra
 
 
 def compare(
-    suite: Annotated[str, typer.Argument(help="ablation, peers, tuning, push, scale, length or options.")],
+    suite: Annotated[str, typer.Argument(help="ablation, peers, tuning, push, scale, length or options; or edges.")],
     data: Annotated[
         str, typer.Option(help="A folder with train.txt, valid.txt and test.txt, or a data set of the hub.")
     ] = "Salesforce/wikitext",
     data_config: DataConfig = None,
-    out: Annotated[Path, typer.Option(help="Folder of the results, one JSON file a run.")] = Path("runs/quality"),
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the results, one JSON file a run. Default: runs/quality, or runs/edges."),
+    ] = None,
     work: Annotated[Path, typer.Option(help="Folder of the runs in flight, with their checkpoints.")] = Path(
         "runs/compare"
     ),
@@ -31,12 +35,32 @@ def compare(
     report: Annotated[
         bool, typer.Option("--report", help="Run nothing: print what there is, write the figure.")
     ] = False,
+    problems: Annotated[
+        list[str] | None,
+        typer.Option("--problem", help="Only this problem; may be given again.", rich_help_panel="Of edges alone"),
+    ] = None,
+    jobs: Annotated[
+        int, typer.Option(min=1, help="Runs at a time, a thread each.", rich_help_panel="Of edges alone")
+    ] = 1,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Try it in moments, in --out/quick.", rich_help_panel="Of edges alone")
+    ] = False,
 ) -> None:
     """Train and measure every row of a suite that has no result yet, and print the table.
 
     Finished runs are kept and never repeated; one that was cut off goes on from its last checkpoint. The table and the
     figure (perplexity against measured operations) are written beside the results.
+
+    The suite edges holds problems for attention among edges, beside attention among nodes. A run is short and has no
+    checkpoint; --report writes the figures.
     """
+    if suite == "edges":
+        use_threads(threads)
+        compare_edges(out or Path("runs/edges"), problems, rows, seeds, jobs, quick, report)
+        return
+    if problems or jobs > 1 or quick:
+        raise ValueError(f"'suite' must be edges for --problem, --jobs and --quick (got {suite!r})")
+    out = out or Path("runs/quality")
     check_extra("the figure", "demo", "plotly")
     from tmt_geo.cli.progress import OneLineProgress
     from tmt_geo.compare import SUITES, load_corpus, run_suite
@@ -45,7 +69,7 @@ def compare(
     from tmt_geo.viz import save_figure
 
     if suite not in SUITES:
-        raise ValueError(f"'suite' must be one of {', '.join(SUITES)} (got {suite!r})")
+        raise ValueError(f"'suite' must be one of {', '.join(SUITES)}, edges (got {suite!r})")
     chosen = at_size(SUITES[suite], size)
     if steps is not None:
         # under a name of its own, so that a trial never takes the place of a result

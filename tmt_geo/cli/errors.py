@@ -17,6 +17,7 @@ FLAGS = {
     "texts": "--data",
     "rows": "--row",
     "seeds": "--seed",
+    "problems": "--problem",
     "config_name": "--data-config",
     "name_or_dir": "--tokenizer",
     "hidden_size": "--d-model",

@@ -173,8 +173,8 @@ def search(
         tuple[Tensor, Tensor]: Slots and mask, both :math:`(T, k)`, nearest first.
 
     Raises:
-        ValueError: If an approximate backend is to search without `causal`, or ``"tree"`` with it, or by cosine,
-            without scipy or on a GPU.
+        ValueError: If an approximate backend is to search without `causal`, or ``"tree"`` with it, or by cosine, or
+            without scipy.
     """
     if backend in APPROXIMATE and not causal:
         raise ValueError(f"backend {backend!r} needs causal=True (got causal=False)")

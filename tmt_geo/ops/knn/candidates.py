@@ -11,12 +11,12 @@ from torch.nn.functional import pad
 from tmt_geo.ops.knn.scores import gathered_scores
 from tmt_geo.ops.knn.top import top_recent
 
-BLOCK = {"cpu": 2**11, "cuda": 2**15}  # queries whose candidates are held at once
+BLOCK = 2**11  # queries whose candidates a CPU holds at once
 
 
 def blocks(num_queries: int, device: torch.device) -> Iterator[slice]:
     """Cut queries into blocks."""
-    size = BLOCK.get(device.type, 2**13)
+    size = BLOCK if device.type == "cpu" else 16 * BLOCK
     return (slice(first, min(first + size, num_queries)) for first in range(0, num_queries, size))
 
 
