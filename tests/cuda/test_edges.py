@@ -39,9 +39,11 @@ def test_triangles(device, dtype, form, causal, null_slot, path):
         return attention((v, w), tuple(scores.values()), edge_index, N, form=form, time=time, **options)
 
     options = {"null_slot": null_slot}
+    # Where an edge has one triangle the gradient of its score is nothing but rounding: up to 27 epsilons in 240 draws.
     assert_precise(
         lambda **inputs: run(triangle_attention, options=options | {"path": path}, **inputs), inputs, device, dtype,
         expected=lambda **inputs: run(naive.triangle_attention, options=options, **inputs),
+        times=32 if dtype == torch.float32 else 8,
     )  # fmt: skip
 
 
