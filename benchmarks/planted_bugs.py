@@ -49,6 +49,11 @@ STEP = """\
     index = torch.cat([index, step.unsqueeze(-1)], dim=-1)
     query = torch.cat([query, query.new_ones(query.size(0), 1)], dim=-1)
 """
+WEIGHTS = """\
+        self, query_i: Tensor, key_j: Tensor, edge: OptTensor, index: Tensor, ptr: OptTensor, dim_size: Optional[int]
+    ) -> Tensor:
+        \"\"\"Weights of the edges, shape :math:`(E, H)`.\"\"\"
+"""
 
 BUGS = (
     Bug(
@@ -224,6 +229,27 @@ BUGS = (
         ("tests/benchmarks/test_graphs.py",),
     ),
     Bug(
+        "relational attention asks with the query of the neighbor",
+        "tmt_geo/nn/conv/relational_attention.py",
+        WEIGHTS,
+        WEIGHTS.replace("query_i", "query_j") + "        query_i = query_j\n",
+        ("tests/nn/conv/test_relational_attention.py",),
+    ),
+    Bug(
+        "streams mix the rows of a batch",
+        "tmt_geo/nn/multi_stream_attention.py",
+        ".permute(3, 0, 1, 4, 2, 5)",
+        ".permute(3, 1, 0, 4, 2, 5)",
+        ("tests/models/test_multi_stream.py",),
+    ),
+    Bug(
+        "the diversity loss lacks its logarithm",
+        "tmt_geo/ops/stream_diversity.py",
+        "mean.clamp(min=torch.finfo(mean.dtype).tiny).log()",
+        "mean.clamp(min=torch.finfo(mean.dtype).tiny)",
+        ("tests/models/test_multi_stream.py",),
+    ),
+    Bug(
         "the cells of the inverted file are made of the whole graph, its future included",
         "tmt_geo/ops/knn/inverted_file.py",
         "Cells.of(index[graph, : HEAD << (level - 1)])",
@@ -236,6 +262,55 @@ BUGS = (
         "causal_rank(time) if self.causal else None",
         "time if self.causal else None",
         ("tests/nn/test_edge_attention.py",),
+    ),
+    Bug(
+        "linear attention sees one key too many",
+        "tmt_geo/ops/linear_attention.py",
+        "(seen - last * chunk)",
+        "(seen - last * chunk + 1)",
+        ("tests/ops/test_linear_attention.py",),
+    ),
+    Bug(
+        "linear attention along columns and rows forgets the time",
+        "tmt_geo/ops/edge_attention.py",
+        "taylor_attention(query, key, value, shared, late,",
+        "taylor_attention(query, key, value, shared, None,",
+        ("tests/models/test_quartic_published_faults.py",),
+    ),
+    Bug(
+        "the quartic transformer multiplies scores by the root of the channels",
+        "tmt_geo/nn/talking_heads.py",
+        "query.size(-1) ** -0.5",
+        "query.size(-1) ** 0.5",
+        ("tests/models/test_quartic_published_faults.py",),
+    ),
+    Bug(
+        "the quartic transformer has edges from the next token",
+        "tmt_geo/ops/full_graphs.py",
+        "pair.tril()",
+        "pair.tril(1)",
+        ("tests/models/test_quartic_published_faults.py",),
+    ),
+    Bug(
+        "the quartic transformer counts padding among the positions",
+        "tmt_geo/ops/full_graphs.py",
+        "self.nodes(self.mask.cumsum(1) - 1)",
+        "self.nodes(torch.ones_like(self.mask).cumsum(1) - 1)",
+        ("tests/models/test_quartic_transformer.py",),
+    ),
+    Bug(
+        "diagonal attention is attention among half of the edges",
+        "tmt_geo/nn/edge_attention.py",
+        "(edge_index[0] == edge_index[1]).nonzero()",
+        "(edge_index[0] >= edge_index[1]).nonzero()",
+        ("tests/models/test_quartic_published_faults.py",),
+    ),
+    Bug(
+        "the share of a residual lane is that by which it is read",
+        "tmt_geo/nn/residual_lanes.py",
+        "self.scale[1] * moved[..., -1:]",
+        "self.scale[1] * moved[..., :1]",
+        ("tests/nn/test_residual_lanes.py",),
     ),
 )
 

@@ -11,13 +11,32 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
+from torch.overrides import TorchFunctionMode
 
 REPOSITORY = Path(__file__).parents[1]
+DEVICE = os.environ.get("TMT_GEO_TEST_DEVICE")  # where tensors are made whose test names no device, such as "cuda"
 
 torch.set_num_threads(1)
 # How long an example takes says how busy the machine is.
 settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("unhurried")
+
+
+class FromGenerators(TorchFunctionMode):
+    """Lets the default device have random numbers of a generator elsewhere: they are drawn there and moved."""
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        kwargs = {} if kwargs is None else kwargs
+        place = getattr(kwargs.get("generator"), "device", None)
+        if function not in (torch.rand, torch.randn, torch.randint, torch.randperm) or place is None:
+            return function(*args, **kwargs)
+        device = kwargs.pop("device", None) or DEVICE
+        return function(*args, **kwargs, device=place).to(device)
+
+
+if DEVICE:
+    torch.set_default_device(DEVICE)
+    FromGenerators().__enter__()
 
 
 @pytest.fixture(autouse=True)

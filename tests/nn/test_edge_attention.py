@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch_geometric import EdgeIndex
 
-from tmt_geo.nn.edge_attention import EdgeAttention, EdgeAxialAttention, EdgePairAttention
+from tmt_geo.nn.edge_attention import EdgeAttention, EdgeAxialAttention, EdgeDiagonalAttention, EdgePairAttention
 from tmt_geo.testing import assert_graph_independent, assert_node_equivariant
 
 N, H, C, D = 6, 2, 3, 5
@@ -16,6 +16,8 @@ LAYERS = {
     "pivot": lambda **options: EdgeAttention(D, H * C, H, "pivot", **options),
     "gated": lambda **options: EdgeAttention(D, H * C, H, "gated", **options),
     "axial": lambda **options: EdgeAxialAttention(D, H * C, H, **options),
+    "axial, linear": lambda **options: EdgeAxialAttention(D, H * C, H, linear=True, head_dim=4, **options),
+    "diagonal": lambda **options: EdgeDiagonalAttention(D, H * C, H, **options),
     "pair": lambda **options: EdgePairAttention(D, H * C, H, **options),
 }
 every_layer = pytest.mark.parametrize("name", LAYERS)
@@ -26,8 +28,9 @@ def full(n):
 
 
 def directed(n=N, m=18):
-    """Different edges in any order: self-loops at some nodes, no edge back for most; the last node has none."""
-    edge_index = torch.unique(torch.randint(n - 1, (2, m)), dim=1)
+    """Different edges in any order: self-loops at two nodes or more, no edge back for most; the last node has none."""
+    loops = torch.arange(2).expand(2, -1)
+    edge_index = torch.unique(torch.cat([loops, torch.randint(n - 1, (2, m))], dim=1), dim=1)
     return edge_index[:, torch.randperm(edge_index.size(1))]
 
 
@@ -36,7 +39,7 @@ def linear(layer, e):
 
 
 @pytest.mark.parametrize("n", [1, 4])
-@pytest.mark.parametrize("name", [name for name in LAYERS if name not in ("pair", "axial")])
+@pytest.mark.parametrize("name", ["factored", "null slot", "product", "pivot", "gated"])
 def test_triangle_layers_are_their_formula(name, n):
     layer = LAYERS[name]().double()
     e = torch.randn(n * n, D, dtype=torch.float64)
@@ -94,6 +97,29 @@ def test_the_axial_layer_is_its_formula():
     attend = F.scaled_dot_product_attention
     expected = attend(*row).permute(0, 2, 1, 3) + attend(*column).permute(2, 0, 1, 3)
     torch.testing.assert_close(layer(e, full(n)), linear(layer.lin_out, expected.reshape(n * n, H * C)))
+
+
+def test_the_linear_axial_layer_is_its_formula():
+    layer, n = EdgeAxialAttention(D, H * C, H, linear=True, head_dim=4).double(), 4
+    e = torch.randn(n * n, D, dtype=torch.float64)
+    total = 0
+    for lin, sides in ((layer.lin_row, "jihc,jkhc->jikh"), (layer.lin_column, "jihc,kihc->jikh")):
+        query, key, value = linear(lin, e).view(n, n, 3, H, 4).unbind(2)
+        score = torch.einsum(sides, query, key) / 4**0.5
+        weight = 1 + score + score**2 / 2
+        alpha = weight / weight.sum(2, keepdim=True)
+        total = total + torch.einsum(f"jikh,{sides[5:9]}->jihc", alpha, value)
+    torch.testing.assert_close(layer(e, full(n)), linear(layer.lin_out, total.reshape(n * n, H * 4)))
+
+
+def test_the_diagonal_layer_is_its_formula_and_gives_other_edges_nothing():
+    layer, n = EdgeDiagonalAttention(D, H * C, H).double(), 4
+    e = torch.randn(n * n, D, dtype=torch.float64)
+    parts = linear(layer.lin_content, e.view(n, n, D).diagonal().t()).view(n, 3, H, C).permute(1, 2, 0, 3)
+    expected = torch.zeros(n, n, H * C, dtype=torch.float64)
+    attended = F.scaled_dot_product_attention(*parts).transpose(0, 1).flatten(1)
+    expected[range(n), range(n)] = linear(layer.lin_out, attended)
+    torch.testing.assert_close(layer(e, full(n)), expected.flatten(0, 1))
 
 
 def at_targets(layer, projection):

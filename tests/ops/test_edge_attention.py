@@ -122,9 +122,9 @@ def test_every_path_of_axial_attention_matches_the_loops(name, null_slot, timed,
     edge_index, n = GRAPHS[name]()
     options = {"null_slot": null_slot, "along": along, "time": torch.randint(4, (n,)) if timed else None}
     inputs = [rows(edge_index.size(1)) for _ in range(3)]
-    for path in ("list", "dense", "auto"):
-        out = axial_attention(*inputs, edge_index, n, path=path, **options)
-        expected = naive.axial_attention(*inputs, edge_index, n, **options)
+    for more in ({"path": "list"}, {"path": "dense"}, {"path": "auto"}, {"linear": True}):
+        out = axial_attention(*inputs, edge_index, n, **options, **more)
+        expected = naive.axial_attention(*inputs, edge_index, n, **options, linear="linear" in more)
         if edge_index.size(1) == 0:
             assert out.shape == (0, H, C)
             continue

@@ -4,15 +4,19 @@ from tmt_geo.evaluate.exit_profile import ExitProfile, ExitRow, exit_profile
 from tmt_geo.evaluate.flops import FlopReport, count_flops
 from tmt_geo.evaluate.peers import PEERS, build_peer
 from tmt_geo.evaluate.perplexity import EvalReport, evaluate_model
+from tmt_geo.evaluate.triangle_flow import FiredTriangles, triangle_flow, watch_triangles
 
 __all__ = [
     "PEERS",
     "EvalReport",
     "ExitProfile",
     "ExitRow",
+    "FiredTriangles",
     "FlopReport",
     "build_peer",
     "count_flops",
     "evaluate_model",
     "exit_profile",
+    "triangle_flow",
+    "watch_triangles",
 ]

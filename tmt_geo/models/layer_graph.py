@@ -8,10 +8,11 @@ from torch import Tensor
 from torch_geometric.data import Data
 
 from tmt_geo.nn.node_state import TMTLayerOutput
+from tmt_geo.ops.block_size import block_size
 from tmt_geo.ops.layout import DenseLayout
 from tmt_geo.ops.mesh import Mesh
 
-CHUNK = 2**13  # edges whose states are gathered at once
+CHUNK = 2**19  # numbers of states that a CPU gathers at once
 
 
 def layer_graph(x: Tensor, output: TMTLayerOutput, layout: DenseLayout, **fields: Tensor | None) -> Data:
@@ -67,4 +68,5 @@ def node_edges(mesh: Mesh, layout: DenseLayout) -> Tensor:
 def edge_cosine(x: Tensor, edge_index: Tensor) -> Tensor:
     """The cosine of the states (N, F) at both ends of each edge, shape (E), of at least float32."""
     x = F.normalize(x.to(torch.promote_types(x.dtype, torch.float32)), dim=-1)
-    return torch.cat([(x[src] * x[dst]).sum(-1) for src, dst in edge_index.split(CHUNK, dim=1)])
+    step = max(1, block_size(CHUNK, x.device) // max(1, x.size(1)))
+    return torch.cat([(x[src] * x[dst]).sum(-1) for src, dst in edge_index.split(step, dim=1)])

@@ -8,7 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from tmt_geo.nn.edge_layer import EdgeLayer
+from tmt_geo.ops.checks import check_edge_index
 from tmt_geo.ops.edge_attention import TRIANGLE_FORMS, axial_attention, pair_attention, triangle_attention
+from tmt_geo.ops.edge_grid import graph_of_edges
+from tmt_geo.ops.edge_pairs import edge_pairs
+from tmt_geo.ops.listed_triangles import triangle_weights
+from tmt_geo.ops.triangles import edge_times
 
 
 class EdgeAttention(EdgeLayer):
@@ -84,11 +89,34 @@ class EdgeAttention(EdgeLayer):
             first_gate, second_gate, gate = self._split(self.lin_score(edge_attr).sigmoid(), 3)
             out = attention((first * first_gate, second * second_gate), ()).flatten(1)
             return gate.flatten(1) * self.lin_out(self.norm(out))
-        parts = TRIANGLE_FORMS[self.form]
-        scores = self._split(self.lin_score(edge_attr), parts)
-        if self.form == "factored":
-            scores = tuple(score.squeeze(-1) for score in scores)
-        return self.lin_out(attention((first, second), scores, null_slot=self.null_slot).flatten(1))
+        return self.lin_out(attention((first, second), self._scores(edge_attr), null_slot=self.null_slot).flatten(1))
+
+    def triangle_weights(
+        self,
+        edge_attr: Tensor | None,
+        edge_index: Tensor,
+        batch: Tensor | None = None,
+        *,
+        num_nodes: int | None = None,
+        time: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        r"""Which triangles count how much, for these arguments of :meth:`forward`.
+
+        Returns:
+            tuple[Tensor, Tensor]: The numbers of the closing edge, the first leg and the second leg of each triangle,
+            shape :math:`(3, T)`, and its share in each head, shape :math:`(T, H)`.
+
+        Raises:
+            ValueError: As of :meth:`forward`, or if the form has no softmax.
+        """
+        edge_attr, edge_index, num_nodes, _, rank = self._checked(edge_attr, edge_index, batch, num_nodes, time)
+        scores = () if self.norm is not None else self._scores(edge_attr)
+        return triangle_weights(scores, edge_index, num_nodes, form=self.form, time=rank, null_slot=self.null_slot)
+
+    def _scores(self, edge_attr: Tensor) -> tuple[Tensor, ...]:
+        """The scores of the forms with a softmax."""
+        scores = self._split(self.lin_score(edge_attr), TRIANGLE_FORMS[self.form])
+        return tuple(score.squeeze(-1) for score in scores) if self.form == "factored" else scores
 
     def _options(self) -> list[str]:
         return [f"form={self.form!r}", *["null_slot=True"] * self.null_slot]
@@ -162,14 +190,19 @@ class EdgeAxialAttention(EdgeLayer):
     The row and column attention of the quartic transformer, over any graph, and a peer for attention over triangles:
     see :func:`tmt_geo.ops.edge_attention.axial_attention`. Both outputs are added before the last projection.
 
+    With ``linear=True`` the weights are the Taylor expansion of the exponential, and time and memory grow linearly
+    with the number of edges, see :mod:`tmt_geo.ops.linear_attention`.
+
     Args:
         in_channels (int): Edge features :math:`F_{in}`.
-        out_channels (int): Channels of the output :math:`F_{out}`, a multiple of `heads`.
+        out_channels (int): Channels of the output :math:`F_{out}`, a multiple of `heads` unless `head_dim` is given.
         heads (int, optional): The number of heads. (default: :obj:`4`)
         null_slot (bool, optional): Attention to nothing at score 0, so that the number of edges shows.
             (default: :obj:`False`)
         causal (bool, optional): An edge is as late as the later of its ends, and attends to edges that are no later.
             Needs `time`. (default: :obj:`False`)
+        linear (bool, optional): Linear attention. (default: :obj:`False`)
+        head_dim (int, optional): Channels of each head. (default: ``out_channels // heads``)
 
     Shapes:
         - **input:** edge features :math:`(|\mathcal{E}|, F_{in})`, edges :math:`(2, |\mathcal{E}|)`, batch and time
@@ -187,26 +220,74 @@ class EdgeAxialAttention(EdgeLayer):
         heads: int = 4,
         null_slot: bool = False,
         causal: bool = False,
+        linear: bool = False,
+        head_dim: int | None = None,
     ):
-        super().__init__(in_channels, out_channels, heads, causal)
+        super().__init__(in_channels, out_channels, heads, causal, head_dim)
         self.null_slot = null_slot
-        self.lin_row = nn.Linear(in_channels, 3 * out_channels)  # query, key and value
-        self.lin_column = nn.Linear(in_channels, 3 * out_channels)
+        self.linear = linear
+        self.lin_row = nn.Linear(in_channels, 3 * self.inner_channels)  # query, key and value
+        self.lin_column = nn.Linear(in_channels, 3 * self.inner_channels)
         self.reset_parameters()
 
     def attend(
         self, edge_attr: Tensor, edge_index: Tensor, num_nodes: int, batch: Tensor | None, rank: Tensor | None
     ) -> Tensor:
         """See :meth:`EdgeLayer.attend`."""
-
-        def attention(lin: nn.Linear, along: str) -> Tensor:
-            query, key, value = self._split(lin(edge_attr), 3)
-            return axial_attention(
-                query, key, value, edge_index, num_nodes, along=along, time=rank, null_slot=self.null_slot
-            )
-
-        out = attention(self.lin_row, "source") + attention(self.lin_column, "target")
-        return self.lin_out(out.flatten(1))
+        attend = partial(
+            axial_attention, edge_index=edge_index, num_nodes=num_nodes, time=rank, null_slot=self.null_slot,
+            linear=self.linear,
+        )  # fmt: skip
+        row = attend(*self._split(self.lin_row(edge_attr), 3), along="source")
+        column = attend(*self._split(self.lin_column(edge_attr), 3), along="target")
+        return self.lin_out((row + column).flatten(1))
 
     def _options(self) -> list[str]:
-        return ["null_slot=True"] * self.null_slot
+        return ["null_slot=True"] * self.null_slot + ["linear=True"] * self.linear
+
+
+class EdgeDiagonalAttention(EdgeLayer):
+    r"""Attention among the self-loops of each graph; edges between two nodes get zero.
+
+    The diagonal attention of the quartic transformer. Scores are :math:`q_A^\top k_B / \sqrt{C}`.
+
+    Args:
+        in_channels (int): Edge features :math:`F_{in}`.
+        out_channels (int): Channels of the output :math:`F_{out}`, a multiple of `heads` unless `head_dim` is given.
+        heads (int, optional): The number of heads. (default: :obj:`4`)
+        causal (bool, optional): A self-loop attends to those of nodes that are no later. Needs `time`.
+            (default: :obj:`False`)
+        head_dim (int, optional): Channels of each head. (default: ``out_channels // heads``)
+
+    Shapes:
+        - **input:** edge features :math:`(|\mathcal{E}|, F_{in})`, edges :math:`(2, |\mathcal{E}|)`, batch and time
+          :math:`(|\mathcal{V}|)`
+        - **output:** :math:`(|\mathcal{E}|, F_{out})`
+
+    Raises:
+        ValueError: If `heads` does not divide `out_channels`.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        heads: int = 4,
+        causal: bool = False,
+        head_dim: int | None = None,
+    ):
+        super().__init__(in_channels, out_channels, heads, causal, head_dim)
+        self.lin_content = nn.Linear(in_channels, 3 * self.inner_channels)  # query, key and value
+        self.reset_parameters()
+
+    def attend(
+        self, edge_attr: Tensor, edge_index: Tensor, num_nodes: int, batch: Tensor | None, rank: Tensor | None
+    ) -> Tensor:
+        """See :meth:`EdgeLayer.attend`."""
+        check_edge_index(edge_index, num_nodes, num_nodes)
+        loop = (edge_index[0] == edge_index[1]).nonzero().squeeze(1)
+        ends = edge_index.long()[:, loop]
+        pairs = edge_pairs(graph_of_edges(ends, batch), None if rank is None else edge_times(ends, rank))
+        query, key, value = self._split(self.lin_content(edge_attr[loop]), 3)
+        out = self.lin_out(pairs.attend(query, key, value, null_slot=False).flatten(1))
+        return out.new_zeros(edge_attr.size(0), self.out_channels).index_copy(0, loop, out)

@@ -8,24 +8,28 @@ from torch import Tensor, nn
 from torch_geometric import EdgeIndex
 from torch_geometric.utils.num_nodes import maybe_num_nodes
 
-from tmt_geo.ops.checks import check_features, check_length
+from tmt_geo.ops.checks import check_features, check_length, check_numbers
 
 
 class EdgeLayer(nn.Module):
     """What layers over edge features share: their arguments and the projection at the end.
 
-    A subclass adds its projections, calls :meth:`reset_parameters` and defines :meth:`attend`.
+    A subclass adds its projections, calls :meth:`reset_parameters` and defines :meth:`attend`. With `head_dim` heads
+    have so many channels, whatever the output has.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, heads: int = 4, causal: bool = False):
+    def __init__(
+        self, in_channels: int, out_channels: int, heads: int = 4, causal: bool = False, head_dim: int | None = None
+    ):
         super().__init__()
-        if heads < 1 or out_channels % heads:
+        if heads < 1 or (head_dim is None and out_channels % heads):
             raise ValueError(f"'out_channels' must be a multiple of 'heads' (got {out_channels} and {heads})")
         self.in_channels = in_channels
         self.out_channels = out_channels
         self.heads = heads
         self.causal = causal
-        self.lin_out = nn.Linear(out_channels, out_channels)
+        self.inner_channels = out_channels if head_dim is None else heads * head_dim
+        self.lin_out = nn.Linear(self.inner_channels, out_channels)
 
     def reset_parameters(self) -> None:
         """Draw all weights anew."""
@@ -60,6 +64,23 @@ class EdgeLayer(nn.Module):
             ValueError: If an input has the wrong shape or type, an edge names a node that is not there, or a causal
                 layer has no `time`.
         """
+        return self.attend(*self._checked(edge_attr, edge_index, batch, num_nodes, time))
+
+    def attend(
+        self, edge_attr: Tensor, edge_index: Tensor, num_nodes: int, batch: Tensor | None, rank: Tensor | None
+    ) -> Tensor:
+        """What the layer computes from checked arguments; `rank` (N) is the order of the nodes, if it is causal."""
+        raise NotImplementedError
+
+    def _checked(
+        self,
+        edge_attr: Tensor | None,
+        edge_index: Tensor,
+        batch: Tensor | None,
+        num_nodes: int | None,
+        time: Tensor | None,
+    ) -> tuple[Tensor, Tensor, int, Tensor | None, Tensor | None]:
+        """The arguments of :meth:`attend`."""
         edge_index = plain_edges(edge_index)
         if edge_attr is None:
             edge_attr = self.lin_out.weight.new_zeros(edge_index.size(1), self.in_channels)
@@ -72,13 +93,7 @@ class EdgeLayer(nn.Module):
             raise ValueError(f"'edge_attr' must have shape {expected} (got {tuple(edge_attr.shape)})")
         check_length("batch", batch, num_nodes)
         check_length("time", time, num_nodes)
-        return self.attend(edge_attr, edge_index, num_nodes, batch, causal_rank(time) if self.causal else None)
-
-    def attend(
-        self, edge_attr: Tensor, edge_index: Tensor, num_nodes: int, batch: Tensor | None, rank: Tensor | None
-    ) -> Tensor:
-        """What the layer computes from checked arguments; `rank` (N) is the order of the nodes, if it is causal."""
-        raise NotImplementedError
+        return edge_attr, edge_index, num_nodes, batch, causal_rank(time) if self.causal else None
 
     def _split(self, x: Tensor, parts: int) -> tuple[Tensor, ...]:
         """Parts of rows (E, parts H C), each (E, H, C)."""
@@ -102,8 +117,9 @@ def causal_rank(time: Tensor | None) -> Tensor:
     """The place of each node in the order of time (N), all different; of equal times the lower index is earlier.
 
     Raises:
-        ValueError: If there is no `time`.
+        ValueError: If there is no `time`, or it has a NaN.
     """
     if time is None:
         raise ValueError("'time' is needed by 'causal' (got None)")
+    check_numbers("time", time)
     return time.argsort(stable=True).argsort()

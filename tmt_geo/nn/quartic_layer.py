@@ -117,6 +117,7 @@ class QuarticLayer(nn.Module):
         batch: Tensor | None = None,
         *,
         time: Tensor | None = None,
+        gate: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         r"""Run the layer.
 
@@ -128,6 +129,9 @@ class QuarticLayer(nn.Module):
             batch (Tensor, optional): The graph of each node, shape :math:`(|\mathcal{V}|)`.
             time (Tensor, optional): The time of each node, shape :math:`(|\mathcal{V}|)`; of equal times the node with
                 the lower index is earlier. Needed, and only used, where the layer is causal.
+            gate (Tensor, optional): What the normalised state of each edge is multiplied by, shape
+                :math:`(|\mathcal{E}|)`, before other edges and nodes attend to it: say those of
+                :class:`~tmt_geo.nn.edge_sets.RoutedEdges`.
 
         Returns:
             tuple[Tensor, Tensor]: Node features and edge features.
@@ -140,8 +144,8 @@ class QuarticLayer(nn.Module):
         if edge_attr is None:
             edge_attr = x.new_zeros(edge_index.size(1), self.edge_channels)
         hidden = self.norm(x)
-        edge_attr = self._edges(hidden, edge_index, edge_attr, batch, time)
-        bias = self.bias_norm(edge_attr)
+        edge_attr = self._edges(hidden, edge_index, edge_attr, batch, time, gate)
+        bias = _gated(self.bias_norm(edge_attr), gate)
         past = edge_index
         if self.causal:
             source, target = causal_rank(time)[edge_index]
@@ -150,14 +154,20 @@ class QuarticLayer(nn.Module):
         return x + self._drop(self.ffn(self.ffn_norm(x))), edge_attr
 
     def _edges(
-        self, x: Tensor, edge_index: Tensor, edge_attr: Tensor, batch: Tensor | None, time: Tensor | None
+        self,
+        x: Tensor,
+        edge_index: Tensor,
+        edge_attr: Tensor,
+        batch: Tensor | None,
+        time: Tensor | None,
+        gate: Tensor | None,
     ) -> Tensor:
         """The edges after they took in their ends and attended to each other."""
         source, target = edge_index
         ends = self.lin_source(x).index_select(0, source) + self.lin_target(x).index_select(0, target)
         edge_attr = edge_attr + self._drop(ends)
         for norm, attention in zip(self.edge_norms, self.edge_attentions, strict=True):
-            change = attention(norm(edge_attr), edge_index, batch, num_nodes=x.size(0), time=time)
+            change = attention(_gated(norm(edge_attr), gate), edge_index, batch, num_nodes=x.size(0), time=time)
             edge_attr = edge_attr + self._drop(change)
         return edge_attr + self._drop(self.edge_ffn(self.edge_ffn_norm(edge_attr)))
 
@@ -168,3 +178,8 @@ class QuarticLayer(nn.Module):
         causal = ", causal=True" if self.causal else ""
         size = f"{self.channels}, {self.edge_channels}, heads={self.heads}"
         return f"{self.__class__.__name__}({size}, forms={self.forms}{causal})"
+
+
+def _gated(edge_attr: Tensor, gate: Tensor | None) -> Tensor:
+    """Behind a norm, which takes any factor away."""
+    return edge_attr if gate is None else edge_attr * gate.unsqueeze(1)

@@ -12,8 +12,9 @@ from tmt_geo.ops.checks import check_batch, check_edge_index, check_length
 from tmt_geo.ops.dense_triangles import attend_by_products, attend_by_triples
 from tmt_geo.ops.edge_grid import EdgeGrid, graph_of_edges
 from tmt_geo.ops.edge_pairs import edge_pairs
-from tmt_geo.ops.null_softmax import grouped_softmax
-from tmt_geo.ops.triangles import EdgeFinder, edge_times, past_triangles, triangles
+from tmt_geo.ops.linear_attention import taylor_attention
+from tmt_geo.ops.listed_triangles import attend_by_list
+from tmt_geo.ops.triangles import EdgeFinder, edge_times
 
 # How many tensors each form takes as scores.
 TRIANGLE_FORMS = {"factored": 2, "product": 2, "pivot": 3, "gated": 0}
@@ -85,14 +86,14 @@ def triangle_attention(
     _check_graph(edge_index, num_nodes, batch, time)
     grid = EdgeGrid.from_edges(edge_index, num_nodes, batch)
     if not _as_matrices(path, grid, edge_index, num_nodes):
-        return _over_list(values, scores, edge_index, num_nodes, form, time, null_slot)
+        return attend_by_list(values, scores, edge_index, num_nodes, form, time, null_slot)
     if form in ("product", "pivot"):
         return attend_by_triples(values, scores, grid, time, null_slot)
     out, thin = attend_by_products(values, scores, grid, time, null_slot)
     if not bool(thin.any()):
         return out
     thin = thin.nonzero().squeeze(1)
-    exact = _over_list(values, scores, edge_index, num_nodes, form, time, null_slot, thin)
+    exact = attend_by_list(values, scores, edge_index, num_nodes, form, time, null_slot, thin)
     return out.index_copy(0, thin, exact.index_select(0, thin).to(out.dtype))
 
 
@@ -167,6 +168,7 @@ def axial_attention(
     along: str,
     time: Tensor | None = None,
     null_slot: bool = False,
+    linear: bool = False,
     path: str = "auto",
 ) -> Tensor:
     r"""Attention of each edge to those that share an end with it: within its row or its column of the matrix of edges.
@@ -184,6 +186,8 @@ def axial_attention(
         time (Tensor, optional): The time of each node, shape :math:`(N)`. An edge is as late as the later of its
             ends, and attends to edges that are no later.
         null_slot (bool): A further term of score 0 and value 0. (default: :obj:`False`)
+        linear (bool): Weights by the Taylor expansion of the exponential, at a cost that grows linearly, see
+            :mod:`tmt_geo.ops.linear_attention`; there is one path then. (default: :obj:`False`)
         path (str): ``"dense"`` (one matrix of scores a node), ``"list"`` (one row a pair of edges), or ``"auto"``, by
             the degrees of the nodes. (default: ``"auto"``)
 
@@ -200,8 +204,10 @@ def axial_attention(
         raise ValueError(f"'along' must be 'source' or 'target' (got {along!r})")
     edge_index = edge_index.long()
     shared = edge_index[0] if along == "source" else edge_index[1]
-    pairs = edge_pairs(shared, None if time is None else edge_times(edge_index, time), path)
-    return pairs.attend(query, key, value, null_slot)
+    late = None if time is None else edge_times(edge_index, time)
+    if linear:
+        return taylor_attention(query, key, value, shared, late, null_slot=null_slot)
+    return edge_pairs(shared, late, path).attend(query, key, value, null_slot)
 
 
 def _check(
@@ -242,36 +248,3 @@ def _as_matrices(path: str, grid: EdgeGrid, edge_index: Tensor, num_nodes: int) 
     out_degree, in_degree = (torch.bincount(end, minlength=num_nodes) for end in (source, target))
     looked_at = int(torch.minimum(out_degree[source], in_degree[target]).sum())
     return grid.cells <= DENSE_ADVANTAGE * looked_at and not grid.has_parallel_edges
-
-
-def _over_list(
-    values: tuple[Tensor, Tensor],
-    scores: tuple[Tensor, ...],
-    edge_index: Tensor,
-    num_nodes: int,
-    form: str,
-    time: Tensor | None,
-    null_slot: bool,
-    edges: Tensor | None = None,
-) -> Tensor:
-    """One row a triangle; only these `edges` get theirs."""
-    found = triangles(edge_index, num_nodes, edges)
-    closing, first, second = found if time is None else past_triangles(found, edge_index, time)
-    v, w = values[0].index_select(0, first), values[1].index_select(0, second)
-    part = v + w if form == "pivot" else v * w
-    if form != "gated":
-        score = _triangle_scores(scores, form, closing, first, second)
-        part = grouped_softmax(score, closing, edge_index.size(1), null_slot).unsqueeze(-1) * part
-    return part.new_zeros(edge_index.size(1), *part.shape[1:]).index_add(0, closing, part)
-
-
-def _triangle_scores(scores: tuple[Tensor, ...], form: str, closing: Tensor, first: Tensor, second: Tensor) -> Tensor:
-    """The score of each triangle (T, H)."""
-    if form == "factored":
-        return scores[0].index_select(0, first) + scores[1].index_select(0, second)
-    if form == "product":
-        query, key = scores[0].index_select(0, first), scores[1].index_select(0, second)
-    else:
-        query = scores[0].index_select(0, closing)
-        key = scores[1].index_select(0, first) + scores[2].index_select(0, second)
-    return (query * key).sum(-1) * query.size(-1) ** -0.5

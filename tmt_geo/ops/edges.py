@@ -11,10 +11,10 @@ from torch import Tensor
 from torch.nn.functional import embedding_bag
 from torch_geometric.utils import softmax
 
+from tmt_geo.ops.block_size import block_size
 from tmt_geo.ops.compiled import Compiled
 
-# Gathered numbers held at once: on a CPU 2 MiB in float32, which stays in the cache until it is read.
-CHUNK = {"cpu": 2**19, "cuda": 2**26}
+CHUNK = 2**19  # gathered numbers that a CPU holds at once, 2 MiB in float32
 
 
 @dataclass(frozen=True)
@@ -216,15 +216,16 @@ class _EdgeSoftmax(torch.autograd.Function):
 
 def _gathered_dot(a: Tensor, b: Tensor, target: Tensor, source: Tensor) -> Tensor:
     """The form that is compiled."""
-    a = a.unflatten(1, (b.size(1), -1))
-    return (a[target] * b[source].unsqueeze(2)).sum(-1).flatten(1)
+    by_group = a.unflatten(1, (b.size(1), -1))
+    product = (by_group[target] * b[source].unsqueeze(2)).sum(-1).flatten(1)
+    return product.to(a.dtype)  # under autocast a GPU sums in float32
 
 
 def _chunked_dot(a: Tensor, b: Tensor, target: Tensor, source: Tensor) -> Tensor:
     """The same in chunks of edges with one buffer for all: fresh memory costs more than the products."""
     edges, (_, heads, channels), groups = source.numel(), a.shape, b.size(1)
     left, right = a.reshape(-1, heads * channels), b.reshape(-1, groups * channels)
-    step = max(1, CHUNK.get(a.device.type, 2**22) // max(heads * channels, 1))
+    step = max(1, block_size(CHUNK, a.device) // max(heads * channels, 1))
     left_rows = a.new_empty(min(step, edges), left.size(1))
     right_rows = b.new_empty(min(step, edges), right.size(1))
     out = a.new_empty(edges, heads)

@@ -43,7 +43,7 @@ def soft_topk(score: Tensor, k: int, temperature: float = 0.1, mask: Tensor | No
         >>> soft_topk(torch.tensor([3.0, 1.0, 2.0, 1.0]), k=2, temperature=0.01).round(decimals=3)
         tensor([1., 0., 1., 0.])
     """
-    _check(k, temperature)
+    check_routing(k, temperature)
     mask = torch.ones_like(score, dtype=torch.bool) if mask is None else mask
     scaled = (score / temperature).masked_fill(~mask, -torch.inf)
     sated = mask & (mask.sum(-1, keepdim=True) <= k)  # of weight 1
@@ -110,7 +110,7 @@ def route_edges(
     """
     if score.shape != edge_index.shape[1:]:
         raise ValueError(f"'score' must have shape ({edge_index.size(1)},) (got {tuple(score.shape)})")
-    _check(k, temperature)
+    check_routing(k, temperature)
     source, target = edge_index.long()
     allowed = torch.arange(target.numel(), device=target.device)
     if time is not None:
@@ -134,7 +134,8 @@ def _shift(scaled: Tensor, sated: Tensor, k: int) -> Tensor:
     return shift.masked_fill(none, -torch.inf)
 
 
-def _check(k: int, temperature: float) -> None:
+def check_routing(k: int, temperature: float) -> None:
+    """Raise a `ValueError` if one of these is out of range."""
     if k < 1:
         raise ValueError(f"'k' must be at least 1 (got {k})")
     if not temperature > 0:

@@ -31,7 +31,7 @@ def lively(model: TMTModel, steps: int = 3) -> TMTModel:
             parameter.add_(0.15 * torch.randn(parameter.shape, generator=generator).to(parameter))
     model.train()
     for _ in range(steps):
-        model(torch.randint(model.config.vocab_size, (4, 24), generator=generator))
+        model(torch.randint(model.config.vocab_size, (4, 24), generator=generator).to(model.device))
     return model.eval()
 
 

@@ -16,6 +16,7 @@ from tmt_geo.viz.page import Section, figures_page
 from tmt_geo.viz.positions import Positions, fixed_positions, shared_positions
 from tmt_geo.viz.report import build_report
 from tmt_geo.viz.stream_gate import stream_gate
+from tmt_geo.viz.triangle_tree import triangle_tree
 
 __all__ = [
     "ModelResult",
@@ -44,5 +45,6 @@ __all__ = [
     "shared_positions",
     "stream_gate",
     "token_labels",
+    "triangle_tree",
     "visible_token",
 ]

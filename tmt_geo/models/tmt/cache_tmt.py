@@ -160,7 +160,8 @@ class TMTCache(Cache):
     def batch_repeat_interleave(self, repeats: int) -> None:
         """Repeat every sequence."""
         if self.seen is not None:
-            self.batch_select_indices(torch.arange(self.seen.size(0)).repeat_interleave(repeats))
+            rows = torch.arange(self.seen.size(0), device=self.seen.device)
+            self.batch_select_indices(rows.repeat_interleave(repeats))
 
     def crop(self, tokens_to_remove: int) -> None:
         """Forget the latest columns, padding included, as many as a negative number says; 0 does nothing.

@@ -14,9 +14,9 @@ CODE = '''"""The classes of this model, from the installed package tmt_geo.
 Hugging Face's Auto classes run this file with trust_remote_code=True. After `import tmt_geo.models` they need neither.
 """
 
-from tmt_geo.models import TMTBackbone, TMTConfig, TMTForCausalLM
+from tmt_geo.models import QuarticConfig, QuarticModel, TMTBackbone, TMTConfig, TMTForCausalLM
 
-__all__ = ["TMTBackbone", "TMTConfig", "TMTForCausalLM"]
+__all__ = ["QuarticConfig", "QuarticModel", "TMTBackbone", "TMTConfig", "TMTForCausalLM"]
 '''
 AUTO_CLASSES = {"AutoConfig": "TMTConfig", "AutoModel": "TMTBackbone", "AutoModelForCausalLM": "TMTForCausalLM"}
 AUTO_MAP = {auto: f"{Path(CODE_FILE).stem}.{name}" for auto, name in AUTO_CLASSES.items()}

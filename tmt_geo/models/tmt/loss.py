@@ -9,10 +9,11 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import pad
 
+from tmt_geo.ops.block_size import block_size
 from tmt_geo.ops.copying import Votes
 
 IGNORED = -100
-SCORES = 2**21  # logits held at once, 8 MiB in float32
+SCORES = 2**21  # logits that a CPU holds at once, 8 MiB in float32
 
 
 def fused_linear_cross_entropy(
@@ -90,7 +91,7 @@ class _SummedLoss(torch.autograd.Function):
         grad_hidden = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
         grad_weight = torch.zeros_like(weight, dtype=exact) if ctx.needs_input_grad[1] else None
         grad_keep, grad_copied = (None if part is None else torch.zeros_like(part) for part in (keep, copied))
-        rows = min(max(1, SCORES // weight.size(0)), max(1, hidden.size(0)))
+        rows = min(max(1, block_size(SCORES, weight.device) // weight.size(0)), max(1, hidden.size(0)))
         buffer = hidden.new_empty(rows, weight.size(0), dtype=product)  # fresh memory for each chunk is slow
         with torch.autocast(device, enabled=False):
             for start in range(0, hidden.size(0), rows):

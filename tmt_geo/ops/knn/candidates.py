@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
 from tmt_geo.ops.knn.scores import gathered_scores
 from tmt_geo.ops.knn.top import top_recent
 
-BLOCK = 2048  # queries whose candidates are held at once
+BLOCK = 2**11  # queries whose candidates a CPU holds at once
 
 
-def blocks(num_queries: int) -> Iterator[slice]:
+def blocks(num_queries: int, device: torch.device) -> Iterator[slice]:
     """Cut queries into blocks."""
-    return (slice(first, min(first + BLOCK, num_queries)) for first in range(0, num_queries, BLOCK))
+    size = BLOCK if device.type == "cpu" else 16 * BLOCK
+    return (slice(first, min(first + size, num_queries)) for first in range(0, num_queries, size))
 
 
 def best_of(query: Tensor, index: Tensor, metric: str, slot: Tensor, allowed: Tensor, k: int) -> tuple[Tensor, Tensor]:

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from tmt_geo.ops.block_size import block_size
 from tmt_geo.ops.knn.product import rounding
 
-PIECE = 2**16  # numbers of the grid processed together
+PIECE = 2**16  # numbers of the grid that a CPU processes together
 
 
 class Centred:
@@ -39,7 +40,7 @@ class Centred:
         mean = mean.to(torch.promote_types(index.dtype, dtype))  # [B, 1, F]
         self.rows = torch.empty(num_rows, capacity, channels + 1, dtype=dtype, device=index.device)
         self.longest = torch.zeros(num_rows, dtype=torch.float64, device=index.device)
-        for graphs, slots in _pieces(num_rows, capacity, channels):
+        for graphs, slots in _pieces(num_rows, capacity, channels, block_size(PIECE, index.device)):
             rows = (index[graphs, slots] - mean[graphs]).to(dtype)
             self.rows[graphs, slots, :-1] = rows
             exact = rows.double()
@@ -81,9 +82,9 @@ class Centred:
         return (query * mean).sum(-1) if self.metric == "cosine" else (query - mean).square().sum(-1) * -0.5
 
 
-def _pieces(num_rows: int, capacity: int, channels: int) -> Iterator[tuple[slice, slice]]:
-    """Graphs and slots of a grid, so many at a time that what is made of them stays in a cache."""
-    graphs, slots = max(1, PIECE // max(1, capacity * channels)), max(1, PIECE // max(1, channels))
+def _pieces(num_rows: int, capacity: int, channels: int, size: int) -> Iterator[tuple[slice, slice]]:
+    """Graphs and slots of a grid, at most so many numbers at a time."""
+    graphs, slots = max(1, size // max(1, capacity * channels)), max(1, size // max(1, channels))
     for first in range(0, num_rows, graphs):
         for left in range(0, capacity, slots):
             yield slice(first, first + graphs), slice(left, left + slots)

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from tmt_geo.ops.block_size import block_size
 from tmt_geo.ops.knn.blocks import Limits, top_products
 from tmt_geo.ops.knn.centred import Centred
 from tmt_geo.ops.knn.distinct import Distinct
@@ -26,7 +27,7 @@ from tmt_geo.ops.knn.top import top_recent
 
 Choose = Callable[..., tuple[Tensor, Tensor]]  # as `all_slots` below
 MORE = {torch.float32: 1, torch.float64: 32}  # candidates beyond those wanted, which may be as near as the last
-WHOLE = 2**21  # numbers that the definition reads at once where it scores all slots
+WHOLE = 2**21  # numbers that the definition reads at once on a CPU where it scores all slots
 
 
 def search_exact(task: SearchTask, limits: Limits | None = None, first: Choose | None = None) -> tuple[Tensor, Tensor]:
@@ -166,7 +167,7 @@ def by_definition(
 ) -> Tensor:
     """The `k` nearest places below `limit` of each query (T, k), with every slot scored by the definition."""
     capacity = index.size(1)
-    step = max(1, WHOLE // index[0].numel())
+    step = max(1, block_size(WHOLE, index.device) // index[0].numel())
     found = [row.new_zeros(0, k)]
     for part in (slice(first, first + step) for first in range(0, row.numel(), step)):
         score = pair_scores(query[part].double(), index[row[part]].double(), metric)

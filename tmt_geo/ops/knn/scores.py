@@ -7,9 +7,11 @@ import math
 import torch
 from torch import Tensor
 
+from tmt_geo.ops.block_size import block_size
+
 METRICS = ("cosine", "euclidean")
 
-GATHERED = 2**17  # numbers gathered at once, 1 MiB in float64: what a second-level cache holds
+GATHERED = 2**17  # numbers that a CPU gathers at once, 1 MiB in float64: what a second-level cache holds
 
 
 def index_features(x: Tensor, metric: str = "cosine") -> Tensor:
@@ -63,7 +65,7 @@ def gathered_scores(query: Tensor, index: Tensor, slot: Tensor, metric: str, dty
     """The scores (T, D) of slots (T, D), counted through a whole grid (B, C, F), a few queries at a time."""
     flat = index.flatten(0, 1)
     score = torch.empty(slot.shape, dtype=dtype, device=slot.device)
-    step = max(1, GATHERED // max(1, slot.size(1) * index.size(2)))
+    step = max(1, block_size(GATHERED, slot.device) // max(1, slot.size(1) * index.size(2)))
     for part in (slice(first, first + step) for first in range(0, slot.size(0), step)):
         rows = flat.index_select(0, slot[part].flatten()).view(*slot[part].shape, -1)
         score[part] = pair_scores(query[part].to(dtype), rows.to(dtype), metric)

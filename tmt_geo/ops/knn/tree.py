@@ -23,7 +23,7 @@ def pays(query: Tensor, num_graphs: int) -> bool:
 
 
 def search_tree(task: SearchTask) -> tuple[Tensor, Tensor]:
-    """Search without causality, by distance; see :func:`tmt_geo.ops.knn.search`.
+    """Search without causality, by distance, on the CPU; see :func:`tmt_geo.ops.knn.search`.
 
     Raises:
         MissingExtra: If scipy is not installed.
@@ -34,7 +34,8 @@ def search_tree(task: SearchTask) -> tuple[Tensor, Tensor]:
         ours = slice(None) if task.sizes.numel() == 1 else (row == graph).nonzero().squeeze(1)
         if loop:
             table[ours, 0] = rank[ours]
-        table[ours, loop:] = _nearest(task.query[ours], task.index[graph, :size], rank[ours], task.k - loop)
+        nearest = _nearest(task.query[ours], task.index[graph, :size], rank[ours], task.k - loop)
+        table[ours, loop:] = nearest.to(table.device)
     mask = table >= 0
     table += row.unsqueeze(1) * task.capacity
     return table.masked_fill_(~mask, 0), mask
@@ -47,6 +48,7 @@ def _nearest(query: Tensor, points: Tensor, own: Tensor, k: int) -> Tensor:
 
     if not k or not query.size(0):
         return own.new_zeros(query.size(0), k)
+    query, points, own = query.cpu(), points.cpu(), own.cpu()
     # numpy throughout: threads that torch has started would go on waiting for work beside those of the tree.
     workers = torch.get_num_threads() if query.size(0) >= 2048 else 1
     count, self_place = min(k + 1, points.size(0)), own.numpy()[:, None]

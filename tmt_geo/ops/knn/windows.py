@@ -38,7 +38,7 @@ def search_windows(task: SearchTask) -> tuple[Tensor, Tensor]:
     table = rank.new_zeros(rank.numel(), task.k)
     mask = torch.zeros_like(table, dtype=torch.bool)
     offset = torch.arange(WINDOW, device=rank.device)
-    for part in blocks(rank.numel()):
+    for part in blocks(rank.numel(), rank.device):
         at = rank[part].unsqueeze(1)
         slot = (begin[part].unsqueeze(2) + offset).flatten(1)
         allowed = slot < at - task.skip

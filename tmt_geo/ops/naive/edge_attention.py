@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from tmt_geo.ops.naive.linear_attention import taylor_attention
+
 
 def triangles(edge_index: Tensor, num_nodes: int) -> Tensor:
     """The definition of :func:`tmt_geo.ops.triangles.triangles`, up to the order within an edge."""
@@ -89,8 +91,12 @@ def axial_attention(
     along: str,
     time: Tensor | None = None,
     null_slot: bool = False,
+    linear: bool = False,
 ) -> Tensor:
     """The definition of :func:`tmt_geo.ops.edge_attention.axial_attention`."""
+    if linear:
+        late = None if time is None else time[edge_index].amax(0)
+        return taylor_attention(query, key, value, edge_index[int(along == "target")], late, null_slot=null_slot)
     row = {"source": 0, "target": 1}[along]
     rows = []
     for here, a in enumerate(edge_index.t().tolist()):
