@@ -12,9 +12,11 @@ PAGE = Path(__file__).parents[1] / "docs" / "language_model.md"
 
 def test_the_public_names():
     assert set(tmt_geo.__all__) == {
-        "AddMesh", "DualStreamFFN", "DynamicMeshAttention", "EventGraph", "ExitGate", "MemoryAnchors", "Mesh",
-        "MeshAttention", "MeshGNN", "MeshIndex", "TMTBackbone", "TMTConfig", "TMTEncoder", "TMTForCausalLM",
-        "TMTLayer", "TMTModel", "TMTOutput", "TemporalDecay", "knn_graph", "set_compile", "temporal_graph",
+        "AddMesh", "DualStreamFFN", "DynamicMeshAttention", "EdgeAttention", "EventGraph", "ExitGate",
+        "MemoryAnchors", "Mesh", "MeshAttention", "MeshGNN", "MeshIndex", "MultiStreamTransformer", "QuarticConfig",
+        "QuarticGNN", "QuarticLayer", "QuarticModel", "QuarticTransformer", "RelationalTransformer", "TMTBackbone",
+        "TMTConfig", "TMTEncoder", "TMTForCausalLM", "TMTLayer", "TMTModel", "TMTOutput", "TemporalDecay",
+        "knn_graph", "set_compile", "temporal_graph",
     }  # fmt: skip
     for name in tmt_geo.__all__:
         assert getattr(tmt_geo, name).__name__ == {"TMTModel": "TMTForCausalLM"}.get(name, name)

@@ -9,6 +9,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from tmt_geo.models.encoder import TMTEncoder as TMTEncoder
     from tmt_geo.models.gnn import MeshGNN as MeshGNN
+    from tmt_geo.models.quartic.configuration_quartic import QuarticConfig as QuarticConfig
+    from tmt_geo.models.quartic.modeling_quartic import QuarticModel as QuarticModel
+    from tmt_geo.models.quartic.multi_stream_transformer import MultiStreamTransformer as MultiStreamTransformer
+    from tmt_geo.models.quartic.quartic_transformer import QuarticTransformer as QuarticTransformer
+    from tmt_geo.models.quartic.relational_transformer import RelationalTransformer as RelationalTransformer
+    from tmt_geo.models.quartic_gnn import QuarticGNN as QuarticGNN
     from tmt_geo.models.tmt.backbone_tmt import TMTBackbone as TMTBackbone
     from tmt_geo.models.tmt.configuration_tmt import TMTConfig as TMTConfig
     from tmt_geo.models.tmt.modeling_tmt import TMTForCausalLM as TMTForCausalLM
@@ -17,9 +23,11 @@ if TYPE_CHECKING:
     from tmt_geo.nn.conv.dynamic_mesh_attention import DynamicMeshAttention as DynamicMeshAttention
     from tmt_geo.nn.conv.mesh_attention import MeshAttention as MeshAttention
     from tmt_geo.nn.dual_stream import DualStreamFFN as DualStreamFFN
+    from tmt_geo.nn.edge_attention import EdgeAttention as EdgeAttention
     from tmt_geo.nn.exit_gate import ExitGate as ExitGate
     from tmt_geo.nn.memory_anchors import MemoryAnchors as MemoryAnchors
     from tmt_geo.nn.mesh_index import MeshIndex as MeshIndex
+    from tmt_geo.nn.quartic_layer import QuarticLayer as QuarticLayer
     from tmt_geo.nn.temporal_decay import TemporalDecay as TemporalDecay
     from tmt_geo.nn.tmt_layer import TMTLayer as TMTLayer
     from tmt_geo.ops.compiled import set_compile as set_compile
@@ -46,13 +54,21 @@ _HOME = {
     "MemoryAnchors": "tmt_geo.nn.memory_anchors",
     "MeshIndex": "tmt_geo.nn.mesh_index",
     "TMTLayer": "tmt_geo.nn.tmt_layer",
+    "EdgeAttention": "tmt_geo.nn.edge_attention",
+    "QuarticLayer": "tmt_geo.nn.quartic_layer",
     "MeshGNN": "tmt_geo.models.gnn",
     "TMTEncoder": "tmt_geo.models.encoder",
+    "QuarticGNN": "tmt_geo.models.quartic_gnn",
     "TMTBackbone": "tmt_geo.models.tmt.backbone_tmt",
     "TMTConfig": "tmt_geo.models.tmt.configuration_tmt",
     "TMTForCausalLM": "tmt_geo.models.tmt.modeling_tmt",
     "TMTModel": "tmt_geo.models.tmt.modeling_tmt",
     "TMTOutput": "tmt_geo.models.tmt.output_tmt",
+    "QuarticConfig": "tmt_geo.models.quartic.configuration_quartic",
+    "QuarticModel": "tmt_geo.models.quartic.modeling_quartic",
+    "QuarticTransformer": "tmt_geo.models.quartic.quartic_transformer",
+    "MultiStreamTransformer": "tmt_geo.models.quartic.multi_stream_transformer",
+    "RelationalTransformer": "tmt_geo.models.quartic.relational_transformer",
 }
 
 __all__ = sorted(_HOME)

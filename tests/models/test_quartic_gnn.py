@@ -136,7 +136,8 @@ def test_the_mesh_carries_the_states_of_edges_that_stay():
     """A dictionary of states, and a search of the nearest by hand before each layer."""
     model, (x, edge_index, edge_attr) = model_of("mesh", num_layers=4), graph()
     states = {
-        ends: model.given + model.lin_edge(row) for ends, row in zip(map(tuple, edge_index.t().tolist()), edge_attr, strict=True)
+        ends: model.given + model.lin_edge(row)
+        for ends, row in zip(map(tuple, edge_index.t().tolist()), edge_attr, strict=True)
     }
     given, hidden, kinds = dict(states), model.lin_in(x), set()
     for layer in model.layers:
