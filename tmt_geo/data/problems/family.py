@@ -27,8 +27,8 @@ class Family:
     def relations(self) -> dict[str, Tensor]:
         """For each kind of relation, whether y is that to x (P, P); no pair has two of them."""
         parent, child, spouse = self.parent.int(), self.parent.T.int(), self.spouse.int()
-        same = torch.eye(len(parent), dtype=torch.int)
-        sibling = ((parent @ child) > 0).int() - ((parent @ child) > 0).int() * same
+        same_parents = (parent @ child > 0).int()
+        sibling = same_parents - same_parents.diag().diag()
         products = {
             "parent": parent,
             "child": child,
@@ -47,9 +47,8 @@ class Family:
 def random_family(generator: torch.Generator) -> Family:
     """Three generations: founders, their children, who marry at random between households, and grandchildren."""
     founders = [(2 * couple, 2 * couple + 1) for couple in range(COUPLES)]
-    married, parents = list(founders), {}
+    married, parents, households = list(founders), {}, []
     people = 2 * COUPLES
-    households = []
     for couple in founders:
         households.append(list(range(people, people + CHILDREN)))
         parents.update(dict.fromkeys(households[-1], couple))

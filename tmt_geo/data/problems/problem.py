@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
-LEVELS = ("node", "edge", "graph")
 NOT_ASKED = -100  # an answer that does not count, as `torch.nn.functional.cross_entropy` has it
 
 
