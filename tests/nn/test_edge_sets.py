@@ -17,6 +17,13 @@ SETS = {
 every_set = pytest.mark.parametrize("name", SETS)
 
 
+def lively(edge_set):
+    """With weights that let every part count."""
+    for parameter in edge_set.parameters():
+        torch.nn.init.normal_(parameter)
+    return edge_set.double().eval()
+
+
 def states(m, seed):
     """Different edges between nodes of one graph, in any order, with states."""
     generator = torch.Generator().manual_seed(seed)
@@ -48,7 +55,7 @@ def expected_edges(name, edge_set, x, known, time):
         return {(j, i) for i in range(N) for j in [*nearest[i], i]}
     if name == "full":
         return {(j, i) for i in range(N) for j in candidates(i, time)}
-    h = torch.nn.functional.layer_norm(x, (F,))
+    h = torch.nn.functional.layer_norm(x, (F,), edge_set.norm.weight, edge_set.norm.bias)
     query, key = h @ edge_set.lin_query.weight.t() + edge_set.lin_query.bias, h @ edge_set.lin_key.weight.t()
     chosen = set()
     for i in range(N):
@@ -64,7 +71,7 @@ def expected_edges(name, edge_set, x, known, time):
 @pytest.mark.parametrize("causal", [False, True])
 @torch.no_grad()
 def test_the_choice_is_that_of_a_loop_and_edges_that_stay_keep_their_states(name, causal):
-    edge_set = SETS[name](causal).double().eval()
+    edge_set = lively(SETS[name](causal))
     x, time = torch.randn(N, F, dtype=torch.float64), torch.randint(4, (N,)) if causal else None
     edges, given = states(30, 1), states(60, 2)
     known = {**by_ends(given), **by_ends(edges)}
@@ -95,15 +102,14 @@ def test_with_enough_edges_the_router_chooses_all_and_learns_nothing(k, training
 
 
 @pytest.mark.parametrize("causal", [False, True])
-def test_gates_give_the_gradient_of_the_soft_choice_to_everything_in_the_score(causal):
+def test_gates_are_the_soft_choice_and_teach_everything_in_the_score(causal):
     """The layer behind them once with the router, once with gates by the loop of the definition."""
-    router = RoutedEdges(F, D, K, 0.7, causal).double().eval()
+    router = lively(RoutedEdges(F, D, K, 0.7, causal))
     layer = QuarticLayer(F, D, 2, ("factored", "pair"), causal=causal).double()
     x = torch.randn(N, F, dtype=torch.float64, requires_grad=True)
     edges, time = states(60, 1), torch.randint(4, (N,)) if causal else None
     edges.edge_attr.requires_grad_()
     chosen = router(x, edges, edges, BATCH, time)
-    torch.testing.assert_close(chosen.gate, torch.ones_like(chosen.gate), rtol=0, atol=1e-14)
 
     h = router.norm(x)
     pairs = torch.tensor([(j, i) for i in range(N) for j in candidates(i, time)]).t()
@@ -115,7 +121,8 @@ def test_gates_give_the_gradient_of_the_soft_choice_to_everything_in_the_score(c
     )
     soft = torch.cat([naive.soft_topk(score[None, pairs[1] == i], K, 0.7)[0] for i in range(N)])
     weight = dict(zip(map(tuple, pairs.t().tolist()), soft, strict=True))
-    gate = torch.stack([1 + weight[j, i] - weight[j, i].detach() for j, i in chosen.edge_index.t().tolist()])
+    gate = torch.stack([weight[j, i] for j, i in chosen.edge_index.t().tolist()])
+    torch.testing.assert_close(chosen.gate, gate, rtol=0, atol=1e-9)
 
     leaves = [x, edges.edge_attr, *router.parameters()]
     grads = []

@@ -2,6 +2,7 @@ import copy
 
 import pytest
 import torch
+from torch_geometric import EdgeIndex
 from torch_geometric.data import Batch, Data
 from torch_geometric.nn import Sequential
 from torch_geometric.utils import to_undirected
@@ -116,6 +117,19 @@ def test_without_edge_features_edges_are_made_of_their_ends():
 
 
 @every_option
+def test_any_graph_of_pyg_goes_in(options):
+    """Sorted edges that know it, other integers, parallel edges, loops alone, and an undirected graph."""
+    layer, (x, edge_index) = QuarticLayer(F, D, 2, **options).double(), graph()
+    e = torch.randn(edge_index.size(1), D, dtype=torch.float64)
+    expected = layer(x, edge_index, e)
+    torch.testing.assert_close(layer(x, EdgeIndex(edge_index, sparse_size=(N, N)), e), expected)
+    torch.testing.assert_close(layer(x, edge_index.int(), e), expected)
+    for edges in (edge_index.repeat(1, 2), torch.arange(N).expand(2, -1), to_undirected(edge_index)):
+        out, states = layer(x, edges, torch.randn(edges.size(1), D).double())
+        assert out.isfinite().all() and states.isfinite().all() and states.shape == (edges.size(1), D)
+
+
+@every_option
 def test_every_parameter_learns_from_the_nodes_alone(options):
     """Those of the edges too: their states reach the nodes of their own layer."""
     layer, (x, edge_index) = QuarticLayer(F, D, 2, **options).double(), graph()
@@ -131,11 +145,25 @@ def test_every_parameter_learns_from_the_nodes_alone(options):
 def test_errors_and_repr():
     assert repr(QuarticLayer(F, D, 2, causal=True)) == "QuarticLayer(6, 4, heads=2, forms=('factored',), causal=True)"
     x, edge_index = graph()
+    e = torch.zeros(edge_index.size(1), D).double()
+    layer, causal = (QuarticLayer(F, D, 2, ("pair",), causal=causal).double() for causal in (False, True))
     for make, message in (
         (lambda: QuarticLayer(F, D, 4), "'channels' must be a multiple of 'heads'"),
         (lambda: QuarticLayer(F, 3, 2), "'out_channels' must be a multiple of 'heads'"),
         (lambda: QuarticLayer(F, D, 2, forms=("cubic",)), "'form' must be one of"),
-        (lambda: QuarticLayer(F, D, 2, causal=True).double()(x, edge_index), "'time' is needed by 'causal'"),
+        (lambda: causal(x, edge_index), "'time' is needed by 'causal'"),
+        (lambda: causal(x, edge_index, time=torch.arange(3)), "'time' must have one entry a node"),
+        (lambda: causal(x, edge_index, time=torch.full((N,), torch.nan)), "'time' must be a number"),
+        (lambda: layer(x[:, 1:], edge_index), "'x' must have 6 channels"),
+        (lambda: layer(x.float(), edge_index), "'x' must be of the type of the weights"),
+        (lambda: layer(x.long(), edge_index), "'x' must hold floating-point numbers"),
+        (lambda: layer(x, edge_index.double()), "'edge_index' must hold integers"),
+        (lambda: layer(x, edge_index.t()), "'edge_index' must have shape"),
+        (lambda: layer(x, edge_index + N), "'edge_index' must name"),
+        (lambda: layer(x, edge_index, e[1:]), "'edge_attr' must have shape"),
+        (lambda: layer(x, edge_index, e.long()), "'edge_attr' must hold floating-point numbers"),
+        (lambda: layer(x, edge_index, e, torch.zeros(N)), "'batch' must hold integers"),
+        (lambda: layer(x, edge_index, e, torch.arange(N)), "'batch' must put both ends of an edge into one graph"),
     ):
         with pytest.raises(ValueError, match=rf"{message}.*\(got .*\)$"):
             make()

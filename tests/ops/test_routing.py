@@ -85,6 +85,22 @@ def test_gates_are_hard_in_value_and_soft_in_gradient():
     assert got[:, :].abs().sum() > 0
 
 
+@pytest.mark.parametrize("scale", [1e2, 1e4, 1e6])
+def test_gradients_are_finite_however_far_scores_are_apart(scale):
+    score = (scale * torch.randn(50, 12)).requires_grad_()
+    soft_topk(score, 5, 1.0).square().sum().backward()
+    assert score.grad.isfinite().all()
+
+
+def test_soft_gates_are_the_weights_of_what_is_chosen():
+    score = torch.randn(4, 9, dtype=torch.float64, requires_grad=True)
+    gates, chosen = topk_gates(score, 3, 0.5, hard=False)
+    assert_grads_close(gates, naive.soft_topk(score, 3, 0.5) * chosen, {"score": score}, atol=1e-8)
+    edge_index = torch.stack([torch.arange(9).repeat(4), torch.arange(4).repeat_interleave(9)])
+    edges, routed = route_edges(score.flatten(), edge_index, 9, 3, 0.5, hard=False)
+    assert torch.equal(edges, chosen.flatten().nonzero().squeeze(1)) and torch.equal(routed, gates[chosen])
+
+
 def test_rows_with_few_entries_or_none():
     score = torch.randn(3, 5, requires_grad=True)
     mask = torch.tensor([[False] * 5, [True] + [False] * 4, [True] * 5])

@@ -14,6 +14,7 @@ from torch_geometric.nn.dense.linear import Linear
 
 from tmt_geo.models.checkpointing import checkpointed
 from tmt_geo.models.layer_graph import edge_cosine, layer_graph, node_edges
+from tmt_geo.nn.edge_stream import EdgeStream
 from tmt_geo.nn.exit_gate import exit_gates
 from tmt_geo.nn.memory_anchors import MemoryAnchors
 from tmt_geo.nn.node_state import LayerCache, NodeState, TMTLayerOutput
@@ -110,6 +111,8 @@ class TMTEncoder(nn.Module):
             (default: as of :class:`~tmt_geo.TMTLayer`)
         memory (callable, optional): Makes the memory of each layer, say ``partial(MemoryAnchors, 32, 16)``.
             (default: :obj:`None`, no memory)
+        edge_stream (callable, optional): Makes the states of the edges of each layer, say
+            ``lambda: EdgeStream(32, 8, [EdgeAttention(8, 8)])``. (default: :obj:`None`, none)
         eps (float, optional): Of the layer norms. (default: :obj:`1e-5`)
         **kwargs (optional): Of :class:`~tmt_geo.TMTLayer`; a `decay` given as a module is copied for each layer.
 
@@ -147,6 +150,7 @@ class TMTEncoder(nn.Module):
         rebuild_every: int = 1,
         ffn: Callable[[], nn.Module] | None = None,
         memory: Callable[[], MemoryAnchors] | None = None,
+        edge_stream: Callable[[], EdgeStream] | None = None,
         eps: float = 1e-5,
         **kwargs: Any,
     ):
@@ -168,6 +172,7 @@ class TMTEncoder(nn.Module):
                 "gate": gates[layer] if layer < len(gates) else None,
                 "ffn": None if ffn is None else ffn(),
                 "memory": None if memory is None else memory(),
+                "edge_stream": None if edge_stream is None else edge_stream(),
                 "decay": copy.deepcopy(kwargs.get("decay")),
             }
             rebuild = layer % rebuild_every == 0

@@ -10,7 +10,7 @@ from torch_geometric.nn.dense.linear import Linear
 
 from tmt_geo.nn.edge_layer import causal_rank, plain_edges
 from tmt_geo.nn.edge_sets import EdgeSet, EdgeStates, FullEdges, GivenEdges, MeshEdges, RoutedEdges
-from tmt_geo.nn.quartic_layer import QuarticLayer
+from tmt_geo.nn.quartic_layer import QuarticLayer, gated
 from tmt_geo.ops.checks import check_batch, check_devices, check_edge_index, check_features, check_length
 
 EDGE_SETS = ("given", "full", "mesh", "routed")
@@ -52,7 +52,7 @@ class QuarticGNN(nn.Module):
         - **input:** nodes :math:`(|\mathcal{V}|, F_{in})`, edges :math:`(2, |\mathcal{E}|)`, edge features
           :math:`(|\mathcal{E}|, D_{in})`
         - **output:** nodes :math:`(|\mathcal{V}|, F_{out})`, and with `return_edges` the edges of the last layer with
-          their states, :math:`(2, |\mathcal{E}'|)` and :math:`(|\mathcal{E}'|, D)`
+          their states, normalised, :math:`(2, |\mathcal{E}'|)` and :math:`(|\mathcal{E}'|, D)`
 
     Raises:
         ValueError: If an option is out of range.
@@ -149,7 +149,8 @@ class QuarticGNN(nn.Module):
             batch (Tensor, optional): The graph of each node :math:`(|\mathcal{V}|)`.
             time (Tensor, optional): The time of each node :math:`(|\mathcal{V}|)`; of equal times the node with the
                 lower index is earlier. Needed, and only used, where the model is causal.
-            return_edges (bool): Also return ``(edge_index, edge_attr)``: the edges of the last layer and their states.
+            return_edges (bool): Also return ``(edge_index, edge_attr)``: the edges of the last layer and their states,
+                times their gates where edges are routed, so that the router learns which edges are asked for.
 
         Raises:
             ValueError: If an input has the wrong shape, type or device, an edge names a node that is not there, or
@@ -165,9 +166,11 @@ class QuarticGNN(nn.Module):
         for edge_set, layer in zip(self.edge_sets, self.layers, strict=True):
             edges = edge_set(x, edges, given, batch, rank)
             x, states = layer(x, edges.edge_index, edges.edge_attr, batch, time=rank, gate=edges.gate)
-            edges = EdgeStates(edges.edge_index, states)
+            edges = edges._replace(edge_attr=states)
         out = self.lin_out(self.norm(x))
-        return (out, (edges.edge_index, self.edge_norm(edges.edge_attr))) if return_edges else out
+        if not return_edges:
+            return out
+        return out, (edges.edge_index, gated(self.edge_norm(edges.edge_attr), edges.gate))
 
     def _given_edges(self, x: Tensor, edge_index: Tensor | None, edge_attr: Tensor | None) -> EdgeStates:
         """The given edges and the states they begin with."""

@@ -69,7 +69,7 @@ def can_decode(layer: TMTLayer, state: NodeState, layout: DenseLayout) -> bool:
     search = layer.search
     if not project.always or layer.training or torch.is_grad_enabled() or state.active is not None:
         return False
-    if search is None or not search.rebuild or search.backend != "auto":
+    if search is None or not search.rebuild or search.backend != "auto" or layer.edge_stream is not None:
         return False
     return layout.capacity > 1 and is_latest(layout.batch, layout.num_graphs)
 

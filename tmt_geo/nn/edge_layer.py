@@ -87,10 +87,7 @@ class EdgeLayer(nn.Module):
         if num_nodes is None:
             known = next((vector for vector in (batch, time) if vector is not None), None)
             num_nodes = maybe_num_nodes(edge_index) if known is None else known.size(0)
-        check_features("edge_attr", edge_attr)
-        if edge_attr.shape != (edge_index.size(1), self.in_channels):
-            expected = (edge_index.size(1), self.in_channels)
-            raise ValueError(f"'edge_attr' must have shape {expected} (got {tuple(edge_attr.shape)})")
+        check_edge_features(edge_attr, edge_index, self.in_channels)
         check_length("batch", batch, num_nodes)
         check_length("time", time, num_nodes)
         return edge_attr, edge_index, num_nodes, batch, causal_rank(time) if self.causal else None
@@ -111,6 +108,14 @@ class EdgeLayer(nn.Module):
 def plain_edges(edge_index: Tensor) -> Tensor:
     """Edges (2, E) without what PyG may know of their order."""
     return edge_index.as_tensor() if isinstance(edge_index, EdgeIndex) else edge_index
+
+
+def check_edge_features(edge_attr: Tensor, edge_index: Tensor, channels: int) -> None:
+    """Raise a `ValueError` if these are not floats of shape (E, D) for edges (2, E)."""
+    check_features("edge_attr", edge_attr)
+    expected = (edge_index.size(1), channels)
+    if edge_attr.shape != expected:
+        raise ValueError(f"'edge_attr' must have shape {expected} (got {tuple(edge_attr.shape)})")
 
 
 def causal_rank(time: Tensor | None) -> Tensor:

@@ -21,7 +21,7 @@ class EdgeStates(NamedTuple):
     Attributes:
         edge_index: Sources and targets :math:`(2, E)`.
         edge_attr: States :math:`(E, D)`.
-        gate: One in value, by which a choice learns :math:`(E)`; None where nothing is to learn.
+        gate: How much each state counts, by which a choice learns :math:`(E)`; None where all count fully.
     """
 
     edge_index: Tensor
@@ -154,11 +154,12 @@ class RoutedEdges(EdgeSet):
         \mathbf{w}^{\top} \mathbf{e}_{ji}
 
     where a bar is a layer norm, and :math:`\mathbf{e}_{ji}` is the state of a known edge, or zero. The choice is made
-    by :func:`tmt_geo.ops.routing.route_edges` from all pairs of nodes of a graph. Its gates are 1 in value and
-    multiply what an edge contributes, so that scores rise whose edges are worth more than others. In training Gumbel
-    noise of the size of the temperature is added to the scores, so that edges are drawn in proportion to
-    :math:`\exp(s / \epsilon)` without replacement (Kool et al., "Stochastic beams and where to find them",
-    arXiv:1903.06059): an edge that is never tried teaches nothing.
+    by :func:`tmt_geo.ops.routing.route_edges` from all pairs of nodes of a graph. The states of chosen edges count as
+    much as their soft weights say, which are near 1 where the choice is clear. So a score rises where more of its edge
+    is better. Straight-through gates, which are 1 in value, teach little here: a model that has fitted the edges it
+    has gains nothing from a little more of one. In training Gumbel noise of the size of the temperature is added to
+    the scores, so that edges are drawn in proportion to :math:`\exp(s / \epsilon)` without replacement (Kool et al.,
+    "Stochastic beams and where to find them", arXiv:1903.06059): an edge that is never tried teaches nothing.
 
     All pairs are scored, at a cost that grows as the square of the nodes of a graph. Attention is among the chosen
     edges alone.
@@ -184,6 +185,12 @@ class RoutedEdges(EdgeSet):
         self.lin_query = nn.Linear(channels, channels)
         self.lin_key = nn.Linear(channels, channels, bias=False)
         self.lin_edge = nn.Linear(edge_channels, 1, bias=False)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw all weights anew; states of edges count for nothing at first."""
+        super().reset_parameters()
+        nn.init.zeros_(self.lin_edge.weight)
 
     def choose(
         self, x: Tensor, known: EdgeStates, batch: Tensor | None, rank: Tensor | None
@@ -194,14 +201,15 @@ class RoutedEdges(EdgeSet):
         score = self.score(x, known, pairs)
         if self.training:
             score = score - self.temperature * torch.empty_like(score).exponential_().log()
-        chosen, gate = route_edges(score, pairs, x.size(0), self.k, self.temperature)
+        chosen, gate = route_edges(score, pairs, x.size(0), self.k, self.temperature, hard=False)
         return pairs[:, chosen], gate
 
     def score(self, x: Tensor, known: EdgeStates, pairs: Tensor) -> Tensor:
         """The score of each of these pairs of nodes (2, P), whose targets rise, shape (P)."""
         h = self.norm(x)
         query, key = self.lin_query(h).unsqueeze(1), self.lin_key(h).unsqueeze(1)
-        score = sddmm(query, key, Edges.from_sorted(*pairs, x.size(0), x.size(0))) * x.size(1) ** -0.5
+        source, target = pairs
+        score = sddmm(query, key, Edges.from_sorted(source, target, x.size(0), x.size(0))) * x.size(1) ** -0.5
         bias = rows_of_edges(self.lin_edge(known.edge_attr), known.edge_index, pairs, x.size(0))
         return (score + bias).squeeze(1)
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Protocol
 
 from torch import Tensor
 
+from tmt_geo.nn.edge_sets import EdgeStates
 from tmt_geo.nn.exit_gate import GateOutput
 from tmt_geo.ops.mesh import Mesh
 
@@ -36,6 +37,7 @@ class NodeState:
         stay_prob: The probability with which the active nodes stayed :math:`(T)`, see :class:`~tmt_geo.ExitGate`.
         neighbors: The slots that each node's last search found, and which of them exist, both :math:`(N, k)`.
         confidence: The last confidence that a gate had in each node :math:`(N)`; None before the first gate.
+        edges: The edges of the last mesh with their states; None without an edge stream.
     """
 
     x: Tensor
@@ -46,6 +48,7 @@ class NodeState:
     stay_prob: Tensor | None = None
     neighbors: tuple[Tensor, Tensor] | None = None
     confidence: Tensor | None = None
+    edges: EdgeStates | None = None
 
     def of_active(self, rows: Tensor) -> Tensor:
         """The rows :math:`(T, *)` of the active nodes among those of all nodes :math:`(N, *)`."""
@@ -71,7 +74,7 @@ class NodeState:
         Args:
             y (Tensor): What the layer has computed for the active nodes, (T, F).
             gate (callable, optional): The gate behind the layer, called on `y`.
-            **parts: The attributes `key`, `value` and `neighbors` of the new state.
+            **parts: The attributes `key`, `value`, `neighbors` and `edges` of the new state.
 
         Returns:
             tuple[NodeState, GateOutput or None]: The new state, and what the gate returned.
@@ -116,6 +119,7 @@ class TMTLayerOutput(NamedTuple):
         attention: The weights of the mesh, before dropout, the self edge last :math:`(T, K + 1, H)`; None unless the
             step is traced.
         decay: The factors by which time has lowered these edges, likewise; None without a decay as well.
+        edges: The edges of the mesh with their states, over nodes; None without an edge stream.
     """
 
     targets: Tensor | None
@@ -127,6 +131,7 @@ class TMTLayerOutput(NamedTuple):
     memory_statistic: Tensor | None = None
     attention: Tensor | None = None
     decay: Tensor | None = None
+    edges: EdgeStates | None = None
 
 
 class BufferSnapshot(NamedTuple):

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from tmt_geo.nn.conv.mesh_attention import MeshAttention
 from tmt_geo.nn.dual_stream import FFN
 from tmt_geo.nn.edge_attention import EdgeAttention, EdgeAxialAttention, EdgePairAttention
-from tmt_geo.nn.edge_layer import causal_rank, plain_edges
+from tmt_geo.nn.edge_layer import causal_rank, check_edge_features, plain_edges
+from tmt_geo.ops.checks import check_edge_index, check_features, check_length
 
 OTHER_FORMS = {"pair": EdgePairAttention, "axial": EdgeAxialAttention}
 
@@ -140,12 +141,17 @@ class QuarticLayer(nn.Module):
             ValueError: If an input has the wrong shape or type, an edge names a node that is not there, or a causal
                 layer has no `time`.
         """
+        check_features("x", x, self.lin_source)
         edge_index = plain_edges(edge_index)
+        check_edge_index(edge_index, x.size(0), x.size(0))
+        edge_index = edge_index.long()
+        check_length("time", time, x.size(0))
         if edge_attr is None:
             edge_attr = x.new_zeros(edge_index.size(1), self.edge_channels)
+        check_edge_features(edge_attr, edge_index, self.edge_channels)
         hidden = self.norm(x)
         edge_attr = self._edges(hidden, edge_index, edge_attr, batch, time, gate)
-        bias = _gated(self.bias_norm(edge_attr), gate)
+        bias = gated(self.bias_norm(edge_attr), gate)
         past = edge_index
         if self.causal:
             source, target = causal_rank(time)[edge_index]
@@ -167,7 +173,7 @@ class QuarticLayer(nn.Module):
         ends = self.lin_source(x).index_select(0, source) + self.lin_target(x).index_select(0, target)
         edge_attr = edge_attr + self._drop(ends)
         for norm, attention in zip(self.edge_norms, self.edge_attentions, strict=True):
-            change = attention(_gated(norm(edge_attr), gate), edge_index, batch, num_nodes=x.size(0), time=time)
+            change = attention(gated(norm(edge_attr), gate), edge_index, batch, num_nodes=x.size(0), time=time)
             edge_attr = edge_attr + self._drop(change)
         return edge_attr + self._drop(self.edge_ffn(self.edge_ffn_norm(edge_attr)))
 
@@ -180,6 +186,6 @@ class QuarticLayer(nn.Module):
         return f"{self.__class__.__name__}({size}, forms={self.forms}{causal})"
 
 
-def _gated(edge_attr: Tensor, gate: Tensor | None) -> Tensor:
-    """Behind a norm, which takes any factor away."""
+def gated(edge_attr: Tensor, gate: Tensor | None) -> Tensor:
+    """States (E, D) times their gates (E), behind a norm: before it a factor would be lost."""
     return edge_attr if gate is None else edge_attr * gate.unsqueeze(1)

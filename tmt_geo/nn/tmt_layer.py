@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from tmt_geo.nn.decode import can_decode, decode
 from tmt_geo.nn.dual_stream import DualStreamFFN
+from tmt_geo.nn.edge_stream import EdgeStream
 from tmt_geo.nn.exit_gate import ExitGate
 from tmt_geo.nn.memory_anchors import MemoryAnchors
 from tmt_geo.nn.mesh_search import MeshSearch
@@ -35,13 +36,13 @@ class TMTLayer(nn.Module):
         k (int, optional): Nearest neighbors a node; dense attention at :obj:`None`. (default: :obj:`8`)
         window (int, optional): Also this many nodes before each; needs `causal`. (default: :obj:`0`)
         causal (bool): Only earlier nodes are sources.
-        backend (str, optional): Of the search, as `index_dim` and `rebuild`, see
-            :class:`~tmt_geo.nn.mesh_search.MeshSearch`. (default: :obj:`"auto"`)
+        backend (str, optional): Of :class:`~tmt_geo.nn.mesh_search.MeshSearch`, as the next two. (default: ``"auto"``)
         index_dim (int, optional): Search among so many channels, a projection of the states. (default: :obj:`None`)
         rebuild (bool, optional): Search anew; off, keep the nearest of the layer before. (default: :obj:`True`)
         ffn (torch.nn.Module, optional): The feed-forward network. (default: a :class:`~tmt_geo.DualStreamFFN`)
         memory (MemoryAnchors, optional): Anchors that every node reads. (default: :obj:`None`)
         gate (ExitGate, optional): The gate behind the layer. (default: :obj:`None`)
+        edge_stream (EdgeStream, optional): States of the edges of the mesh. (default: :obj:`None`)
         gated_heads (bool, optional): Scale each head's output by a share in :math:`[0, 1]` that the target decides on
             ("Gated Attention for Large Language Models", arXiv:2505.06708, gates by head). (default: :obj:`False`)
         dropout (float, optional): After each part, on weights, and in the default `ffn`. (default: :obj:`0.`)
@@ -76,6 +77,7 @@ class TMTLayer(nn.Module):
         ffn: nn.Module | None = None,
         memory: MemoryAnchors | None = None,
         gate: ExitGate | None = None,
+        edge_stream: EdgeStream | None = None,
         gated_heads: bool = False,
         dropout: float = 0.0,
         eps: float = 1e-5,
@@ -85,15 +87,14 @@ class TMTLayer(nn.Module):
         shift = kwargs.get("shift", False)
         if not causal and (shift or k is None):
             raise ValueError(f"'shift' and dense attention need causal=True (got shift={shift}, k={k})")
-        if k is None and (shift or window):
-            raise ValueError(f"'shift' and 'window' need a mesh, not k=None (got shift={shift}, window={window})")
+        if k is None and (shift or window or edge_stream):
+            raise ValueError(f"'shift', 'window' and 'edge_stream' need a mesh, not k=None (got {shift=}, {window=})")
+        if causal and edge_stream is not None and not edge_stream.causal:
+            raise ValueError("'edge_stream' needs attention with causal=True, as the layer has (got causal=False)")
         self.channels = channels
         self.dropout = dropout
-        self.search = None
-        if k is not None:
-            self.search = MeshSearch(
-                channels, k, window, causal=causal, backend=backend, index_dim=index_dim, rebuild=rebuild
-            )
+        searched: dict[str, Any] = {"causal": causal, "backend": backend, "index_dim": index_dim, "rebuild": rebuild}
+        self.search = None if k is None else MeshSearch(channels, k, window, **searched)
         self.norm_attention = nn.LayerNorm(channels, eps=eps)
         self.attention = NeighborAttention(channels, heads, dropout=dropout, **kwargs)
         self.lin_gate = nn.Linear(channels, heads) if gated_heads else None
@@ -103,6 +104,7 @@ class TMTLayer(nn.Module):
         self.norm_memory = None if memory is None else nn.LayerNorm(channels, eps=eps)
         self.memory = memory
         self.gate = gate
+        self.edge_stream = edge_stream
 
     def reset_parameters(self) -> None:
         """Draw all weights anew and forget what was observed."""
@@ -131,9 +133,7 @@ class TMTLayer(nn.Module):
 
     def snapshot(self) -> BufferSnapshot:
         """The buffers that a step begins with; they stay as they are when :meth:`update` moves on."""
-        return BufferSnapshot(
-            None if self.memory is None else self.memory.anchors, None if self.gate is None else self.gate.running
-        )
+        return BufferSnapshot(getattr(self.memory, "anchors", None), getattr(self.gate, "running", None))
 
     @torch.no_grad()
     def update(self, output: TMTLayerOutput) -> None:
@@ -177,7 +177,7 @@ class TMTLayer(nn.Module):
             out, neighbors, output = self._attend(h, key, value, state, layout, cache, trace)
             y, statistic = self.post_attention(x, h, out, anchors, snapshot.anchors)
             output = output._replace(memory_statistic=statistic)
-            parts = {"key": key, "value": value, "neighbors": neighbors}
+            parts = {"key": key, "value": value, "neighbors": neighbors, "edges": output.edges}
         return self._apply_gate(state, y, parts, output, snapshot.running)
 
     def post_attention(
@@ -218,9 +218,8 @@ class TMTLayer(nn.Module):
         """Keys and values of the anchors in this type: the cache's where neither anchors nor weights are to learn."""
         if self.memory is None:
             return None
-        if cache is None or self.training or torch.is_grad_enabled():
-            return self.memory.project(snapshot.anchors.to(dtype))
-        return cache.once(lambda: self.memory.project(snapshot.anchors.to(dtype)))
+        project = partial(self.memory.project, snapshot.anchors.to(dtype))
+        return project() if cache is None or self.training or torch.is_grad_enabled() else cache.once(project)
 
     def _project_kv(self, state: NodeState, layout: DenseLayout, h: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Keys and values of all nodes; `h`: all states normalised, where all are to be projected."""
@@ -253,6 +252,9 @@ class TMTLayer(nn.Module):
             lag = layout.slot_time[mesh.targets].unsqueeze(1) - layout.slot_time[mesh.table]
         out, alpha = self.attention(query, key, value, mesh.table, mesh.mask, own, lag)
         output = TMTLayerOutput(state.active, mesh, mesh.mask.sum() + mesh.targets.numel())
+        if self.edge_stream is not None:
+            added, edges = self.edge_stream(state.x, mesh, layout, alpha, state.edges)
+            out, output = out + added, output._replace(edges=edges)
         if trace:
             factor = None if lag is None else self.attention.decay.factor(F.pad(lag, (0, 1)))
             output = output._replace(attention=alpha, decay=factor)
@@ -278,10 +280,8 @@ class TMTLayer(nn.Module):
             key, value = self._project_kv(state, layout)
             state = replace(state, key=key, value=value, changed=state.active)
             cache.write(layout.slot, key, value, self.features(state.x))
-        mesh = None
-        if self.search is not None:
-            table = state.active.new_zeros(0, 1)
-            mesh = Mesh(table, table.bool(), layout.num_slots, state.active)
+        table = state.active.new_zeros(0, 1)
+        mesh = None if self.search is None else Mesh(table, table.bool(), layout.num_slots, state.active)
         output = TMTLayerOutput(state.active, mesh, state.active.new_zeros(()), state.confidence)
         if trace:
             alpha = state.x.new_zeros(0, 2, self.attention.heads)

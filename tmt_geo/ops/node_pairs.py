@@ -58,6 +58,6 @@ def rows_of_edges(rows: Tensor, edge_index: Tensor, wanted: Tensor, num_nodes: i
     Returns:
         Tensor: Shape :math:`(E', D)`.
     """
-    absent = edge_index.size(1)
-    place = EdgeFinder(edge_index, num_nodes).one(*wanted.long(), absent, absent)
+    absent, (source, target) = edge_index.size(1), wanted.long()
+    place = EdgeFinder(edge_index, num_nodes).one(source, target, absent, absent)
     return F.pad(rows, (0, 0, 0, 1)).index_select(0, place)

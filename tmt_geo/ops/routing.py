@@ -53,10 +53,13 @@ def soft_topk(score: Tensor, k: int, temperature: float = 0.1, mask: Tensor | No
         if bool((more == sated).all()):
             break
         sated = more
-    return (scaled + _shift(scaled, sated, k)).exp().masked_fill(sated, 1.0).masked_fill(~mask, 0.0)
+    exponent = scaled + _shift(scaled, sated, k)  # beyond what exp can hold where sated, and so left out before it
+    return exponent.masked_fill(sated, 0.0).masked_fill(~mask, -torch.inf).exp()
 
 
-def topk_gates(score: Tensor, k: int, temperature: float = 0.1, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def topk_gates(
+    score: Tensor, k: int, temperature: float = 0.1, mask: Tensor | None = None, *, hard: bool = True
+) -> tuple[Tensor, Tensor]:
     """The `k` largest of each row, with gates that are 1 in value and weights of :func:`soft_topk` in gradient.
 
     The straight-through estimator (Bengio, Léonard and Courville, arXiv:1308.3432): what a chosen entry leads to is
@@ -67,16 +70,17 @@ def topk_gates(score: Tensor, k: int, temperature: float = 0.1, mask: Tensor | N
         k (int): As of :func:`soft_topk`; of equal scores the first is chosen.
         temperature (float): As of :func:`soft_topk`.
         mask (Tensor, optional): As of :func:`soft_topk`.
+        hard (bool): As above. Else gates are the soft weights in value too, and 0 where nothing is chosen.
 
     Returns:
-        tuple[Tensor, Tensor]: The gates, 1 or 0, and the choice as booleans, both of shape :math:`(*, n)`.
+        tuple[Tensor, Tensor]: The gates, and the choice as booleans, both of shape :math:`(*, n)`.
     """
     soft = soft_topk(score, k, temperature, mask)
     ranked = score.detach() if mask is None else score.detach().masked_fill(~mask, -torch.inf)
     order = ranked.argsort(dim=-1, descending=True, stable=True)
     chosen = torch.zeros_like(soft, dtype=torch.bool).scatter(-1, order[..., :k], True)
     chosen = chosen if mask is None else chosen & mask
-    return chosen.to(soft) + soft - soft.detach(), chosen
+    return (chosen.to(soft) + soft - soft.detach() if hard else soft * chosen), chosen
 
 
 def route_edges(
@@ -87,8 +91,9 @@ def route_edges(
     temperature: float = 0.1,
     *,
     time: Tensor | None = None,
+    hard: bool = True,
 ) -> tuple[Tensor, Tensor]:
-    """For each target the `k` edges into it with the largest scores, and their straight-through gates.
+    """For each target the `k` edges into it with the largest scores, and their gates.
 
     A choice over all edges of a graph would let later edges push out earlier ones. This one is made for each target,
     and so is causal where the scores are.
@@ -101,6 +106,7 @@ def route_edges(
         temperature (float): As of :func:`soft_topk`.
         time (Tensor, optional): The time of each node, shape :math:`(N)`; edges from a source later than their target
             are not chosen, and have no say.
+        hard (bool): As of :func:`topk_gates`: straight-through gates, or else soft weights.
 
     Returns:
         tuple[Tensor, Tensor]: The numbers of the chosen edges, rising, and their gates, both of shape :math:`(M)`.
@@ -119,7 +125,8 @@ def route_edges(
         return allowed, score[allowed]
     layout = DenseLayout.from_batch(allowed.numel(), target[allowed], num_graphs=num_nodes)
     mask = torch.arange(layout.capacity, device=score.device) < layout.lengths.unsqueeze(1)
-    gates, chosen = map(layout.from_dense, topk_gates(layout.to_dense(score[allowed]), k, temperature, mask))
+    choice = topk_gates(layout.to_dense(score[allowed]), k, temperature, mask, hard=hard)
+    gates, chosen = map(layout.from_dense, choice)
     return allowed[chosen], gates[chosen]
 
 
