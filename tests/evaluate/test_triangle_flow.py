@@ -42,7 +42,7 @@ def test_every_call_is_watched_in_turn_and_the_gated_form_has_no_weights():
     layers[0](torch.randn(5, 4), FULL)
     assert len(calls) == 4
     with pytest.raises(ValueError, match=r"'form' must be factored, product or pivot, .*\(got 'gated'\)"):
-        layers[0].edge_attentions[1].triangle_weights(None, FULL)
+        layers[0].edge_block.attentions[1].triangle_weights(None, FULL)
 
 
 def test_an_edge_is_followed_back_through_its_legs():

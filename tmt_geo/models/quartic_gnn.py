@@ -8,9 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.nn.dense.linear import Linear
 
+from tmt_geo.nn.edge_block import gated
 from tmt_geo.nn.edge_layer import causal_rank, plain_edges
 from tmt_geo.nn.edge_sets import EdgeSet, EdgeStates, FullEdges, GivenEdges, MeshEdges, RoutedEdges
-from tmt_geo.nn.quartic_layer import QuarticLayer, gated
+from tmt_geo.nn.quartic_layer import QuarticLayer
 from tmt_geo.ops.checks import check_batch, check_devices, check_edge_index, check_features, check_length
 
 EDGE_SETS = ("given", "full", "mesh", "routed")

@@ -50,11 +50,29 @@ class EdgeBlock(nn.Module):
             reset(part)
 
     def forward(
-        self, edge_attr: Tensor, edge_index: Tensor, batch: Tensor | None = None, *, time: Tensor | None = None
+        self,
+        edge_attr: Tensor,
+        edge_index: Tensor,
+        batch: Tensor | None = None,
+        *,
+        num_nodes: int | None = None,
+        time: Tensor | None = None,
+        gate: Tensor | None = None,
     ) -> Tensor:
-        """Run the block; the arguments are those of :meth:`EdgeLayer.forward`."""
+        r"""Run the block, whose arguments are those of :meth:`EdgeLayer.forward` and a gate.
+
+        Args:
+            edge_attr (Tensor): Edge features, shape :math:`(|\mathcal{E}|, D)`.
+            edge_index (Tensor): As there.
+            batch (Tensor, optional): As there.
+            num_nodes (int, optional): As there.
+            time (Tensor, optional): As there.
+            gate (Tensor, optional): What the normalised state of each edge is multiplied by before others attend to
+                it, shape :math:`(|\mathcal{E}|)`.
+        """
         for norm, attention in zip(self.norms, self.attentions, strict=True):
-            edge_attr = edge_attr + self._drop(attention(norm(edge_attr), edge_index, batch, time=time))
+            change = attention(gated(norm(edge_attr), gate), edge_index, batch, num_nodes=num_nodes, time=time)
+            edge_attr = edge_attr + self._drop(change)
         return edge_attr + self._drop(self.ffn(self.ffn_norm(edge_attr)))
 
     def _drop(self, x: Tensor) -> Tensor:
@@ -62,3 +80,8 @@ class EdgeBlock(nn.Module):
 
     def __repr__(self) -> str:
         return f"{self.__class__.__name__}({self.channels}, {list(self.attentions)})"
+
+
+def gated(edge_attr: Tensor, gate: Tensor | None) -> Tensor:
+    """States (E, D) times their gates (E), behind a norm: before it a factor would be lost."""
+    return edge_attr if gate is None else edge_attr * gate.unsqueeze(1)

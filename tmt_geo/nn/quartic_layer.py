@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch_geometric.nn.inits import reset
 
 from tmt_geo.nn.conv.mesh_attention import MeshAttention
 from tmt_geo.nn.dual_stream import FFN
 from tmt_geo.nn.edge_attention import EdgeAttention, EdgeAxialAttention, EdgePairAttention
+from tmt_geo.nn.edge_block import EdgeBlock, gated
 from tmt_geo.nn.edge_layer import causal_rank, check_edge_features, plain_edges
 from tmt_geo.ops.checks import check_edge_index, check_features, check_length
 
@@ -86,15 +87,13 @@ class QuarticLayer(nn.Module):
         self.lin_source = nn.Linear(channels, edge_channels)
         self.lin_target = nn.Linear(channels, edge_channels, bias=False)
         size = (edge_channels, edge_channels, heads)
-        self.edge_attentions = nn.ModuleList(
+        attentions = [
             OTHER_FORMS[form](*size, causal=causal)
             if form in OTHER_FORMS
             else EdgeAttention(*size, form=form, null_slot=null_slot, causal=causal)
             for form in self.forms
-        )
-        self.edge_norms = nn.ModuleList(nn.LayerNorm(edge_channels) for _ in self.forms)
-        self.edge_ffn_norm = nn.LayerNorm(edge_channels)
-        self.edge_ffn = FFN(edge_channels, dropout=dropout)
+        ]
+        self.edge_block = EdgeBlock(edge_channels, attentions, dropout=dropout)
         self.norm = nn.LayerNorm(channels)
         self.bias_norm = nn.LayerNorm(edge_channels)
         self.conv = MeshAttention(channels, channels // heads, heads, edge_dim=edge_channels, add_self_loops=False)
@@ -105,10 +104,8 @@ class QuarticLayer(nn.Module):
 
     def reset_parameters(self) -> None:
         """Draw all weights anew."""
-        part: Any  # torch declares no `reset_parameters`
-        for module in self.children():
-            for part in module if isinstance(module, nn.ModuleList) else (module,):
-                part.reset_parameters()
+        for part in self.children():
+            reset(part)
 
     def forward(
         self,
@@ -150,32 +147,17 @@ class QuarticLayer(nn.Module):
             edge_attr = x.new_zeros(edge_index.size(1), self.edge_channels)
         check_edge_features(edge_attr, edge_index, self.edge_channels)
         hidden = self.norm(x)
-        edge_attr = self._edges(hidden, edge_index, edge_attr, batch, time, gate)
+        source, target = edge_index
+        ends = self.lin_source(hidden).index_select(0, source) + self.lin_target(hidden).index_select(0, target)
+        edge_attr = edge_attr + self._drop(ends)
+        edge_attr = self.edge_block(edge_attr, edge_index, batch, num_nodes=x.size(0), time=time, gate=gate)
         bias = gated(self.bias_norm(edge_attr), gate)
         past = edge_index
         if self.causal:
-            source, target = causal_rank(time)[edge_index]
-            past, bias = edge_index[:, source <= target], bias[source <= target]
+            before, after = causal_rank(time)[edge_index]
+            past, bias = edge_index[:, before <= after], bias[before <= after]
         x = x + self._drop(self.lin_out(self.conv(hidden, past, bias)))
         return x + self._drop(self.ffn(self.ffn_norm(x))), edge_attr
-
-    def _edges(
-        self,
-        x: Tensor,
-        edge_index: Tensor,
-        edge_attr: Tensor,
-        batch: Tensor | None,
-        time: Tensor | None,
-        gate: Tensor | None,
-    ) -> Tensor:
-        """The edges after they took in their ends and attended to each other."""
-        source, target = edge_index
-        ends = self.lin_source(x).index_select(0, source) + self.lin_target(x).index_select(0, target)
-        edge_attr = edge_attr + self._drop(ends)
-        for norm, attention in zip(self.edge_norms, self.edge_attentions, strict=True):
-            change = attention(gated(norm(edge_attr), gate), edge_index, batch, num_nodes=x.size(0), time=time)
-            edge_attr = edge_attr + self._drop(change)
-        return edge_attr + self._drop(self.edge_ffn(self.edge_ffn_norm(edge_attr)))
 
     def _drop(self, x: Tensor) -> Tensor:
         return F.dropout(x, self.dropout, self.training)
@@ -184,8 +166,3 @@ class QuarticLayer(nn.Module):
         causal = ", causal=True" if self.causal else ""
         size = f"{self.channels}, {self.edge_channels}, heads={self.heads}"
         return f"{self.__class__.__name__}({size}, forms={self.forms}{causal})"
-
-
-def gated(edge_attr: Tensor, gate: Tensor | None) -> Tensor:
-    """States (E, D) times their gates (E), behind a norm: before it a factor would be lost."""
-    return edge_attr if gate is None else edge_attr * gate.unsqueeze(1)
