@@ -6,6 +6,7 @@ from torch_geometric import EdgeIndex
 from torch_geometric.data import Batch, Data
 
 from tmt_geo.models.quartic_gnn import EDGE_SETS, QuarticGNN
+from tmt_geo.nn.edge_sets import EdgeStates
 from tmt_geo.testing import assert_graph_independent, assert_node_equivariant
 
 N, F_IN, D_IN = 10, 3, 2
@@ -154,6 +155,25 @@ def test_the_mesh_carries_the_states_of_edges_that_stay():
     torch.testing.assert_close(rows, model.edge_norm(expected))
 
 
+@pytest.mark.parametrize("edges", ["mesh", "routed"])
+@torch.no_grad()
+def test_edges_stay_until_they_are_chosen_anew(edges):
+    """Four layers that choose twice: a layer between goes on with edges, states and gates of the one before."""
+    model, (x, edge_index, edge_attr) = model_of(edges, 4, rebuild_every=2).eval(), graph()
+    given = current = EdgeStates(edge_index, model.given + model.lin_edge(edge_attr))
+    hidden = model.lin_in(x)
+    for i, layer in enumerate(model.layers):
+        if i in (0, 2):
+            current = model.edge_sets[i](hidden, current, given)
+        hidden, states = layer(hidden, current.edge_index, current.edge_attr, gate=current.gate)
+        current = EdgeStates(current.edge_index, states, current.gate)
+    out, (found, rows) = model(x, edge_index, edge_attr, return_edges=True)
+    torch.testing.assert_close(out, model.lin_out(model.norm(hidden)))
+    gate = 1 if current.gate is None else current.gate.unsqueeze(1)
+    torch.testing.assert_close(rows, model.edge_norm(current.edge_attr) * gate)
+    assert torch.equal(found, current.edge_index) and sum(1 for _ in model.edge_sets[1].parameters()) == 0
+
+
 def colours(generator, graphs=8, n=12):
     """Nodes of three colours, four of each, with signs: features, batch, which pairs (B n, n) share a colour."""
     colour = torch.stack([torch.randperm(n, generator=generator) % 3 for _ in range(graphs)])
@@ -225,6 +245,7 @@ def test_errors_name_the_argument():
     model, causal = model_of("given"), model_of("routed", causal=True)
     for make, message in (
         (lambda: QuarticGNN(3, 8, 0), "'num_layers' must be at least 1"),
+        (lambda: QuarticGNN(3, 8, 2, rebuild_every=0), "'rebuild_every' must be at least 1"),
         (lambda: QuarticGNN(3, 8, 2, edges="some"), "'edges' must be one of"),
         (lambda: QuarticGNN(3, 8, 2, heads=3), "'channels' must be a multiple of 'heads'"),
         (lambda: QuarticGNN(3, 8, 2, edges="routed", k=0), "'k' must be at least 1"),

@@ -24,10 +24,10 @@ class QuarticGNN(nn.Module):
 
     - ``edges="given"``: those of `edge_index`.
     - ``edges="full"``: all pairs of nodes of a graph.
-    - ``edges="mesh"``: from the `k` nearest nodes of each and from itself, searched before every layer in the states
-      that enter it.
-    - ``edges="routed"``: the `k` into each node that a node attention scores highest, chosen before every layer by
-      coordinate descent, and learned (:class:`~tmt_geo.nn.edge_sets.RoutedEdges`).
+    - ``edges="mesh"``: from the `k` nearest nodes of each and from itself, searched in the states that enter a
+      layer.
+    - ``edges="routed"``: the `k` into each node that a node attention scores highest, chosen by coordinate descent and
+      learned (:class:`~tmt_geo.nn.edge_sets.RoutedEdges`).
 
     An edge that stays from one layer to the next keeps its state. A new one starts from the features of the given edge
     between its ends, where there is one, and takes in its ends in every layer. So `edge_index` and `edge_attr` tell
@@ -45,6 +45,8 @@ class QuarticGNN(nn.Module):
         edges (str, optional): See above. (default: ``"given"``)
         k (int, optional): Edges a node of ``"mesh"`` and ``"routed"``. (default: :obj:`8`)
         temperature (float, optional): That of ``"routed"``. (default: :obj:`1.`)
+        rebuild_every (int, optional): Choose edges of ``"mesh"`` and ``"routed"`` before every so many layers; those
+            between keep the last. (default: :obj:`1`)
         causal (bool, optional): Nodes and edges get nothing from what is later. Needs `time`.
             (default: :obj:`False`)
         **kwargs (optional): Of :class:`~tmt_geo.nn.quartic_layer.QuarticLayer`: `heads`, `forms` and `null_slot`.
@@ -83,12 +85,15 @@ class QuarticGNN(nn.Module):
         edges: str = "given",
         k: int = 8,
         temperature: float = 1.0,
+        rebuild_every: int = 1,
         causal: bool = False,
         **kwargs: Any,
     ):
         super().__init__()
         if num_layers < 1:
             raise ValueError(f"'num_layers' must be at least 1 (got {num_layers})")
+        if rebuild_every < 1:
+            raise ValueError(f"'rebuild_every' must be at least 1 (got {rebuild_every})")
         if edges not in EDGE_SETS:
             raise ValueError(f"'edges' must be one of {EDGE_SETS} (got {edges!r})")
         edge_channels = hidden_channels if edge_channels is None else edge_channels
@@ -102,11 +107,13 @@ class QuarticGNN(nn.Module):
         self.causal = causal
 
         def edge_set(layer: int) -> EdgeSet:
-            if edges == "routed":
-                return RoutedEdges(hidden_channels, edge_channels, k, temperature, causal)
-            if edges == "mesh":
+            if edges == "full" and layer == 0:
+                return FullEdges(causal)
+            if edges == "mesh" and layer % rebuild_every == 0:
                 return MeshEdges(k, causal)
-            return FullEdges(causal) if edges == "full" and layer == 0 else GivenEdges(causal)
+            if edges == "routed" and layer % rebuild_every == 0:
+                return RoutedEdges(hidden_channels, edge_channels, k, temperature, causal)
+            return GivenEdges(causal)
 
         self.lin_in = (nn.Linear if in_channels > 0 else Linear)(in_channels, hidden_channels)
         self.lin_edge = None if edge_dim is None else nn.Linear(edge_dim, edge_channels)
