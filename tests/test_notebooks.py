@@ -84,7 +84,7 @@ def run(tmp_path_factory):
 
 
 def test_all_are_here():
-    assert list(NOTEBOOKS) == ["01", "02", "03", "04", "05"]
+    assert list(NOTEBOOKS) == ["01", "02", "03", "04", "05", "06"]
 
 
 @pytest.mark.parametrize("number", NOTEBOOKS)
@@ -255,3 +255,16 @@ def test_a_mesh_around_any_model_and_a_layer_in_the_middle_of_one(run):
     assert nothing < guessing + 0.1 and layer > guessing + 0.4
     (figure,) = figures(cells["picture"])
     assert [frame.name for frame in figure.frames] == ["before the layer", "behind the layer"]
+
+
+def test_edges_compose_longer_chains_than_they_have_seen_and_nodes_do_not(run):
+    cells = run("06")
+    scores = {line.split()[0]: list(map(float, line.split()[1:])) for line in printed(cells["scores"]).splitlines()}
+    assert scores["facts"] == [2, 3, 4, 5, 6]
+    assert min(scores["edges"][:4]) > 0.9 and scores["edges"][4] > 0.7
+    assert scores["nodes"][0] > 0.9 and scores["nodes"][3] < 0.6
+    (tree,) = figures(cells["triangles"])
+    assert [note.text for note in tree.layout.annotations] == ["first round", "second round", "last round"]
+    assert sum(trace.mode == "lines" for trace in tree.data) >= 6
+    asked, answered = re.findall(r"\d", printed(cells["triangles"]))
+    assert asked == answered
