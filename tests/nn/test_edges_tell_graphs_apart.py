@@ -3,70 +3,14 @@
 Two graphs are told apart if sums over their edges differ by far more than they do between two numberings of one graph.
 """
 
-import itertools
-
 import pytest
 import torch
 from torch_geometric.nn import GINConv, GPSConv
 
+from tmt_geo.data.problems.look_alike import LOOK_ALIKE, RINGS, STRONGLY_REGULAR
 from tmt_geo.nn.edge_attention import EdgeAttention, EdgeAxialAttention, EdgePairAttention
 
-
-def circulant(n, *steps):
-    A = torch.zeros(n, n)
-    for i, step in itertools.product(range(n), steps):
-        A[i, (i + step) % n] = A[(i + step) % n, i] = 1
-    return A
-
-
-def meeting(*blocks):
-    """Points are adjacent if they share an entry of one of these labels."""
-    A = sum((labels[:, None] == labels[None]).float() for labels in blocks)
-    return (A > 0).float().fill_diagonal_(0)
-
-
-def shrikhande():
-    steps = {(0, 1), (1, 0), (1, 1), (0, 3), (3, 0), (3, 3)}
-    cells = list(itertools.product(range(4), repeat=2))
-    return torch.tensor([[float(((a - c) % 4, (b - d) % 4) in steps) for c, d in cells] for a, b in cells])
-
-
-def triangular():
-    """The pairs of eight, adjacent where they share one."""
-    pairs = list(itertools.combinations(range(8), 2))
-    return torch.tensor([[float(len({*a} & {*b}) == 1) for a in pairs] for b in pairs]), pairs
-
-
-def chang():
-    """T(8) switched with respect to four pairs that cover the eight: adjacency across the cut is turned round."""
-    A, pairs = triangular()
-    cut = torch.tensor([pair in [(0, 1), (2, 3), (4, 5), (6, 7)] for pair in pairs])
-    across = cut[:, None] != cut[None]
-    return torch.where(across, 1 - A, A)
-
-
-def latin(add):
-    """The cells of a Latin square, adjacent where they share row, column or symbol."""
-    cells = list(itertools.product(range(4), repeat=2))
-    row, column = torch.tensor(cells).t()
-    return meeting(row, column, torch.tensor([add(a, b) for a, b in cells]))
-
-
-def rook():
-    row, column = torch.tensor(list(itertools.product(range(4), repeat=2))).t()
-    return meeting(row, column)
-
-
-PAIRS = {
-    "one ring or two": (circulant(6, 1), torch.block_diag(circulant(3, 1), circulant(3, 1))),
-    "skip lengths": (circulant(11, 1, 2), circulant(11, 1, 3)),
-    "41 with skips of 4 or 6": (circulant(41, 1, 4), circulant(41, 1, 6)),
-    "rook and Shrikhande": (rook(), shrikhande()),
-    "T(8) and Chang": (triangular()[0], chang()),
-    "Latin squares": (latin(lambda a, b: (a + b) % 4), latin(lambda a, b: a ^ b)),
-}
-STRONGLY_REGULAR = ["rook and Shrikhande", "T(8) and Chang", "Latin squares"]
-RINGS = [name for name in PAIRS if name not in STRONGLY_REGULAR]
+PAIRS = {name: (one.float(), other.float()) for name, (one, other) in LOOK_ALIKE.items()}
 
 
 def features(e, layers, *call, **named):
