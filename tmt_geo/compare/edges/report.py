@@ -30,7 +30,7 @@ def table(suite: EdgeSuite, folder: Path) -> str:
     lines = []
     for name, runs in results.items():
         cells = [f"{runs[0]['params']:,}" if "params" in runs[0] else "-"]
-        cells += [f"{runs[0]['plan']['rate']:g}"] * bool(suite.rates)
+        cells += [f"{run['plan']['rate']:g}" for run in runs[:1] if suite.rates]
         cells += [score_of(runs, score).say(3) if score in runs[0]["scores"] else "-" for score in names]
         lines.append([name, *cells, _goals(suite.bars, name, runs), _goals(suite.aims, name, runs)])
     return markdown_table(head, lines)

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from tmt_geo.compare.edges import facts, word
+from tmt_geo.compare.edges import brec, cliques, csl, cycles, facts, untrained, word
 from tmt_geo.compare.edges.suite import EdgeSuite
 
-SUITES: dict[str, EdgeSuite] = {suite.name: suite for suite in (*word.SUITES, *facts.SUITES)}
+MODULES = (word, facts, untrained, csl, brec, cycles, cliques)
+
+SUITES: dict[str, EdgeSuite] = {suite.name: suite for module in MODULES for suite in module.SUITES}
 
 
 def choose_suites(
