@@ -214,13 +214,14 @@ def test_brec_is_run_by_part_and_reported_whole(data_folder, tmp_path, monkeypat
     assert kept["scores"] == {"basic": 1.0} and kept["told"] == [0] and kept["plan"]["part"] == "basic"
     assert "| triangle |" in table(suite, tmp_path) and "| 1.000 | 1.000 | 1.000 |" in table(suite, tmp_path)
     (tmp_path / "brec" / "triangle-basic-0.json").unlink()
-    assert suite.results(tmp_path) == {}
+    assert suite.results(tmp_path)["triangle"][0]["scores"] == {"all": 0.5, "regular": 1.0}  # none of what was not run
 
 
 def test_parts_count_by_their_pairs():
     parts = [{"scores": {"a": 0.5}, "pairs": 2, "told": [1], "seconds": 1.0},
              {"scores": {"b": 1.0}, "pairs": 6, "told": list(range(6)), "seconds": 2.0}]  # fmt: skip
-    assert together(parts)["scores"] == {"all": 7 / 8, "a": 0.5, "b": 1.0} and together(parts)["seconds"] == 3.0
+    assert together(parts, 8)["scores"] == {"all": 7 / 8, "a": 0.5, "b": 1.0}
+    assert together(parts, 14)["scores"]["all"] == 0.5 and together(parts, 8)["seconds"] == 3.0
 
 
 def test_skip_links_are_measured_by_fold():

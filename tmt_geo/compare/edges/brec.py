@@ -27,7 +27,7 @@ EMBEDDING = Problem("brec", node_kinds=1, edge_kinds=3, classes=CHANNELS, level=
 class BrecSuite(EdgeSuite):
     """Models on BREC by its own protocol, see :mod:`~tmt_geo.compare.edges.paired_comparison`.
 
-    Each part is a run of its own; the table has one line a model, once it has all parts.
+    Each part is a run of its own. The table has one line a model; pairs of parts that were not run count as not told.
 
     Attributes:
         how: The training on each pair.
@@ -83,9 +83,14 @@ class BrecSuite(EdgeSuite):
         for row in self.rows:
             loaded = [[self._run(row, part, seed).load(folder) for part in PARTS] for seed in self.seeds]
             parts = [[result for result in of_seed if result is not None] for of_seed in loaded]
-            if whole := [together(of_seed) for of_seed in parts if len(of_seed) == len(PARTS)]:
+            if whole := [together(of_seed, self.all_pairs) for of_seed in parts if of_seed]:
                 found[row.name] = whole
         return found
+
+    @property
+    def all_pairs(self) -> int:
+        """The pairs of all parts."""
+        return sum(min(pairs, self.pairs) for pairs in PARTS.values())
 
     def _run(self, row: EdgeRow, part: str, seed: int) -> EdgeRun:
         return EdgeRun(replace(self, part=part), replace(row, name=f"{row.name}, {part}"), seed)
@@ -96,11 +101,11 @@ def share(verdicts: list[Verdict]) -> float:
     return sum(verdict.told for verdict in verdicts) / len(verdicts)
 
 
-def together(parts: list[dict[str, Any]]) -> dict[str, Any]:
-    """The results of all parts as one, with the share of all pairs."""
-    pairs, told = sum(part["pairs"] for part in parts), sum(len(part["told"]) for part in parts)
-    scores = {"all": told / pairs} | {name: score for part in parts for name, score in part["scores"].items()}
-    return {**parts[0], "scores": scores, "pairs": pairs, "seconds": sum(part["seconds"] for part in parts)}
+def together(parts: list[dict[str, Any]], all_pairs: int) -> dict[str, Any]:
+    """The results of some parts as one, with the share that is told of so many pairs."""
+    told = sum(len(part["told"]) for part in parts)
+    scores = {"all": told / all_pairs} | {name: score for part in parts for name, score in part["scores"].items()}
+    return {**parts[0], "scores": scores, "seconds": sum(part["seconds"] for part in parts)}
 
 
 # A second round of pairs sees what the first has told; triangles carry it through the graph.
@@ -108,7 +113,8 @@ BOTH = ["gated+pair", "gated+pair", *["gated"] * 4]
 
 BREC = BrecSuite(
     name="brec",
-    about="The share of the 400 pairs of BREC, and of each part, that a model tells apart by BREC's own protocol.",
+    about="The share of the 400 pairs of BREC, and of each part, that a model tells apart by BREC's own protocol, with "
+    "one epoch on each pair. A part that was not run counts as not told.",
     rows=(
         EdgeRow("triangle + pair", EdgeGraphModel, {"rounds": BOTH, "heads": 2}),
         EdgeRow("triangle", EdgeGraphModel, {"rounds": ["gated"] * 6, "heads": 2}),
