@@ -113,8 +113,8 @@ BOTH = ["gated+pair", "gated+pair", *["gated"] * 4]
 
 BREC = BrecSuite(
     name="brec",
-    about="The share of the 400 pairs of BREC, and of each part, that a model tells apart by BREC's own protocol, with "
-    "one epoch on each pair. A part that was not run counts as not told.",
+    about="The share of the 400 pairs of BREC, and of each part, that a model tells apart by BREC's own protocol, "
+    "with one epoch on each pair. A part that was not run counts as not told.",
     rows=(
         EdgeRow("triangle + pair", EdgeGraphModel, {"rounds": BOTH, "heads": 2}),
         EdgeRow("triangle", EdgeGraphModel, {"rounds": ["gated"] * 6, "heads": 2}),
