@@ -233,7 +233,6 @@ def test_bad_input_names_the_argument(model, call, message):
         ({"edge_heads": 3}, "'edge_size' must be a multiple of 'edge_heads'"),
         ({"edge_forms": ["cubic"]}, "'edge_forms' must be among"),
         ({"dropout": 1.0}, "'dropout' must lie in"),
-        ({"use_cache": True}, "'use_cache' must be False"),
     ],
 )
 def test_bad_options_name_the_argument(options, message):
@@ -244,3 +243,14 @@ def test_bad_options_name_the_argument(options, message):
 def test_generation_refuses_a_cache(model, ids):
     with pytest.raises(ValueError, match="'use_cache' must be left out"):
         model.generate(ids, max_new_tokens=2, use_cache=True)
+    with pytest.raises(ValueError, match=r"'inputs_embeds' cannot .* give 'input_ids' \(got embeddings\)"):
+        model.generate(inputs_embeds=torch.zeros(1, 3, model.config.hidden_size))
+
+
+def test_a_folder_loads_whatever_a_script_has_turned_on(model, ids, tmp_path):
+    model.config.use_cache = True
+    expected = model.generate(ids, max_new_tokens=2, do_sample=False)
+    model.save_pretrained(tmp_path)
+    loaded = type(model).from_pretrained(tmp_path)
+    assert not loaded.config.use_cache
+    assert torch.equal(loaded.generate(ids, max_new_tokens=2, do_sample=False), expected)

@@ -149,8 +149,17 @@ def test_errors_and_repr():
     layer, causal = (QuarticLayer(F, D, 2, ("pair",), causal=causal).double() for causal in (False, True))
     for make, message in (
         (lambda: QuarticLayer(F, D, 4), "'channels' must be a multiple of 'heads'"),
-        (lambda: QuarticLayer(F, 3, 2), "'out_channels' must be a multiple of 'heads'"),
-        (lambda: QuarticLayer(F, D, 2, forms=("cubic",)), "'form' must be one of"),
+        (lambda: QuarticLayer(F, 3, 2), "'edge_channels' must be a multiple of 'heads'"),
+        (lambda: QuarticLayer(F, D, 2, forms=("cubic",)), "'forms' must be a sequence of axial"),
+        (lambda: QuarticLayer(F, D, 2, forms="factored"), "'forms' must be a sequence of axial"),
+        (
+            lambda: QuarticLayer(F, D, 2).double()(x, edge_index, torch.randn(edge_index.size(1), D)),
+            "'edge_attr' must be of the type",
+        ),
+        (
+            lambda: QuarticLayer(F, D, 2).double()(x, edge_index, gate=torch.ones(3)),
+            "'gate' must have one entry an edge",
+        ),
         (lambda: causal(x, edge_index), "'time' is needed by 'causal'"),
         (lambda: causal(x, edge_index, time=torch.arange(3)), "'time' must have one entry a node"),
         (lambda: causal(x, edge_index, time=torch.full((N,), torch.nan)), "'time' must be a number"),

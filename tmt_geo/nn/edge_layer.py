@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch_geometric import EdgeIndex
 from torch_geometric.utils.num_nodes import maybe_num_nodes
 
-from tmt_geo.ops.checks import check_features, check_length, check_numbers
+from tmt_geo.ops.checks import check_features, check_length, check_numbers, check_type
 
 
 class EdgeLayer(nn.Module):
@@ -87,7 +88,7 @@ class EdgeLayer(nn.Module):
         if num_nodes is None:
             known = next((vector for vector in (batch, time) if vector is not None), None)
             num_nodes = maybe_num_nodes(edge_index) if known is None else known.size(0)
-        check_edge_features(edge_attr, edge_index, self.in_channels)
+        check_edge_features(edge_attr, edge_index, self.in_channels, self.lin_out.weight.dtype)
         check_length("batch", batch, num_nodes)
         check_length("time", time, num_nodes)
         return edge_attr, edge_index, num_nodes, batch, causal_rank(time) if self.causal else None
@@ -110,9 +111,10 @@ def plain_edges(edge_index: Tensor) -> Tensor:
     return edge_index.as_tensor() if isinstance(edge_index, EdgeIndex) else edge_index
 
 
-def check_edge_features(edge_attr: Tensor, edge_index: Tensor, channels: int) -> None:
-    """Raise a `ValueError` if these are not floats of shape (E, D) for edges (2, E)."""
+def check_edge_features(edge_attr: Tensor, edge_index: Tensor, channels: int, dtype: torch.dtype) -> None:
+    """Raise a `ValueError` if these are not floats of shape (E, D) for edges (2, E), of the type of the weights."""
     check_features("edge_attr", edge_attr)
+    check_type("edge_attr", edge_attr, dtype)
     expected = (edge_index.size(1), channels)
     if edge_attr.shape != expected:
         raise ValueError(f"'edge_attr' must have shape {expected} (got {tuple(edge_attr.shape)})")

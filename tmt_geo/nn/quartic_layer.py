@@ -14,8 +14,10 @@ from tmt_geo.nn.edge_attention import EdgeAttention, EdgeAxialAttention, EdgePai
 from tmt_geo.nn.edge_block import EdgeBlock, gated
 from tmt_geo.nn.edge_layer import causal_rank, check_edge_features, plain_edges
 from tmt_geo.ops.checks import check_edge_index, check_features, check_length
+from tmt_geo.ops.edge_attention import TRIANGLE_FORMS
 
 OTHER_FORMS = {"pair": EdgePairAttention, "axial": EdgeAxialAttention}
+FORMS = {*TRIANGLE_FORMS, *OTHER_FORMS}
 
 
 class QuarticLayer(nn.Module):
@@ -76,8 +78,11 @@ class QuarticLayer(nn.Module):
         causal: bool = False,
     ):
         super().__init__()
-        if heads < 1 or channels % heads:
-            raise ValueError(f"'channels' must be a multiple of 'heads' (got {channels} and {heads})")
+        for name, size in (("channels", channels), ("edge_channels", edge_channels)):
+            if heads < 1 or size % heads:
+                raise ValueError(f"'{name}' must be a multiple of 'heads' (got {size} and {heads})")
+        if isinstance(forms, str) or not FORMS.issuperset(forms):
+            raise ValueError(f"'forms' must be a sequence of {', '.join(sorted(FORMS))} (got {forms!r})")
         self.channels = channels
         self.edge_channels = edge_channels
         self.heads = heads
@@ -145,7 +150,8 @@ class QuarticLayer(nn.Module):
         check_length("time", time, x.size(0))
         if edge_attr is None:
             edge_attr = x.new_zeros(edge_index.size(1), self.edge_channels)
-        check_edge_features(edge_attr, edge_index, self.edge_channels)
+        check_edge_features(edge_attr, edge_index, self.edge_channels, self.lin_source.weight.dtype)
+        check_gate(gate, edge_index)
         hidden = self.norm(x)
         source, target = edge_index
         ends = self.lin_source(hidden).index_select(0, source) + self.lin_target(hidden).index_select(0, target)
@@ -166,3 +172,9 @@ class QuarticLayer(nn.Module):
         causal = ", causal=True" if self.causal else ""
         size = f"{self.channels}, {self.edge_channels}, heads={self.heads}"
         return f"{self.__class__.__name__}({size}, forms={self.forms}{causal})"
+
+
+def check_gate(gate: Tensor | None, edge_index: Tensor) -> None:
+    """Raise a `ValueError` if this is given and has not one entry an edge."""
+    if gate is not None and gate.shape != edge_index.shape[1:]:
+        raise ValueError(f"'gate' must have one entry an edge, {edge_index.size(1)} (got {tuple(gate.shape)})")

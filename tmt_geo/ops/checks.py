@@ -87,10 +87,15 @@ def check_features(name: str, x: Tensor, lin: nn.Module | None = None) -> None:
         return
     if not isinstance(weight, UninitializedParameter) and weight.size(1) != x.size(1):
         raise ValueError(f"'{name}' must have {weight.size(1)} channels (got {x.size(1)})")
-    if x.dtype == weight.dtype:
+    check_type(name, x, weight.dtype)
+
+
+def check_type(name: str, x: Tensor, dtype: torch.dtype) -> None:
+    """Raise a `ValueError` if these features are of another type than the weights, and autocast will not help."""
+    if x.dtype == dtype:
         return
-    if torch.float64 in (x.dtype, weight.dtype) or not torch.is_autocast_enabled(x.device.type):
-        raise ValueError(f"'{name}' must be of the type of the weights, {weight.dtype} (got {x.dtype})")
+    if torch.float64 in (x.dtype, dtype) or not torch.is_autocast_enabled(x.device.type):
+        raise ValueError(f"'{name}' must be of the type of the weights, {dtype} (got {x.dtype})")
 
 
 def check_finite(x: Tensor) -> None:

@@ -36,19 +36,21 @@ def attend_by_products(
     """
     first, second = (grid.fill(value) for value in values)
     dtype = torch.promote_types(first.dtype, torch.float32)
-    if not scores:
-        out = _by_time(grid, time, lambda j, i: _product(_masked(first, j), _masked(second, i)))
-        return grid.pick(out), torch.zeros_like(grid.slot, dtype=torch.bool)
-    a, b = (grid.fill(score).to(dtype) for score in scores)
+    # Autocast would take the products of exponentials in a type in which small ones vanish.
+    with torch.autocast(first.device.type, enabled=False):
+        if not scores:
+            out = _by_time(grid, time, lambda j, i: _product(_masked(first, j), _masked(second, i)))
+            return grid.pick(out), torch.zeros_like(grid.slot, dtype=torch.bool)
+        a, b = (grid.fill(score).to(dtype) for score in scores)
 
-    def weigh(j: Tensor, i: Tensor) -> Tensor:
-        (left, top), (right, side) = _exponentials(a, j, 2, null_slot), _exponentials(b, i, 1, null_slot)
-        total = _product(left.unsqueeze(-1), right.unsqueeze(-1))
-        if null_slot:
-            total = total + (-top - side).exp().unsqueeze(-1)
-        return torch.cat([_product(left.unsqueeze(-1) * first, right.unsqueeze(-1) * second), total], dim=-1)
+        def weigh(j: Tensor, i: Tensor) -> Tensor:
+            (left, top), (right, side) = _exponentials(a, j, 2, null_slot), _exponentials(b, i, 1, null_slot)
+            total = _product(left.unsqueeze(-1), right.unsqueeze(-1))
+            if null_slot:
+                total = total + (-top - side).exp().unsqueeze(-1)
+            return torch.cat([_product(left.unsqueeze(-1) * first, right.unsqueeze(-1) * second), total], dim=-1)
 
-    out = grid.pick(_by_time(grid, time, weigh))
+        out = grid.pick(_by_time(grid, time, weigh))
     out, total = out[..., :-1], out[..., -1:]
     thin = (total < torch.finfo(dtype).tiny ** 0.5).flatten(1).any(1)
     out = out / total.where(~thin.view(-1, 1, 1), 1.0)

@@ -79,13 +79,14 @@ def taylor_attention(
     upto = _rows((seen - last * chunk).view(-1, 1, 1), place, bucket.numel(), chunk)
     mask = torch.arange(chunk, device=upto.device) < upto
 
-    # Twice the weight is (1 + s)^2 + 1; in place, as nothing is as large as this.
-    weight = (queries @ keys[bucket].mT).square().add_(1).mul_(mask)
-    out = weight @ values[bucket]
-    if int(last.max()):
-        index = torch.arange(row_group.numel(), device=group.device) - first[row_group]
-        sums = 2 * taylor_features(keys[..., :-1]).mT @ values
-        out = out + taylor_features(queries[..., :-1]) @ _sums_before(sums, index)[bucket]
+    with torch.autocast(queries.device.type, enabled=False):  # it would take the sums in a type that loses them
+        # Twice the weight is (1 + s)^2 + 1; in place, as nothing is as large as this.
+        weight = (queries @ keys[bucket].mT).square().add_(1).mul_(mask)
+        out = weight @ values[bucket]
+        if int(last.max()):
+            index = torch.arange(row_group.numel(), device=group.device) - first[row_group]
+            sums = 2 * taylor_features(keys[..., :-1]).mT @ values
+            out = out + taylor_features(queries[..., :-1]) @ _sums_before(sums, index)[bucket]
     out = out.transpose(1, 2).flatten(0, 1).index_select(0, place)
     return (out[..., :-1] / (out[..., -1:] + 2 * null_slot)).to(value.dtype)
 

@@ -33,4 +33,6 @@ def grouped_softmax(score: Tensor, group: Tensor, num_groups: int, null_slot: bo
 def largest(score: Tensor, dim: int, null_slot: bool) -> Tensor:
     """The largest score along a dimension, which is kept, the null slot's among them; finite, and no gradient."""
     least = 0.0 if null_slot else torch.finfo(score.dtype).min
+    if score.size(dim) == 0:
+        return score.new_full(score.detach().sum(dim, keepdim=True).shape, least)
     return score.detach().amax(dim=dim, keepdim=True).clamp(min=least)

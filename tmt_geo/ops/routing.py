@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from tmt_geo.ops.checks import check_edge_index, check_length
 from tmt_geo.ops.layout import DenseLayout
 
 
@@ -44,6 +45,8 @@ def soft_topk(score: Tensor, k: int, temperature: float = 0.1, mask: Tensor | No
         tensor([1., 0., 1., 0.])
     """
     check_routing(k, temperature)
+    if score.size(-1) == 0:
+        return torch.zeros_like(score)
     mask = torch.ones_like(score, dtype=torch.bool) if mask is None else mask
     scaled = (score / temperature).masked_fill(~mask, -torch.inf)
     sated = mask & (mask.sum(-1, keepdim=True) <= k)  # of weight 1
@@ -112,11 +115,14 @@ def route_edges(
         tuple[Tensor, Tensor]: The numbers of the chosen edges, rising, and their gates, both of shape :math:`(M)`.
 
     Raises:
-        ValueError: If `k` is below 1, `temperature` is not positive, or `score` has not one entry an edge.
+        ValueError: If `k` is below 1, `temperature` is not positive, `score` has not one entry an edge, `time` not one
+            a node, or an edge names a node that is not there.
     """
     if score.shape != edge_index.shape[1:]:
         raise ValueError(f"'score' must have shape ({edge_index.size(1)},) (got {tuple(score.shape)})")
     check_routing(k, temperature)
+    check_edge_index(edge_index, num_nodes, num_nodes)
+    check_length("time", time, num_nodes)
     source, target = edge_index.long()
     allowed = torch.arange(target.numel(), device=target.device)
     if time is not None:

@@ -111,6 +111,7 @@ class QuarticConfig(PreTrainedConfig):
     def __post_init__(self, **kwargs: Any) -> None:
         super().__post_init__(**kwargs)
         self.edge_forms = list(self.edge_forms)
+        self.use_cache = False  # whatever a script has turned on before it saved: there is none
         self.check()
 
     @classmethod
@@ -152,5 +153,3 @@ class QuarticConfig(PreTrainedConfig):
                 raise ValueError(f"'edge_forms' must be among {', '.join(EDGE_FORMS)} (got {form!r})")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"'dropout' must lie in [0, 1) (got {self.dropout})")
-        if self.use_cache:
-            raise ValueError("'use_cache' must be False: this model keeps no cache (got True)")

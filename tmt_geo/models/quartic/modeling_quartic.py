@@ -145,8 +145,12 @@ class QuarticModel(QuarticPreTrainedModel, GenerationMixin):
             **kwargs: Of ``GenerationMixin.generate``.
 
         Raises:
-            ValueError: If a cache is wanted.
+            ValueError: If a cache is wanted, or `inputs_embeds` are given, which only a cache could go on from.
         """
+        if kwargs.get("inputs_embeds") is not None:
+            raise ValueError(
+                "'inputs_embeds' cannot be gone on from without a cache: give 'input_ids' (got embeddings)"
+            )
         if kwargs.setdefault("use_cache", False):
             raise ValueError("'use_cache' must be left out: this model keeps no cache (got True)")
         return super().generate(*args, **kwargs)  # type: ignore[misc]  # a protocol is its type of `self`
