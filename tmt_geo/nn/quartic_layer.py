@@ -78,9 +78,9 @@ class QuarticLayer(nn.Module):
         causal: bool = False,
     ):
         super().__init__()
-        for name, size in (("channels", channels), ("edge_channels", edge_channels)):
-            if heads < 1 or size % heads:
-                raise ValueError(f"'{name}' must be a multiple of 'heads' (got {size} and {heads})")
+        for name, width in (("channels", channels), ("edge_channels", edge_channels)):
+            if heads < 1 or width % heads:
+                raise ValueError(f"'{name}' must be a multiple of 'heads' (got {width} and {heads})")
         if isinstance(forms, str) or not FORMS.issuperset(forms):
             raise ValueError(f"'forms' must be a sequence of {', '.join(sorted(FORMS))} (got {forms!r})")
         self.channels = channels
