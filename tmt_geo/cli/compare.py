@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from tmt_geo.cli.compare_edges import compare_edges
+from tmt_geo.cli.compare_edges import run_edges
 from tmt_geo.cli.options import DataConfig, Threads, use_threads
 from tmt_geo.cli.screen import say
 from tmt_geo.extras import check_extra
@@ -56,7 +56,7 @@ def compare(
     """
     if suite == "edges":
         use_threads(threads)
-        compare_edges(out or Path("runs/edges"), problems, rows, seeds, jobs, quick, report)
+        run_edges(out or Path("runs/edges"), problems, rows, seeds, jobs, quick, report)
         return
     if problems or jobs > 1 or quick:
         raise ValueError(f"'suite' must be edges for --problem, --jobs and --quick (got {suite!r})")

@@ -10,7 +10,7 @@ import typer
 from tmt_geo.cli.screen import say
 
 
-def compare_edges(
+def run_edges(
     out: Path,
     problems: Sequence[str] | None,
     rows: Sequence[str] | None,
