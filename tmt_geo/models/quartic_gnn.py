@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch_geometric.nn.dense.linear import Linear
+from torch_geometric.nn.inits import reset
 
 from tmt_geo.nn.edge_block import gated
 from tmt_geo.nn.edge_layer import causal_rank, plain_edges
@@ -130,10 +131,8 @@ class QuarticGNN(nn.Module):
 
     def reset_parameters(self) -> None:
         """Draw all weights anew."""
-        part: Any  # torch declares no `reset_parameters`
-        for module in self.children():
-            for part in module if isinstance(module, nn.ModuleList) else (module,):
-                part.reset_parameters()
+        for part in self.children():
+            reset(part)
         nn.init.normal_(self.given)
 
     def forward(

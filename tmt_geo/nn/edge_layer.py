@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 from torch_geometric import EdgeIndex
+from torch_geometric.nn.inits import reset
 from torch_geometric.utils.num_nodes import maybe_num_nodes
 
 from tmt_geo.ops.checks import check_features, check_length, check_numbers, check_type
@@ -34,9 +33,8 @@ class EdgeLayer(nn.Module):
 
     def reset_parameters(self) -> None:
         """Draw all weights anew."""
-        module: Any  # torch declares no `reset_parameters`
-        for module in self.children():
-            module.reset_parameters()
+        for part in self.children():
+            reset(part)
 
     def forward(
         self,

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch_geometric.nn.inits import reset
 
 from tmt_geo.nn.edge_layer import causal_rank
 from tmt_geo.ops.checks import check_finite
@@ -55,9 +56,8 @@ class EdgeSet(nn.Module):
 
     def reset_parameters(self) -> None:
         """Draw all weights anew."""
-        module: Any  # torch declares no `reset_parameters`
-        for module in self.children():
-            module.reset_parameters()
+        for part in self.children():
+            reset(part)
 
     def forward(
         self, x: Tensor, edges: EdgeStates, given: EdgeStates, batch: Tensor | None = None, time: Tensor | None = None
