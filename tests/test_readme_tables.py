@@ -3,6 +3,7 @@
 import pytest
 
 from benchmarks import edges, highlights, language
+from benchmarks.device.__main__ import kept
 from benchmarks.graphs import results as graphs
 from benchmarks.graphs.__main__ import SUITES as GRAPH_SUITES
 from benchmarks.readme import shown
@@ -30,6 +31,10 @@ def test_anchors_keep_full_rank_on_real_text():
 def test_the_tables_of_speed_are_those_of_the_results():
     assert shown("speed") == speed.tables(speed.RESULTS, ROWS)
     assert "not measured" not in shown("speed")
+
+
+def test_the_tables_of_a_gpu_are_those_of_the_results():
+    assert shown("device") == kept()
 
 
 @pytest.mark.parametrize("device", speed.DEVICES)
