@@ -26,6 +26,7 @@ PUBLISHED = {
     **SIZES["base"],
     "window": 0,
     "shift": False,
+    "content_mesh": False,
     "decay": "published",
     "decay_rate": 0.1,
     "exit_threshold": 0.85,
@@ -85,6 +86,8 @@ class TMTConfig(PreTrainedConfig):
         decay_rate (float): Where the decay starts, see :class:`~tmt_geo.TemporalDecay`; in one over
             `max_position_embeddings` tokens.
         rotary (bool): Rotary positions.
+        content_mesh (bool): Edges of the mesh go by content: rotary positions and decay act on the window and the
+            token itself alone. Published: they act on all edges.
         gated_heads (bool): Scale each head's output by a gate that depends on the target token.
 
     **Exits**
@@ -177,6 +180,7 @@ class TMTConfig(PreTrainedConfig):
     decay: str | None = "log"
     decay_rate: float = 64.0
     rotary: bool = True
+    content_mesh: bool = True
     gated_heads: bool = True
     exit: bool = True
     exit_rule: str | None = None
