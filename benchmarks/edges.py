@@ -13,8 +13,8 @@ import argparse
 from pathlib import Path
 
 from benchmarks.readme import write
-from tmt_geo.compare.edges.report import figure, tables
 from tmt_geo.compare.edges.suites import SUITES
+from tmt_geo.compare.problem_report import figure, tables
 from tmt_geo.viz import save_figure
 
 RESULTS = Path(__file__).parent / "results" / "edges"

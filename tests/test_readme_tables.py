@@ -10,9 +10,9 @@ from benchmarks.readme import shown
 from benchmarks.speed import results as speed
 from benchmarks.speed.__main__ import ROWS
 from tmt_geo.compare import Run, load_results
-from tmt_geo.compare.edges.report import tables
 from tmt_geo.compare.edges.suites import SUITES as EDGE_SUITES
 from tmt_geo.compare.mean import Mean
+from tmt_geo.compare.problem_report import tables
 from tmt_geo.compare.suites import OPTIONS, SIZED, SUITES
 
 

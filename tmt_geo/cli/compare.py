@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from tmt_geo.cli.compare_edges import run_edges
+from tmt_geo.cli.compare_problems import PROBLEMS, run_problems
 from tmt_geo.cli.options import DataConfig, Threads, use_threads
 from tmt_geo.cli.screen import say
 from tmt_geo.extras import check_extra
@@ -54,12 +54,12 @@ def compare(
     The suite edges holds problems for attention among edges, beside attention among nodes. A run is short and has no
     checkpoint; --report writes the figures.
     """
-    if suite == "edges":
+    if suite in PROBLEMS:
         use_threads(threads)
-        run_edges(out or Path("runs/edges"), problems, rows, seeds, jobs, quick, report)
+        run_problems(suite, out or Path("runs") / suite, problems, rows, seeds, jobs, quick, report)
         return
     if problems or jobs > 1 or quick:
-        raise ValueError(f"'suite' must be edges for --problem, --jobs and --quick (got {suite!r})")
+        raise ValueError(f"'suite' must be {' or '.join(PROBLEMS)} for --problem, --jobs and --quick (got {suite!r})")
     out = out or Path("runs/quality")
     check_extra("the figure", "demo", "plotly")
     from tmt_geo.cli.progress import OneLineProgress
@@ -69,7 +69,7 @@ def compare(
     from tmt_geo.viz import save_figure
 
     if suite not in SUITES:
-        raise ValueError(f"'suite' must be one of {', '.join(SUITES)}, edges (got {suite!r})")
+        raise ValueError(f"'suite' must be one of {', '.join((*SUITES, *PROBLEMS))} (got {suite!r})")
     chosen = at_size(SUITES[suite], size)
     if steps is not None:
         # under a name of its own, so that a trial never takes the place of a result
