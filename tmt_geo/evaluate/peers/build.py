@@ -79,8 +79,8 @@ def build_peer(
         tie: Whether the vocabulary head shares the embedding.
         keys: Tokens that a token attends to in ``mistral``, itself and the last before it, and in ``deepseek``, those
             that the index ranks highest.
-        convolution: Width of a :class:`ShortConvolution` in front of every attention, as Zoology has for fairness; none
-            at 0. A model with one reads full rows of tokens, without padding and without a cache, and the library
+        convolution: Width of a :class:`ShortConvolution` in front of every attention, as Zoology has it for fairness;
+            none at 0. A model with one reads full rows of tokens, without padding and without a cache, and the library
             cannot load it.
         scale_init: Whether to draw the ends of the branches smaller with depth; False leaves the library's own.
 
@@ -89,8 +89,8 @@ def build_peer(
 
     Raises:
         ValueError: The name is unknown, a size is below one, ``n_heads`` does not fit ``d_model``, ``dropout`` is no
-            probability, no width comes within 1 %, ``rwkv`` is to have a single layer, the family takes no ``convolution``, or this version of the library
-            lets the family see the future (``bigbird`` in 5.17).
+            probability, no width comes within 1 %, ``rwkv`` is to have a single layer, the family takes no
+            ``convolution``, or this version of the library lets the family see the future (``bigbird`` in 5.17).
     """
     if name not in FAMILIES:
         raise ValueError(f"'name' must be one of {', '.join(FAMILIES)} (got {name!r})")
