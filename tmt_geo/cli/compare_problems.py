@@ -1,4 +1,4 @@
-"""``tmt-geo compare edges``: models side by side on problems whose answers are known."""
+"""``tmt-geo compare edges`` and ``recall``: models side by side on problems whose answers are known."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 
 from tmt_geo.cli.screen import say
 
-PROBLEMS = ("edges",)  # each a package of suites
+PROBLEMS = ("edges", "recall")  # each a package of suites
 
 
 def run_problems(

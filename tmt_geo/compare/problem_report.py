@@ -68,10 +68,11 @@ def figure(suite: ProblemSuite, folder: Path) -> Figure:
     drawn = go.Figure(layout=figure_layout(title=suite.name, height=460))
     names = score_names(results)
     for place, (name, runs) in enumerate(results.items()):
-        means = [score_of(runs, score) for score in names]
+        asked = [score for score in names if score in runs[0]["scores"]]
+        means = [score_of(runs, score) for score in asked]
         colour = CLUSTERS[place % len(CLUSTERS)]
         drawn.add_scatter(
-            x=names, y=[mean.value for mean in means], name=plain_text(name), mode="lines+markers",
+            x=asked, y=[mean.value for mean in means], name=plain_text(name), mode="lines+markers",
             error_y={"array": [mean.error or 0.0 for mean in means], "color": colour},
             line={"color": colour, "dash": "solid" if place < len(CLUSTERS) else "dot"}, marker={"size": 9},
         )  # fmt: skip
