@@ -17,7 +17,7 @@ from tmt_geo.evaluate.flops import count_flops
 from tmt_geo.evaluate.forward import measuring, remembers, scored_forward
 from tmt_geo.evaluate.stream_chunks import split_stream
 from tmt_geo.models.tmt.loss import IGNORED
-from tmt_geo.nn.copy_head import CopyMemory
+from tmt_geo.models.tmt.memory_tmt import Memory, memory_after, remembered_tokens
 
 # Windows of the stream over which operations are counted. Exits make them depend on the text: with four, the same
 # share of active tokens was charged a fifth more or less.
@@ -80,7 +80,8 @@ def evaluate_model(
 
     A model that remembers what it has read (a copy head with a memory) reads one window after the other, each with the
     memory of the text before it. The stream is cut into ``batch_size`` chunks that are read side by side. Each chunk
-    first reads, without scoring it, as much as is remembered, so that the result is that of a single chunk.
+    first reads, without scoring it, as much as is remembered, so that the result is that of a single chunk. With
+    `mesh_memory` it is nearly that: what is remembered then depends in turn on what was before it.
 
     Args:
         model: Any causal language model: ``input_ids`` (B, S) to ``logits`` (B, S, V). Runs on its own device.
@@ -111,7 +112,7 @@ def evaluate_model(
     num_targets = tokens.numel() - 1
     context_used = min(context, num_targets)
     scorer = _Scorer(num_layers=getattr(model.config, "num_hidden_layers", 0))
-    sampled: list[tuple[Tensor, CopyMemory | None]] = []
+    sampled: list[tuple[Tensor, Memory | None]] = []
     begin = time.perf_counter()
     if num_targets:
         windows = window_starts(num_targets, context_used, stride)
@@ -168,13 +169,14 @@ def check_stream(name: str, stream: Tensor, vocab_size: int) -> None:
 def _score(
     model: PreTrainedModel, tokens: Tensor, windows: tuple[Tensor, Tensor], context: int, batch_size: int,
     scorer: _Scorer, bar: Callable,
-) -> list[tuple[Tensor, CopyMemory | None]]:  # fmt: skip
+) -> list[tuple[Tensor, Memory | None]]:  # fmt: skip
     """Score all windows; return some of them, spread over the stream, with what was remembered before each."""
     starts, first = windows
     offsets, remembering = torch.arange(context), remembers(model)
     samples = torch.linspace(0, starts.numel() - 1, min(FLOP_WINDOWS, starts.numel())).long()
-    memory, end = None, 0
-    sampled: list[tuple[Tensor, CopyMemory | None]] = []
+    memory: Memory | None = None
+    end = 0
+    sampled: list[tuple[Tensor, Memory | None]] = []
     for window, scores in bar(_batches(model, starts, batch_size)):
         if memory is not None:  # of the chunks that go on, without what their next windows read again
             memory = memory.rows(slice(-window.numel(), None)).drop_last(end - int(starts[window[-1]]))
@@ -186,7 +188,7 @@ def _score(
         nll, out = scored_forward(model, tokens[place], tokens[place + 1].masked_fill(~scored, IGNORED), memory)
         scorer.add(nll, scored, getattr(out, "exit_masks", None))
         if remembering:
-            memory, end = out.copy_memory, int(starts[window[-1]]) + context
+            memory, end = memory_after(model.config, out), int(starts[window[-1]]) + context
     return sampled
 
 
@@ -197,7 +199,7 @@ def _batches(model: PreTrainedModel, starts: Tensor, batch_size: int) -> list[tu
         return [(part, torch.ones_like(part, dtype=torch.bool)) for part in torch.arange(count).split(batch_size)]
     stride = int(starts[1] - starts[0]) if count > 1 else 1
     moved = count > 1 and int(starts[-1] - starts[-2]) < stride  # the last window, to end with the text
-    chunks = split_stream(count - moved, batch_size, -(-model.config.copy_memory // stride))
+    chunks = split_stream(count - moved, batch_size, -(-remembered_tokens(model.config) // stride))
     batches = [(chunks.begin + step, chunks.begin + step >= chunks.scored) for step in range(chunks.length)]
     return batches + [(torch.tensor([count - 1]), torch.tensor([True]))] * moved
 

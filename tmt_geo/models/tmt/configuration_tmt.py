@@ -45,7 +45,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 LEAST = {
     "vocab_size": 1, "hidden_size": 1, "num_hidden_layers": 1, "num_attention_heads": 1, "max_position_embeddings": 1,
     "graph_k": 1, "window": 0, "rebuild_every": 1, "exit_after": 1, "memory_anchors": 0,
-    "copy_k": 0, "copy_dim": 1, "copy_memory": 0,
+    "copy_k": 0, "copy_dim": 1, "copy_memory": 0, "mesh_memory": 0,
 }  # fmt: skip
 
 
@@ -75,6 +75,9 @@ class TMTConfig(PreTrainedConfig):
         index_dim (int, optional): Search among so many channels, a projection of the states; the cache then keeps so
             many. (default: the states themselves)
         rebuild_every (int): Build the mesh in every so many layers; those between reuse the last one.
+        mesh_memory (int): Tokens from before the sequence that the mesh of every layer still finds, where a text is
+            read in order: keys, values and index features, without their graph. Needs `content_mesh`. A copy head
+            then copies from as many.
         search (str): ``"auto"`` (exact), ``"ivf"`` or ``"windows"``, see :func:`~tmt_geo.knn_graph`. A continued
             cache is searched exactly by all but ``"windows"``.
 
@@ -175,6 +178,7 @@ class TMTConfig(PreTrainedConfig):
     window: int = 16
     index_dim: int | None = None
     rebuild_every: int = 1
+    mesh_memory: int = 0
     search: str = "auto"
     shift: bool = True
     decay: str | None = "log"
@@ -280,6 +284,8 @@ class TMTConfig(PreTrainedConfig):
             _at_least("index_dim", self.index_dim, 1)
             if self.index_dim > self.hidden_size:
                 raise ValueError(f"'index_dim' must be at most d_model = {self.hidden_size} (got {self.index_dim})")
+        if self.mesh_memory and not (self.mesh and self.content_mesh):
+            raise ValueError(f"'mesh_memory' needs mesh=True and content_mesh=True (got {self.mesh_memory})")
         if self.decay not in (None, *FORMS):
             raise ValueError(f"'decay' must be one of {FORMS} or None (got {self.decay!r})")
         if not self.decay_rate > 0:
