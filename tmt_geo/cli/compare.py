@@ -16,7 +16,7 @@ from tmt_geo.extras import check_extra
 
 def compare(
     suite: Annotated[
-        str, typer.Argument(help="ablation, peers, tuning, push, scale, length, options, edges or recall.")
+        str, typer.Argument(help="ablation, peers, tuning, push, scale, length, streams, options, edges or recall.")
     ],
     data: Annotated[
         str, typer.Option(help="A folder with train.txt, valid.txt and test.txt, or a data set of the hub.")

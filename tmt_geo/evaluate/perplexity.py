@@ -68,7 +68,7 @@ def evaluate_model(
     progress: bool = False,
     start_token: int | None = None,
 ) -> EvalReport:
-    """Score every token of a stream exactly once.
+    """Score every token of a stream exactly once, or some of them.
 
     Windows of ``context`` input tokens move over the stream by ``stride``. The first scores all its targets, each
     later one its last ``stride``, so every target is predicted from at least ``context - stride + 1`` tokens, or from
@@ -93,6 +93,7 @@ def evaluate_model(
         batch_size: Windows in one forward pass; has no influence on the result.
         progress: Show a bar.
         start_token: Default: the configuration's ``bos_token_id``, else its ``eos_token_id``.
+        only: Score these tokens alone, boolean (N,); all are read.
 
     Raises:
         ValueError: The stream is no vector of ids below the vocabulary size or is empty, ``context`` exceeds the
@@ -105,22 +106,10 @@ def evaluate_model(
     if not 1 <= stride <= context:
         raise ValueError(f"'stride' must lie between 1 and the context of {context} (got {stride})")
 
-    tokens = stream.cpu().long()
-    if start_token is not None:
-        tokens = torch.cat([tokens.new_tensor([start_token]), tokens])
-    nll = 0.0 if start_token is not None else math.log(vocab_size)
-    num_targets = tokens.numel() - 1
-    context_used = min(context, num_targets)
-    scorer = _Scorer(num_layers=getattr(model.config, "num_hidden_layers", 0))
-    sampled: list[tuple[Tensor, Memory | None]] = []
     begin = time.perf_counter()
-    if num_targets:
-        windows = window_starts(num_targets, context_used, stride)
-        bar = partial(tqdm, disable=not progress, desc="evaluating", unit="batch")
-        with measuring(model):
-            sampled = _score(model, tokens, windows, context_used, batch_size, scorer, bar)
+    scorer, sampled = _read(model, stream, context, stride, batch_size, start_token, progress=progress)
     seconds = time.perf_counter() - begin
-    nll += scorer.nll
+    nll = scorer.nll + (0.0 if start_token is not None else math.log(vocab_size))
     flops = [count_flops(model, *sample) for sample in sampled]
 
     return EvalReport(
@@ -136,6 +125,52 @@ def evaluate_model(
         stride=stride,
         tokens_per_second=stream.numel() / seconds,
     )
+
+
+def mean_nll_of(
+    model: PreTrainedModel, stream: Tensor, only: Tensor, *, context: int = 256, stride: int | None = None,
+    batch_size: int = 8,
+) -> float:  # fmt: skip
+    """What some tokens of a stream cost on average, in nats; all others are read as :func:`evaluate_model` reads them.
+
+    Args:
+        model: Any causal language model.
+        stream: Token ids (N,).
+        only: Which of them count, boolean (N,); the first token of the stream never does.
+        context: Input tokens a window.
+        stride: Tokens between windows (default: half of ``context``).
+        batch_size: Windows in one forward pass.
+
+    Raises:
+        ValueError: `only` is no mask over the stream, or names none of its later tokens.
+    """
+    check_stream("stream", stream, model.config.vocab_size)
+    if only.shape != stream.shape or only.dtype != torch.bool or not bool(only[1:].any()):
+        raise ValueError(f"'only' must be a mask over the stream that names some token (got {tuple(only.shape)})")
+    stride = max(1, context // 2) if stride is None else stride
+    scorer, _ = _read(model, stream, context, stride, batch_size, None, only)
+    return scorer.nll / scorer.count
+
+
+def _read(
+    model: PreTrainedModel, stream: Tensor, context: int, stride: int, batch_size: int, start_token: int | None,
+    only: Tensor | None = None, progress: bool = False,
+) -> tuple[_Scorer, list[tuple[Tensor, Memory | None]]]:  # fmt: skip
+    """Score a stream behind its start token, or some tokens of it; also some windows with what was before them."""
+    tokens = stream.cpu().long()
+    wanted = torch.ones_like(tokens, dtype=torch.bool) if only is None else only.cpu()
+    if start_token is not None:
+        tokens = torch.cat([tokens.new_tensor([start_token]), tokens])
+        wanted = torch.cat([wanted[:1], wanted])
+    num_targets = tokens.numel() - 1
+    scorer = _Scorer(num_layers=getattr(model.config, "num_hidden_layers", 0))
+    if not num_targets:
+        return scorer, []
+    context = min(context, num_targets)
+    bar = partial(tqdm, disable=not progress, desc="evaluating", unit="batch")
+    with measuring(model):
+        windows = window_starts(num_targets, context, stride)
+        return scorer, _score(model, tokens, wanted, windows, context, batch_size, scorer, bar)
 
 
 def window_starts(num_targets: int, context: int, stride: int) -> tuple[Tensor, Tensor]:
@@ -167,8 +202,8 @@ def check_stream(name: str, stream: Tensor, vocab_size: int) -> None:
 
 
 def _score(
-    model: PreTrainedModel, tokens: Tensor, windows: tuple[Tensor, Tensor], context: int, batch_size: int,
-    scorer: _Scorer, bar: Callable,
+    model: PreTrainedModel, tokens: Tensor, wanted: Tensor, windows: tuple[Tensor, Tensor], context: int,
+    batch_size: int, scorer: _Scorer, bar: Callable,
 ) -> list[tuple[Tensor, Memory | None]]:  # fmt: skip
     """Score all windows; return some of them, spread over the stream, with what was remembered before each."""
     starts, first = windows
@@ -181,7 +216,7 @@ def _score(
         if memory is not None:  # of the chunks that go on, without what their next windows read again
             memory = memory.rows(slice(-window.numel(), None)).drop_last(end - int(starts[window[-1]]))
         place = starts[window].unsqueeze(1) + offsets  # [B, S], input places in tokens
-        scored = (offsets >= first[window].unsqueeze(1)) & scores.unsqueeze(1)
+        scored = (offsets >= first[window].unsqueeze(1)) & scores.unsqueeze(1) & wanted[place + 1]
         for row in (torch.isin(window, samples) & scores).nonzero().flatten().tolist():
             here = slice(row, row + 1)
             sampled.append((tokens[place[here]], None if memory is None else memory.rows(here)))
