@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from os import PathLike
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from transformers import PreTrainedConfig
-
-from tmt_geo.models.tmt.hub_files import AUTO_MAP, write_code
+from tmt_geo.models.hub_config import HubConfig
 from tmt_geo.nn.exit_gate import RULES, gate_rate
 from tmt_geo.nn.temporal_decay import FORMS
 
@@ -49,7 +46,7 @@ LEAST = {
 }  # fmt: skip
 
 
-class TMTConfig(PreTrainedConfig):
+class TMTConfig(HubConfig):
     r"""Configuration of :class:`TMTModel`; the defaults are the base size, without anchors and without a copy head.
 
     Names of Hugging Face and of the TemporalMesh Transformer (2026) both work: ``d_model`` is ``hidden_size``,
@@ -155,6 +152,9 @@ class TMTConfig(PreTrainedConfig):
     """
 
     model_type = "tmt"
+    auto_classes: ClassVar[dict[str, str]] = {
+        "AutoConfig": "TMTConfig", "AutoModel": "TMTBackbone", "AutoModelForCausalLM": "TMTForCausalLM",
+    }  # fmt: skip
     keys_to_ignore_at_inference: ClassVar[list[str]] = [
         "past_key_values", "cache", "gate_loss", "exit_masks", "confidences", "graph_edges", "memory_state",
         "decay_scalars", "active_share", "num_edges", "copy_memory", "num_votes", "last_hidden_state",
@@ -239,22 +239,6 @@ class TMTConfig(PreTrainedConfig):
         given = {cls.attribute_map.get(key, key): value for key, value in overrides.items()}
         return cls(**{**known, **given})
 
-    @classmethod
-    def register_for_auto_class(cls, auto_class: str = "AutoConfig") -> None:
-        """Do nothing: a saved folder holds an import of the class, not a copy of its code."""
-
-    def save_pretrained(self, save_directory: str | PathLike, push_to_hub: bool = False, **kwargs: Any) -> None:
-        """Save the configuration, and beside it the code with which ``Auto`` classes find this package.
-
-        Args:
-            save_directory (str or PathLike): The folder.
-            push_to_hub (bool): Upload it as well.
-            **kwargs: Of ``PreTrainedConfig.save_pretrained``.
-        """
-        self.auto_map = dict(AUTO_MAP)
-        super().save_pretrained(save_directory, push_to_hub, **kwargs)
-        write_code(save_directory)
-
     @property
     def gate_rule(self) -> str | None:
         """The rule of the exit gates in force, None without exits."""
@@ -265,7 +249,7 @@ class TMTConfig(PreTrainedConfig):
     def check(self) -> None:
         """Raise a `ValueError` that names the first value out of range."""
         for name, least in LEAST.items():
-            _at_least(name, getattr(self, name), least)
+            self.check_count(name, least)
         if self.hidden_size % self.num_attention_heads:
             raise ValueError(
                 f"'d_model' must be a multiple of 'n_heads' (got {self.hidden_size} and {self.num_attention_heads})"
@@ -281,7 +265,7 @@ class TMTConfig(PreTrainedConfig):
         if self.search not in SEARCHES:
             raise ValueError(f"'search' must be one of {SEARCHES} (got {self.search!r})")
         if self.index_dim is not None:
-            _at_least("index_dim", self.index_dim, 1)
+            self.check_count("index_dim", 1)
             if self.index_dim > self.hidden_size:
                 raise ValueError(f"'index_dim' must be at most d_model = {self.hidden_size} (got {self.index_dim})")
         if self.mesh_memory and not (self.mesh and self.content_mesh):
@@ -298,13 +282,8 @@ class TMTConfig(PreTrainedConfig):
             raise ValueError(f"'exit_momentum' must lie in [0, 1) (got {self.exit_momentum})")
         for name in ("ffn_stream_dim", "intermediate_size"):
             if getattr(self, name) is not None:
-                _at_least(name, getattr(self, name), 1)
+                self.check_count(name, 1)
         if not 0 <= self.dropout < 1:
             raise ValueError(f"'dropout' must lie in [0, 1) (got {self.dropout})")
         if not 0 <= self.memory_momentum <= 1:
             raise ValueError(f"'memory_momentum' must lie in [0, 1] (got {self.memory_momentum})")
-
-
-def _at_least(name: str, value: int, least: int) -> None:
-    if not isinstance(value, int) or value < least:
-        raise ValueError(f"'{name}' must be an integer of at least {least} (got {value!r})")
