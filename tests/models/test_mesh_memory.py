@@ -1,12 +1,14 @@
 """The mesh reaches back into the text before a sequence: as if it stood there, but bounded and without its graph."""
 
 import math
+from weakref import WeakSet
 
 import pytest
 import torch
 
 from tmt_geo import TMTModel
 from tmt_geo.evaluate import evaluate_model
+from tmt_geo.models.tmt.cache_tmt import TMTCache
 from tmt_geo.models.tmt.memory_tmt import memory_after, memory_inputs, remembered_tokens
 from tmt_geo.testing.tiny import VOCAB, lively, tiny_config
 from tmt_geo.train import TrainConfig, train_model
@@ -87,6 +89,22 @@ def test_evaluation_scores_with_what_was_read_before(stride):
     expected = math.log(VOCAB) - whole.gather(1, stream[1:, None]).sum().item()
     assert report.nll == pytest.approx(expected, abs=1e-8)
     assert report.flops_per_token > 0
+
+
+def test_evaluation_holds_one_memory_at_a_time(monkeypatch):
+    """Each is as large as all keys and values of the layers: one for each counted window would fill the machine."""
+    held, most, part = WeakSet(), [], TMTCache.part
+
+    def watched(self, *args, **kwargs):
+        made = part(self, *args, **kwargs)
+        held.add(made)
+        most.append(len(held))
+        return made
+
+    monkeypatch.setattr(TMTCache, "part", watched)
+    model = remembering(max_seq_len=16, memory=16)
+    evaluate_model(model, torch.randint(VOCAB, (400,)), words=1, bytes=1, context=16, batch_size=2)
+    assert len(most) > 40 and max(most) <= 5
 
 
 def test_training_in_order_remembers(tmp_path):

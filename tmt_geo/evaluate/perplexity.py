@@ -13,7 +13,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
-from tmt_geo.evaluate.flops import count_flops
+from tmt_geo.evaluate.flops import FlopReport, count_flops
 from tmt_geo.evaluate.forward import measuring, remembers, scored_forward
 from tmt_geo.evaluate.stream_chunks import split_stream
 from tmt_geo.models.tmt.loss import IGNORED
@@ -106,11 +106,9 @@ def evaluate_model(
     if not 1 <= stride <= context:
         raise ValueError(f"'stride' must lie between 1 and the context of {context} (got {stride})")
 
-    begin = time.perf_counter()
-    scorer, sampled = _read(model, stream, context, stride, batch_size, start_token, progress=progress)
-    seconds = time.perf_counter() - begin
+    scorer = _read(model, stream, context, stride, batch_size, start_token, progress=progress)
     nll = scorer.nll + (0.0 if start_token is not None else math.log(vocab_size))
-    flops = [count_flops(model, *sample) for sample in sampled]
+    flops = scorer.flops
 
     return EvalReport(
         nll=nll,
@@ -123,7 +121,7 @@ def evaluate_model(
         flops_per_token_head=_mean(report.head for report in flops),
         context=context,
         stride=stride,
-        tokens_per_second=stream.numel() / seconds,
+        tokens_per_second=stream.numel() / max(scorer.seconds, 1e-9),
     )
 
 
@@ -148,15 +146,15 @@ def mean_nll_of(
     if only.shape != stream.shape or only.dtype != torch.bool or not bool(only[1:].any()):
         raise ValueError(f"'only' must be a mask over the stream that names some token (got {tuple(only.shape)})")
     stride = max(1, context // 2) if stride is None else stride
-    scorer, _ = _read(model, stream, context, stride, batch_size, None, only)
+    scorer = _read(model, stream, context, stride, batch_size, None, only)
     return scorer.nll / scorer.count
 
 
 def _read(
     model: PreTrainedModel, stream: Tensor, context: int, stride: int, batch_size: int, start_token: int | None,
     only: Tensor | None = None, progress: bool = False,
-) -> tuple[_Scorer, list[tuple[Tensor, Memory | None]]]:  # fmt: skip
-    """Score a stream behind its start token, or some tokens of it; also some windows with what was before them."""
+) -> _Scorer:  # fmt: skip
+    """Score a stream behind its start token, or some tokens of it; operations are counted where all are scored."""
     tokens = stream.cpu().long()
     wanted = torch.ones_like(tokens, dtype=torch.bool) if only is None else only.cpu()
     if start_token is not None:
@@ -165,12 +163,14 @@ def _read(
     num_targets = tokens.numel() - 1
     scorer = _Scorer(num_layers=getattr(model.config, "num_hidden_layers", 0))
     if not num_targets:
-        return scorer, []
+        return scorer
     context = min(context, num_targets)
     bar = partial(tqdm, disable=not progress, desc="evaluating", unit="batch")
     with measuring(model):
         windows = window_starts(num_targets, context, stride)
-        return scorer, _score(model, tokens, wanted, windows, context, batch_size, scorer, bar)
+        counted = FLOP_WINDOWS if only is None else 0
+        _score(model, tokens, wanted, windows, context, batch_size, scorer, counted, bar)
+    return scorer
 
 
 def window_starts(num_targets: int, context: int, stride: int) -> tuple[Tensor, Tensor]:
@@ -203,15 +203,14 @@ def check_stream(name: str, stream: Tensor, vocab_size: int) -> None:
 
 def _score(
     model: PreTrainedModel, tokens: Tensor, wanted: Tensor, windows: tuple[Tensor, Tensor], context: int,
-    batch_size: int, scorer: _Scorer, bar: Callable,
-) -> list[tuple[Tensor, Memory | None]]:  # fmt: skip
-    """Score all windows; return some of them, spread over the stream, with what was remembered before each."""
+    batch_size: int, scorer: _Scorer, counted: int, bar: Callable,
+) -> None:  # fmt: skip
+    """Score all windows, and count the operations of so many of them, spread over the stream."""
     starts, first = windows
     offsets, remembering = torch.arange(context), remembers(model)
-    samples = torch.linspace(0, starts.numel() - 1, min(FLOP_WINDOWS, starts.numel())).long()
+    samples = torch.linspace(0, starts.numel() - 1, min(counted, starts.numel())).long()
     memory: Memory | None = None
     end = 0
-    sampled: list[tuple[Tensor, Memory | None]] = []
     for window, scores in bar(_batches(model, starts, batch_size)):
         if memory is not None:  # of the chunks that go on, without what their next windows read again
             memory = memory.rows(slice(-window.numel(), None)).drop_last(end - int(starts[window[-1]]))
@@ -219,12 +218,14 @@ def _score(
         scored = (offsets >= first[window].unsqueeze(1)) & scores.unsqueeze(1) & wanted[place + 1]
         for row in (torch.isin(window, samples) & scores).nonzero().flatten().tolist():
             here = slice(row, row + 1)
-            sampled.append((tokens[place[here]], None if memory is None else memory.rows(here)))
+            before = None if memory is None else memory.rows(here)
+            scorer.flops.append(count_flops(model, tokens[place[here]], before))
+        begin = time.perf_counter()
         nll, out = scored_forward(model, tokens[place], tokens[place + 1].masked_fill(~scored, IGNORED), memory)
+        scorer.seconds += time.perf_counter() - begin
         scorer.add(nll, scored, getattr(out, "exit_masks", None))
         if remembering:
             memory, end = memory_after(model.config, out), int(starts[window[-1]]) + context
-    return sampled
 
 
 def _batches(model: PreTrainedModel, starts: Tensor, batch_size: int) -> list[tuple[Tensor, Tensor]]:
@@ -245,6 +246,8 @@ class _Scorer:
     def __init__(self, num_layers: int):
         self.nll = 0.0
         self.count = 0
+        self.seconds = 0.0
+        self.flops: list[FlopReport] = []
         self._num_layers = num_layers
         self._active: Tensor | None = None
 
