@@ -67,6 +67,14 @@ def expected_edges(name, edge_set, x, known, time):
     return chosen
 
 
+def product_of_ends(edge_set, x, j, i):
+    """What the node attention that chooses an edge adds to its state."""
+    if not isinstance(edge_set, RoutedEdges):
+        return 0
+    h = torch.nn.functional.layer_norm(x, (F,), edge_set.norm.weight, edge_set.norm.bias)
+    return edge_set.lin_state.weight @ (edge_set.lin_query(h[i]) * edge_set.lin_key(h[j]))
+
+
 @every_set
 @pytest.mark.parametrize("causal", [False, True])
 @torch.no_grad()
@@ -80,7 +88,8 @@ def test_the_choice_is_that_of_a_loop_and_edges_that_stay_keep_their_states(name
     got = by_ends(chosen)
     assert set(got) == expected and len(got) == chosen.edge_index.size(1)
     for ends, state in got.items():
-        assert torch.equal(state, known.get(ends, torch.zeros(D).double()))
+        start = known.get(ends, torch.zeros(D).double()) + product_of_ends(edge_set, x, *ends)
+        torch.testing.assert_close(state, start, rtol=0, atol=1e-12)
     kinds = {ends in by_ends(edges): 1 for ends in got} | {ends in by_ends(given): 1 for ends in got}
     assert len(kinds) == 2 and not set(got) <= set(known), "every kind of edge must be there"
 
@@ -96,9 +105,11 @@ def test_with_enough_edges_the_router_chooses_all_and_learns_nothing(k, training
     x, edges = torch.randn(N, F, dtype=torch.float64), states(30, 1)
     router = RoutedEdges(F, D, k).double().train(training)
     chosen, full = router(x, edges, edges, BATCH), FullEdges()(x, edges, edges, BATCH)
-    assert torch.equal(chosen.edge_index, full.edge_index) and torch.equal(chosen.edge_attr, full.edge_attr)
-    assert (chosen.gate == 1).all()
-    assert all((grad == 0).all() for grad in torch.autograd.grad(chosen.gate.sum(), router.parameters()))
+    start = torch.stack([product_of_ends(router, x, j, i) for j, i in full.edge_index.t()])
+    assert torch.equal(chosen.edge_index, full.edge_index) and (chosen.gate == 1).all()
+    torch.testing.assert_close(chosen.edge_attr, full.edge_attr + start, rtol=0, atol=1e-12)
+    weights = [weight for name, weight in router.named_parameters() if not name.startswith("lin_state")]
+    assert all((grad == 0).all() for grad in torch.autograd.grad(chosen.gate.sum(), weights))
 
 
 @pytest.mark.parametrize("causal", [False, True])
@@ -164,6 +175,28 @@ def test_noise_tries_edges_in_proportion_to_their_scores():
     torch.testing.assert_close(counts / graphs, share, rtol=0, atol=0.032)  # four deviations of a share of a half
 
 
+def test_the_warm_up_begins_with_all_pairs_and_ends_with_k():
+    """Graphs of 5 and 4 nodes and two edges each: all for two steps, then fewer in two more."""
+    router = RoutedEdges(F, D, 2, warmup=2).double()
+    x, none = (
+        torch.randn(N, F, dtype=torch.float64),
+        EdgeStates(torch.zeros(2, 0, dtype=torch.long), torch.zeros(0, D).double()),
+    )
+    for _ in range(2):  # and once more after a reset
+        counts = []
+        for _ in range(6):
+            chosen = router.train()(x, none, none, BATCH)
+            counts.append(chosen.edge_index[1].bincount().tolist())
+            for graph, nodes in enumerate((5, 4)):
+                weight = chosen.gate[BATCH[chosen.edge_index[1]] == graph].sum()
+                assert weight <= nodes * max(counts[-1]) + 1e-9
+            assert router.eval()(x, none, none, BATCH).edge_index[1].bincount().tolist() == [2] * N
+        size = [5 if graph == 0 else 4 for graph in BATCH.tolist()]
+        assert counts == [[min(n, most) for n in size] for most in (5, 5, 5, 4, 2, 2)]
+        router.reset_parameters()
+    assert int(router.steps) == 0
+
+
 def test_reset_repr_and_errors():
     router = RoutedEdges(F, D, K, causal=True)
     for parameter in router.parameters():
@@ -175,6 +208,7 @@ def test_reset_repr_and_errors():
     for make, message in (
         (lambda: RoutedEdges(F, D, 0), "'k' must be at least 1"),
         (lambda: RoutedEdges(F, D, 2, temperature=0.0), "'temperature' must be positive"),
+        (lambda: RoutedEdges(F, D, 2, warmup=-1), "'warmup' must not be negative"),
         (lambda: MeshEdges(0), "'k' must be an integer of at least 1"),
         (lambda: router(x, edges, edges), "'time' is needed by 'causal'"),
         (lambda: RoutedEdges(F, D)(x * float("nan"), edges, edges), "'x' must be finite"),

@@ -32,10 +32,11 @@ def test_no_nodes_and_wrong_arguments():
             node_pairs(3, **options)
 
 
-def test_rows_are_those_of_the_edge_between_two_nodes_or_zero():
+@pytest.mark.parametrize("count", [40, 400])  # fewer, and more than there are pairs of nodes
+def test_rows_are_those_of_the_edge_between_two_nodes_or_zero(count):
     n, known = 7, torch.randint(7, (2, 30))  # some twice
     rows = torch.randn(30, 3, dtype=torch.float64, requires_grad=True)
-    wanted = torch.randint(n, (2, 40))
+    wanted = torch.randint(n, (2, count))
     by_ends = {}
     for ends, row in zip(known.t().tolist(), rows, strict=True):
         by_ends.setdefault(tuple(ends), row)

@@ -46,6 +46,8 @@ class QuarticGNN(nn.Module):
         edges (str, optional): See above. (default: ``"given"``)
         k (int, optional): Edges a node of ``"mesh"`` and ``"routed"``. (default: :obj:`8`)
         temperature (float, optional): That of ``"routed"``. (default: :obj:`1.`)
+        warmup (int, optional): That of ``"routed"``: steps of training with all pairs, before their number falls
+            to `k`. (default: :obj:`0`)
         rebuild_every (int, optional): Choose edges of ``"mesh"`` and ``"routed"`` before every so many layers; those
             between keep the last. (default: :obj:`1`)
         causal (bool, optional): Nodes and edges get nothing from what is later. Needs `time`.
@@ -86,6 +88,7 @@ class QuarticGNN(nn.Module):
         edges: str = "given",
         k: int = 8,
         temperature: float = 1.0,
+        warmup: int = 0,
         rebuild_every: int = 1,
         causal: bool = False,
         **kwargs: Any,
@@ -113,7 +116,7 @@ class QuarticGNN(nn.Module):
             if edges == "mesh" and layer % rebuild_every == 0:
                 return MeshEdges(k, causal)
             if edges == "routed" and layer % rebuild_every == 0:
-                return RoutedEdges(hidden_channels, edge_channels, k, temperature, causal)
+                return RoutedEdges(hidden_channels, edge_channels, k, temperature, causal, warmup)
             return GivenEdges(causal)
 
         self.lin_in = (nn.Linear if in_channels > 0 else Linear)(in_channels, hidden_channels)

@@ -161,6 +161,12 @@ class RoutedEdges(EdgeSet):
     the scores, so that edges are drawn in proportion to :math:`\exp(s / \epsilon)` without replacement (Kool et al.,
     "Stochastic beams and where to find them", arXiv:1903.06059): an edge that is never tried teaches nothing.
 
+    Where an answer needs many edges at once, few of which are found by chance, no single one helps, and the score
+    learns nothing. Then begin with all: for `warmup` steps of training all pairs are chosen, and in as many again
+    their number falls to `k`. What is useful is learned from all pairs, and which of them to keep from what is missed.
+    So that a state can tell what the score is made of, it takes in the products of queries and keys,
+    :math:`\mathbf{e}_{ji} + \mathbf{W} (\mathbf{W}_Q \bar{\mathbf{x}}_i \odot \mathbf{W}_K \bar{\mathbf{x}}_j)`.
+
     All pairs are scored, at a cost that grows as the square of the nodes of a graph. Attention is among the chosen
     edges alone.
 
@@ -171,26 +177,54 @@ class RoutedEdges(EdgeSet):
         temperature (float, optional): Of gates and noise :math:`\epsilon`, in the unit of the scores, see
             :func:`tmt_geo.ops.routing.soft_topk`. (default: :obj:`1.0`)
         causal (bool, optional): Only sources no later than the target. Needs `time`. (default: :obj:`False`)
+        warmup (int, optional): See above. A step is a run in training mode. (default: :obj:`0`)
 
     Raises:
-        ValueError: If `k` is below 1, or `temperature` is not positive.
+        ValueError: If `k` is below 1, `temperature` is not positive, or `warmup` is negative.
     """
 
-    def __init__(self, channels: int, edge_channels: int, k: int = 8, temperature: float = 1.0, causal: bool = False):
+    steps: Tensor
+
+    def __init__(
+        self,
+        channels: int,
+        edge_channels: int,
+        k: int = 8,
+        temperature: float = 1.0,
+        causal: bool = False,
+        warmup: int = 0,
+    ):
         super().__init__(causal)
         check_routing(k, temperature)
+        if warmup < 0:
+            raise ValueError(f"'warmup' must not be negative (got {warmup})")
         self.k = k
         self.temperature = temperature
+        self.warmup = warmup
         self.norm = nn.LayerNorm(channels)
         self.lin_query = nn.Linear(channels, channels)
         self.lin_key = nn.Linear(channels, channels, bias=False)
         self.lin_edge = nn.Linear(edge_channels, 1, bias=False)
+        self.lin_state = nn.Linear(channels, edge_channels, bias=False)
+        self.register_buffer("steps", torch.zeros((), dtype=torch.long))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw all weights anew; states of edges count for nothing at first."""
+        """Draw all weights anew; states of edges count for nothing at first, and the warm-up begins again."""
         super().reset_parameters()
         nn.init.zeros_(self.lin_edge.weight)
+        self.steps.zero_()
+
+    def forward(
+        self, x: Tensor, edges: EdgeStates, given: EdgeStates, batch: Tensor | None = None, time: Tensor | None = None
+    ) -> EdgeStates:
+        """See :class:`EdgeSet`."""
+        chosen = super().forward(x, edges, given, batch, time)
+        self.steps += self.training
+        query, key = self._attention(x)
+        source, target = chosen.edge_index
+        product = query.index_select(0, target) * key.index_select(0, source)
+        return chosen._replace(edge_attr=chosen.edge_attr + self.lin_state(product))
 
     def choose(
         self, x: Tensor, known: EdgeStates, batch: Tensor | None, rank: Tensor | None
@@ -201,17 +235,29 @@ class RoutedEdges(EdgeSet):
         score = self.score(x, known, pairs)
         if self.training:
             score = score - self.temperature * torch.empty_like(score).exponential_().log()
-        chosen, gate = route_edges(score, pairs, x.size(0), self.k, self.temperature, hard=False)
+        chosen, gate = route_edges(score, pairs, x.size(0), self.count(pairs), self.temperature, hard=False)
         return pairs[:, chosen], gate
 
     def score(self, x: Tensor, known: EdgeStates, pairs: Tensor) -> Tensor:
         """The score of each of these pairs of nodes (2, P), whose targets rise, shape (P)."""
-        h = self.norm(x)
-        query, key = self.lin_query(h).unsqueeze(1), self.lin_key(h).unsqueeze(1)
+        query, key = (rows.unsqueeze(1) for rows in self._attention(x))
         source, target = pairs
         score = sddmm(query, key, Edges.from_sorted(source, target, x.size(0), x.size(0))) * x.size(1) ** -0.5
         bias = rows_of_edges(self.lin_edge(known.edge_attr), known.edge_index, pairs, x.size(0))
         return (score + bias).squeeze(1)
+
+    def _attention(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Queries and keys of the nodes (N, F)."""
+        h = self.norm(x)
+        return self.lin_query(h), self.lin_key(h)
+
+    def count(self, pairs: Tensor) -> int:
+        """How many edges each target keeps now, of these pairs."""
+        if not self.training or self.warmup == 0 or pairs.size(1) == 0:
+            return self.k
+        left = min(max(2 - int(self.steps) / self.warmup, 0.0), 1.0)
+        most = int(pairs[1].bincount().max())
+        return max(self.k, round(self.k + left * (most - self.k)))
 
     def _options(self) -> list[str]:
         return [f"k={self.k}"]

@@ -155,7 +155,7 @@ def pair_attention(
     here, there = edge_index[:, pairs.asking], edge_index[:, pairs.asked]
     absent, same = edge_index.size(1), edge_index.size(1) + 1
     labels = (finder.one(there[c], here[a], absent, same) for c in (0, 1) for a in (0, 1))
-    bias = reduce(torch.add, (embedding(label, cross[:, role]) for role, label in enumerate(labels)))
+    bias = reduce(torch.add, (_of_labels(label, cross[:, role]) for role, label in enumerate(labels)))
     return pairs.attend(query, key, value, null_slot, bias)
 
 
@@ -209,6 +209,13 @@ def axial_attention(
     if linear:
         return taylor_attention(query, key, value, shared, late, null_slot=null_slot)
     return edge_pairs(shared, late, path).attend(query, key, value, null_slot)
+
+
+def _of_labels(label: Tensor, rows: Tensor) -> Tensor:
+    """The row (H) of each label (*), by the operation whose gradient, a sum over very many labels, is quick there."""
+    if label.is_cuda:
+        return embedding(label, rows)
+    return rows.index_select(0, label.flatten()).view(*label.shape, rows.size(1))
 
 
 def _check(

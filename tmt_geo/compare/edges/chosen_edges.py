@@ -12,7 +12,8 @@ from torch_geometric.data import Data
 from tmt_geo.data.problems import Problem
 from tmt_geo.data.problems.all_pairs import ADJACENT
 from tmt_geo.models.quartic_gnn import QuarticGNN
-from tmt_geo.ops.node_pairs import rows_of_edges
+from tmt_geo.nn.edge_sets import EdgeStates, RoutedEdges
+from tmt_geo.ops.node_pairs import node_pairs, rows_of_edges
 from tmt_geo.ops.routing import route_edges
 
 EDGES = ("given", "routed", "random", "full")
@@ -25,13 +26,14 @@ class ChosenEdgesModel(nn.Module):
         problem: What it is asked, of all pairs of nodes that have a number and a row of the adjacency.
         width: Channels.
         hidden: Units of the readout.
-        edges: ``"given"``: the adjacent pairs; ``"routed"``: those that the network chooses; ``"random"``: as many
-            drawn anew for each batch; ``"full"``: all pairs.
+        edges: ``"given"``: the adjacent pairs; ``"routed"``: those that the network chooses; ``"random"``: the same
+            network, warm-up included, whose choice is by chance and anew for each batch; ``"full"``: all pairs.
         k: Edges into each node, of routed and random ones.
         layers: Layers.
         heads: Of all attention.
         forms: Attention among edges.
         temperature: That of the router.
+        warmup: That of the router.
     """
 
     def __init__(
@@ -46,27 +48,36 @@ class ChosenEdgesModel(nn.Module):
         heads: int = 4,
         forms: Sequence[str] = ("gated", "pair"),
         temperature: float = 1.0,
+        warmup: int = 0,
     ):
         super().__init__()
         self.edges = edges
-        self.k = k
         self.size = problem.node_kinds
         self.net = QuarticGNN(
-            2 * self.size, width, layers, edges="given" if edges == "random" else edges, k=k, heads=heads, forms=forms,
-            temperature=temperature,
+            2 * self.size, width, layers, edges="routed" if edges == "random" else edges, k=k, heads=heads,
+            forms=forms, temperature=temperature, warmup=warmup, rebuild_every=layers,
         )  # fmt: skip
+        if edges == "random":
+            self.net.edge_sets[0] = ChanceEdges(width, width, k, temperature, warmup=warmup)
         self.readout = PairReadout(4 * width, hidden, problem.classes)
 
     def forward(self, data: Data) -> Tensor:
         """Logits of all pairs."""
-        given = None
-        if self.edges == "given":
-            given = data.edge_index[:, data.edge_attr == ADJACENT]
-        elif self.edges == "random":
-            score = torch.rand(data.edge_index.size(1))
-            given = data.edge_index[:, route_edges(score, data.edge_index, data.num_nodes, self.k)[0]]
+        given = data.edge_index[:, data.edge_attr == ADJACENT] if self.edges == "given" else None
         x, (edge_index, states) = self.net(known_nodes(data, self.size), given, batch=data.batch, return_edges=True)
         return self.readout(x, data.edge_index, rows_of_edges(states, edge_index, data.edge_index, data.num_nodes))
+
+
+class ChanceEdges(RoutedEdges):
+    """The control of a learned choice: as many edges, with the same states, drawn by chance."""
+
+    def choose(
+        self, x: Tensor, known: EdgeStates, batch: Tensor | None, rank: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """See :meth:`EdgeSet.choose`."""
+        pairs = node_pairs(x.size(0), batch, device=x.device)
+        score = torch.rand(pairs.size(1), device=x.device)
+        return pairs[:, route_edges(score, pairs, x.size(0), self.count(pairs))[0]], None
 
 
 class NodesOnly(nn.Module):
