@@ -38,6 +38,9 @@ PRESETS: dict[str, dict[str, Any]] = {
     "published": PUBLISHED,
 }
 
+# What a saved configuration means that does not name an option, because it is older.
+BEFORE = {"content_mesh": False, "gated_heads": False, "gated_streams": False}
+
 # The least value of each count that must be given.
 LEAST = {
     "vocab_size": 1, "hidden_size": 1, "num_hidden_layers": 1, "num_attention_heads": 1, "max_position_embeddings": 1,
@@ -238,6 +241,18 @@ class TMTConfig(HubConfig):
         known = {cls.attribute_map.get(key, key): value for key, value in PRESETS[name].items()}
         given = {cls.attribute_map.get(key, key): value for key, value in overrides.items()}
         return cls(**{**known, **given})
+
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> TMTConfig:
+        """A saved configuration, which names all options; those it does not name were off when it was saved.
+
+        Args:
+            config_dict (dict): What is in its file.
+            **kwargs: Of ``PreTrainedConfig.from_dict``.
+        """
+        if "transformers_version" in config_dict:
+            config_dict = BEFORE | config_dict
+        return super().from_dict(config_dict, **kwargs)
 
     @property
     def gate_rule(self) -> str | None:
