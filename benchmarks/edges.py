@@ -9,32 +9,13 @@ the page.
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
-from benchmarks.readme import write
-from tmt_geo.compare.edges.report import figure, tables
+from benchmarks.problems import write_page
 from tmt_geo.compare.edges.suites import SUITES
-from tmt_geo.viz import save_figure
 
 RESULTS = Path(__file__).parent / "results" / "edges"
 PICTURES = ("word-s3",)  # problems whose figure the documentation shows
 
-
-def main(argv: list[str] | None = None) -> None:
-    """Print the tables, or write them with the pictures."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.edges", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--write", action="store_true", help="put tables and pictures into their page")
-    arguments = parser.parse_args(argv)
-    text = tables(SUITES.values(), RESULTS)
-    print(text)
-    if arguments.write:
-        write("edges", text)
-        for name in PICTURES:
-            save_figure(figure(SUITES[name], RESULTS), RESULTS / f"{name}.png", width=1000, scale=1)
-
-
 if __name__ == "__main__":
-    main()
+    write_page("edges", __doc__, SUITES, RESULTS, PICTURES)

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.readme import ROOT, write
-from tmt_geo.compare.edges.report import score_of
 from tmt_geo.compare.edges.suites import SUITES
 from tmt_geo.compare.markdown import markdown_table
 from tmt_geo.compare.mean import Mean, mean_of
+from tmt_geo.compare.problem_report import score_of
 
 RESULTS = ROOT / "benchmarks" / "results"
 OURS = "TMT"  # what the rows of this package's graph model begin with

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 RESULTS = ROOT / "docs" / "results"
 PAGES = {
-    name: RESULTS / f"{name}.md" for name in ("graphs", "speed", "language", "options", "edges")
+    name: RESULTS / f"{name}.md" for name in ("graphs", "speed", "device", "language", "options", "edges", "recall")
 }  # where a table stands
 PAGES["highlights"] = README
 

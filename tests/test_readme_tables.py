@@ -2,16 +2,18 @@
 
 import pytest
 
-from benchmarks import edges, highlights, language
+from benchmarks import edges, highlights, language, long_recall
+from benchmarks.device.__main__ import kept
 from benchmarks.graphs import results as graphs
 from benchmarks.graphs.__main__ import SUITES as GRAPH_SUITES
 from benchmarks.readme import shown
 from benchmarks.speed import results as speed
 from benchmarks.speed.__main__ import ROWS
 from tmt_geo.compare import Run, load_results
-from tmt_geo.compare.edges.report import tables
 from tmt_geo.compare.edges.suites import SUITES as EDGE_SUITES
 from tmt_geo.compare.mean import Mean
+from tmt_geo.compare.problem_report import tables
+from tmt_geo.compare.recall.suites import SUITES as RECALL_SUITES
 from tmt_geo.compare.suites import OPTIONS, SIZED, SUITES
 
 
@@ -30,6 +32,10 @@ def test_anchors_keep_full_rank_on_real_text():
 def test_the_tables_of_speed_are_those_of_the_results():
     assert shown("speed") == speed.tables(speed.RESULTS, ROWS)
     assert "not measured" not in shown("speed")
+
+
+def test_the_tables_of_a_gpu_are_those_of_the_results():
+    assert shown("device") == kept()
 
 
 @pytest.mark.parametrize("device", speed.DEVICES)
@@ -53,16 +59,24 @@ def test_the_tables_of_graphs_are_those_of_the_results():
     assert shown("graphs") == graphs.tables(graphs.RESULTS, GRAPH_SUITES)
 
 
-def test_the_tables_of_edges_are_those_of_the_results():
-    assert shown("edges") == tables(EDGE_SUITES.values(), edges.RESULTS)
+PROBLEMS = [
+    pytest.param("edges", EDGE_SUITES, edges.RESULTS, id="edges"),
+    pytest.param("recall", RECALL_SUITES, long_recall.RESULTS, id="recall"),
+]
 
 
-def test_results_of_edges_are_rows_of_their_suites_in_the_present_protocol():
-    for suite in EDGE_SUITES.values():
-        known = {run.file(edges.RESULTS) for run in (*suite.trials(), *suite.finals(edges.RESULTS))}
-        assert set((edges.RESULTS / suite.name).glob("*.json")) <= known
-        for run in (*suite.trials(), *suite.finals(edges.RESULTS)):
-            assert not run.file(edges.RESULTS).exists() or run.load(edges.RESULTS) is not None, f"run {run} anew"
+@pytest.mark.parametrize(("name", "suites", "results"), PROBLEMS)
+def test_the_tables_of_problems_are_those_of_the_results(name, suites, results):
+    assert shown(name) == tables(suites.values(), results)
+
+
+@pytest.mark.parametrize(("name", "suites", "results"), PROBLEMS)
+def test_results_of_problems_are_rows_of_their_suites_in_the_present_protocol(name, suites, results):
+    for suite in suites.values():
+        runs = [*suite.trials(), *suite.finals(results)]
+        assert set((results / suite.name).glob("*.json")) <= {run.file(results) for run in runs}
+        for run in runs:
+            assert not run.file(results).exists() or run.load(results) is not None, f"run {run} anew"
 
 
 def test_results_of_graphs_are_rows_of_the_benchmark_in_its_present_protocol():

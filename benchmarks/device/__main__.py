@@ -12,10 +12,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from benchmarks.device.steps import STEPS, Place, Step
-from benchmarks.device.tables import tables
+from benchmarks.device.tables import found, tables
+from benchmarks.readme import write
 from tmt_geo.compare.json_file import read_json, write_json
 
 BUDGET = 470.0  # seconds
+RESULTS = Path(__file__).parents[1] / "results" / "device"
 
 
 def main(argv: list[str] | None = None, steps: Mapping[str, Step] = STEPS) -> int:
@@ -31,7 +33,11 @@ def main(argv: list[str] | None = None, steps: Mapping[str, Step] = STEPS) -> in
     parser.add_argument("--steps", nargs="*", choices=list(steps), default=list(steps), help="only these")
     parser.add_argument("--rehearse", action="store_true", help="at toy size, on the CPU")
     parser.add_argument("--alone", choices=list(steps), help=argparse.SUPPRESS)  # one step, in this process
+    parser.add_argument("--write", action="store_true", help="only put the kept results into their page")
     options = parser.parse_args(argv)
+    if options.write:
+        write("device", kept())
+        return 0
     if options.alone:
         place = Place(options.out, options.data, options.rehearse)
         steps[options.alone].run(place, lambda rows: write_json(options.out / f"{options.alone}.json", rows))
@@ -48,6 +54,11 @@ def main(argv: list[str] | None = None, steps: Mapping[str, Step] = STEPS) -> in
     (options.out / "table.md").write_text(text + "\n", encoding="utf-8")
     print(text, flush=True)
     return int(any(end["end"] not in ("done", "skipped") for end in ends))
+
+
+def kept() -> str:
+    """The tables of the results that are kept in the repository."""
+    return found({name: read_json(RESULTS / f"{name}.json") for name in STEPS if (RESULTS / f"{name}.json").exists()})
 
 
 def _run(name: str, seconds: float, left: float, options: argparse.Namespace) -> dict:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from benchmarks.device import kernels, language, suites, training
+from benchmarks.device import kernels, language, profile, suites, training
 
 
 @dataclass(frozen=True)
@@ -39,12 +39,13 @@ class Step:
 
 
 STEPS = {
-    "tests": Step(suites.every_device, 100),
-    "language-4096": Step(partial(language.compare, 4096, 4, thorough=True), 90),
-    "language-32768": Step(partial(language.compare, 32768, 1), 75),
-    "kernels": Step(kernels.compare, 30),
-    "edges": Step(kernels.among_edges, 40),
+    "tests": Step(suites.every_device, 75),
+    "profile": Step(profile.look, 45),
     "training": Step(training.race, 115),
-    "language-1024": Step(partial(language.compare, 1024, 16), 60),
+    "language-4096": Step(partial(language.compare, 4096, 4, thorough=True), 130),
+    "language-1024": Step(partial(language.compare, 1024, 16), 90),
+    "kernels": Step(kernels.compare, 50),
+    "edges": Step(kernels.among_edges, 50),
+    "language-32768": Step(partial(language.compare, 32768, 1), 180),
     "suite": Step(suites.whole, 150),
 }

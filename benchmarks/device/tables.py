@@ -14,9 +14,15 @@ def tables(ends: Sequence[dict], results: Mapping[str, list[dict]]) -> str:
         ends (sequence of dict): Of each step its name, its end and its seconds.
         results (mapping): The rows of each step, by its name; none where it has stored nothing.
     """
-    parts = [markdown_table(["step", "end", "seconds"], [[e["step"], e["end"], f"{e['seconds']:.0f}"] for e in ends])]
+    done = [[end["step"], end["end"], f"{end['seconds']:.0f}"] for end in ends]
+    return "\n\n".join([markdown_table(["step", "end", "seconds"], done), found(results)])
+
+
+def found(results: Mapping[str, list[dict]]) -> str:
+    """The tables of the steps that have stored something, by their names."""
+    parts = []
     for name, rows in results.items():
-        parts += [f"**{name}**", *_tests(rows), *_contests(rows), *_models(rows)]
+        parts += [f"**{name}**", *_tests(rows), *_contests(rows), *_models(rows), *_profiles(rows)]
     return "\n\n".join(parts)
 
 
@@ -57,3 +63,17 @@ def _models(rows: list[dict]) -> list[str]:
     ]  # fmt: skip
     head = ["model", "parameters", "tokens/s", "steps", "loss after equal time", "after equal steps"]
     return [markdown_table(head, lines)] if lines else []
+
+
+def _profiles(rows: list[dict]) -> list[str]:
+    parts = []
+    for row in rows:
+        if "wall ms" in row:
+            busy = f"{row['device ms']:,.1f} of {row['wall ms']:,.1f} ms on the device, {row['calls']:,} operators"
+            kinds = [[kind, f"`{e['name']}`", f"{e['ms']:,.2f}", f"{e['calls']:,}"]
+                     for kind in ("by device", "by host") for e in row[kind][:8]]  # fmt: skip
+            parts += [
+                f"{row['row']}, {row['at']}: {busy}",
+                markdown_table(["order", "operator", "ms", "calls"], kinds),
+            ]
+    return parts

@@ -42,8 +42,8 @@ def test_without_plotly_it_refuses_before_it_runs(refused, tmp_path, monkeypatch
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["ablatoin"], "must be one of ablation, peers, tuning, push, scale, length, options, edges"),
-        (["ablation", "--jobs", "2"], "must be edges for --problem, --jobs and --quick (got 'ablation')"),
+        (["ablatoin"], "must be one of ablation, peers, tuning, push, scale, length, streams, options, edges, recall"),
+        (["ablation", "--jobs", "2"], "must be edges or recall for --problem, --jobs and --quick (got 'ablation')"),
         (["ablation", "--size", "huge"], "must be one of tiny, base"),
         (["ablation", "--row", "vanila", "--data", "embedded"], "--row must be among vanilla"),
         (["ablation", "--seed", "7", "--data", "embedded"], "--seed must be among 42, 1337, 2024"),
@@ -64,6 +64,18 @@ def test_edges_are_run_and_reported(tmt, tmp_path):
     again = tmt(*arguments, "--report")
     assert again.exit_code == 0 and "seed 0" not in again.stdout
     assert "share of right answers" in (tmp_path / "quick" / "word-s3" / "figure.html").read_text()
+
+
+def test_recall_is_run_and_reported(tmt, tmp_path):
+    pytest.importorskip("plotly")
+    arguments = ["compare", "recall", "--problem", "passkey", "--row", "dense", "--quick", "--out", tmp_path]
+    result = tmt(*arguments)
+    assert result.exit_code == 0, result.output
+    assert "passkey, dense, seed 0: 512 / 1 " in result.stdout and "| dense | " in result.stdout
+    assert (tmp_path / "quick" / "passkey" / "dense-0.json").exists()
+    again = tmt(*arguments, "--report")
+    assert again.exit_code == 0 and "seed 0" not in again.stdout
+    assert "share of right answers" in (tmp_path / "quick" / "passkey" / "figure.html").read_text()
 
 
 def test_edges_need_no_plotly_to_run(tmt, tmp_path, monkeypatch):

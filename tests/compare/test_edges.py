@@ -8,13 +8,14 @@ import torch
 from torch import nn
 
 from tmt_geo.compare.edges.models import EdgeModel
-from tmt_geo.compare.edges.report import figure, table, tables
-from tmt_geo.compare.edges.runner import run_suites
 from tmt_geo.compare.edges.sized import build_sized, count_parameters
-from tmt_geo.compare.edges.suite import EdgeRow, EdgeSuite, Goal
-from tmt_geo.compare.edges.suites import SUITES, choose_suites
+from tmt_geo.compare.edges.suite import EdgeRow, EdgeSuite
+from tmt_geo.compare.edges.suites import SUITES
 from tmt_geo.compare.edges.train import Recipe, examine, train
 from tmt_geo.compare.edges.trained import TrainedSuite
+from tmt_geo.compare.problem_report import figure, table, tables
+from tmt_geo.compare.problem_runner import run_suites
+from tmt_geo.compare.problem_suite import Goal, choose_suites
 from tmt_geo.data.problems import WordProblem
 
 WORDS = WordProblem.over("S3")
@@ -204,8 +205,8 @@ def test_goals_are_of_rows_and_exams_that_exist(suite):
 
 
 def test_what_is_not_known_is_named():
-    assert [suite.name for suite in choose_suites(None, None, None)] == list(SUITES)
-    (suite,) = choose_suites(["word-s3"], ["factored"], [1])
+    assert [suite.name for suite in choose_suites(SUITES, None, None, None)] == list(SUITES)
+    (suite,) = choose_suites(SUITES, ["word-s3"], ["factored"], [1])
     assert [row.name for row in suite.rows] == ["factored"] and suite.seeds == (1,)
     for arguments, message in (
         ((["word-s4"], None, None), "'problems' must be among word-s3.*'word-s4'"),
@@ -213,4 +214,4 @@ def test_what_is_not_known_is_named():
         ((None, None, [9]), r"'seeds' must be among 0, 1, 2 \(got 9\)"),
     ):
         with pytest.raises(ValueError, match=message):
-            choose_suites(*arguments)
+            choose_suites(SUITES, *arguments)

@@ -23,9 +23,9 @@ from tmt_geo.compare.edges.paired_comparison import (
     hotelling,
     separate,
 )
-from tmt_geo.compare.edges.report import table
-from tmt_geo.compare.edges.runner import run_suites
 from tmt_geo.compare.edges.untrained import APART, OfMatrices
+from tmt_geo.compare.problem_report import table
+from tmt_geo.compare.problem_runner import run_suites
 from tmt_geo.data.problems import FourCycles
 from tmt_geo.data.problems.all_pairs import ADJACENT, as_pairs, random_adjacency
 from tmt_geo.data.problems.brec import PARTS, brec_pairs, renumbered

@@ -32,6 +32,21 @@ def test_a_folder_with_three_splits(tmp_path, valid):
     assert splits.test == ["text of test.txt\n"]
 
 
+@pytest.mark.parametrize("valid", ["valid", "validation", None])
+def test_a_folder_of_folders_with_a_document_a_file(tmp_path, valid):
+    for split in filter(None, ("train", valid, "test")):
+        (tmp_path / split).mkdir()
+        for i in (2, 1):
+            (tmp_path / split / f"{i}.txt").write_text(f"{LINES}{split} {i}\n")
+    splits = load_text(tmp_path)
+    assert splits.test == [f"{LINES}test {i}\n" for i in (1, 2)]
+    if valid is None:
+        assert "".join(splits.train + splits.valid) == "".join(f"{LINES}train {i}\n" for i in (1, 2))
+    else:
+        assert splits.train == [f"{LINES}train {i}\n" for i in (1, 2)]
+        assert splits.valid == [f"{LINES}{valid} {i}\n" for i in (1, 2)]
+
+
 @pytest.mark.parametrize("name", ["BOOK.TXT", "a[1].txt", "a*.txt", "\u00fc \u4f60.txt", "-x.txt"])
 def test_a_text_file_of_any_name(tmp_path, name):
     (tmp_path / "a1.txt").write_text("another\n" * 200)

@@ -40,6 +40,7 @@ def random_options(seed: int) -> dict:
         "copy_k": choose.choice([0, 1, 4]),
         "dropout": choose.choice([0.0, 0.0, 0.2]),
         "gated_heads": choose.random() < 0.5,
+        "content_mesh": choose.random() < 0.7,
     }
 
 

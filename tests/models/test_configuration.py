@@ -1,8 +1,11 @@
+import json
+
 import pytest
+import torch
 
 from tmt_geo import TMTConfig, TMTModel
 from tmt_geo.models.tmt.configuration_tmt import PRESETS
-from tmt_geo.testing.tiny import tiny_config
+from tmt_geo.testing.tiny import VOCAB, tiny_config
 
 
 def test_published_and_hugging_face_names_are_one():
@@ -80,3 +83,16 @@ def test_an_unknown_preset_lists_the_known_ones():
 def test_the_momentum_of_the_gates_reaches_them():
     model = TMTModel(tiny_config(exit_momentum=0.5))
     assert {layer.gate.momentum for layer in model.backbone.encoder.layers if layer.gate is not None} == {0.5}
+
+
+def test_a_model_saved_before_an_option_existed_computes_what_it_did(tmp_path):
+    old = TMTModel(tiny_config(content_mesh=False, gated_heads=False, gated_streams=False)).eval()
+    old.save_pretrained(tmp_path)
+    saved = json.loads((tmp_path / "config.json").read_text())
+    for option in ("content_mesh", "gated_heads", "gated_streams", "mesh_memory"):
+        del saved[option]
+    (tmp_path / "config.json").write_text(json.dumps(saved))
+    ids = torch.randint(VOCAB, (2, 30))
+    assert torch.equal(TMTModel.from_pretrained(tmp_path).eval()(ids).logits, old(ids).logits)
+    assert TMTConfig.from_pretrained(tmp_path, content_mesh=True).content_mesh
+    assert TMTConfig.from_dict({"vocab_size": VOCAB}).content_mesh  # written by hand

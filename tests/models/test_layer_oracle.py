@@ -20,13 +20,20 @@ SIZES = (9, 1, 7)  # nodes of three graphs
 DEFAULTS = {
     "k": 8, "window": 0, "causal": True, "mesh": True, "decay": None, "shift": False, "rotary": False,
     "kv_heads": HEADS, "gated_heads": False, "dual_stream": True, "gated_streams": False, "memory_anchors": 0,
-    "index_dim": None,
+    "index_dim": None, "content_mesh": False,
 }  # fmt: skip
 LAYERS = {
     "everything": {
         "k": 3, "window": 2, "decay": "log", "shift": True, "rotary": True, "kv_heads": 2, "gated_heads": True,
         "gated_streams": True, "memory_anchors": 3, "index_dim": 6,
     },
+    "two kinds of edges": {
+        "k": 3, "window": 2, "decay": "log", "shift": True, "rotary": True, "kv_heads": 2, "content_mesh": True,
+    },
+    "two kinds of edges, published decay": {
+        "k": 2, "window": 3, "decay": "published", "rotary": True, "content_mesh": True,
+    },
+    "two kinds of edges without a window": {"k": 3, "decay": "log", "rotary": True, "content_mesh": True},
     "as published": {"k": 3, "decay": "published", "memory_anchors": 3},
     "published decay and all else": {
         "k": 2, "window": 1, "decay": "published", "shift": True, "rotary": True, "gated_heads": True,
@@ -126,7 +133,7 @@ def layer(w, o, x, batch, time, left=None):
     query, key, value = (
         linear(h, w, f"attention.lin_{part}").view(n, -1, width // HEADS) for part in ("query", "key", "value")
     )
-    if o["rotary"]:
+    if o["rotary"] and not o["content_mesh"]:
         query, key = turned(query, place), turned(key, place)
     if "key" in left:  # a node that has left is projected once more, and is a source with that for good
         changed = torch.tensor([i in left["changed"] for i in range(n)]).view(n, 1, 1)
@@ -146,22 +153,29 @@ def layer(w, o, x, batch, time, left=None):
                 sources = found + graph[max(at - o["window"], 0) : at]
             else:
                 sources = graph[:at]
+
             keys, values = [key[j] for j in sources], [value[j] for j in sources]
             if o["shift"] and o["mesh"]:  # a neighbor passes on in part what came after it
                 mu = sigmoid(w["attention.shift"])  # [2, H', C]
                 after = [graph[graph.index(j) + 1] for j in sources]
                 keys = [(1 - mu[0]) * key[j] + mu[0] * key[a] for j, a in zip(sources, after, strict=True)]
                 values = [(1 - mu[1]) * value[j] + mu[1] * value[a] for j, a in zip(sources, after, strict=True)]
+            if o["rotary"] and o["content_mesh"]:  # the keys of the window alone, by how far back they are
+                backs = torch.tensor([0 if j in found else at - graph.index(j) for j in sources])
+                keys = list(turned(torch.stack(keys), -backs)) if keys else []
             keys, values = torch.stack([*keys, key[i]]), torch.stack([*values, value[i]])  # [K, H', C]
             lag = torch.tensor([abs(float(time[i]) - float(time[j])) for j in [*sources, i]], dtype=torch.double)
+            if o["content_mesh"]:
+                lag[: len(found)] = math.nan  # no decay there
             outputs = []
             for head in range(HEADS):
                 score = (keys[:, head // share] * query[i, head]).sum(1) / math.sqrt(width // HEADS)
                 if o["decay"] == "log":
-                    score = score - torch.log(1 + torch.exp(w["attention.decay.weight"][head])) * lag
+                    score = score - torch.log(1 + torch.exp(w["attention.decay.weight"][head])) * lag.nan_to_num(0)
                 alpha = softmax(score, 0)
                 if o["decay"] == "published":
-                    alpha = alpha * sigmoid(w["attention.decay.weight"][head] * lag)
+                    factor = sigmoid(w["attention.decay.weight"][head] * lag.nan_to_num(0))
+                    alpha = alpha * torch.where(lag.isnan(), 1.0, factor)
                 outputs.append((alpha.unsqueeze(1) * values[:, head // share]).sum(0))
             if o["gated_heads"]:
                 opening = sigmoid(linear(h[i], w, "lin_gate"))
@@ -330,7 +344,7 @@ def stacked(depth, o, w, x, batch, time, rule, rebuild_every, balance=False):
 @pytest.mark.parametrize(
     ("name", "depth", "rule", "rebuild_every"),
     [
-        *((name, 2, rule, 1) for name, rule in zip(LAYERS, ["fixed", "budget", "learned", *RULES, None], strict=True)),
+        *((name, 2, rule, 1) for name, rule in zip(LAYERS, [*RULES, *RULES, *RULES, None], strict=True)),
         ("everything", 3, "fixed", 1), ("everything", 3, "budget", 2), ("both sides", 3, "learned", 3),
         ("published decay and all else", 3, "fixed", 2), ("as published", 3, None, 1),
     ],

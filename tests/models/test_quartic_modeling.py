@@ -12,7 +12,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, Trainer, TrainingArgu
 
 import tmt_geo
 from tmt_geo.models import QuarticConfig, QuarticModel
-from tmt_geo.models.tmt.hub_files import CODE, CODE_FILE
+from tmt_geo.models.hub_files import CODE, CODE_FILE
 
 VOCAB = 29
 FRESH = """

@@ -13,7 +13,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, Trainer, TrainingArgu
 import tmt_geo
 from tmt_geo import TMTModel
 from tmt_geo.apps.model_folder import load_run
-from tmt_geo.models.tmt.hub_files import AUTO_MAP, CODE, CODE_FILE, remove_card
+from tmt_geo.models.hub_files import CODE, CODE_FILE, remove_card
 from tmt_geo.testing.tiny import VOCAB, tiny_config
 from tmt_geo.train.checkpoint import MODEL_FILES
 
@@ -53,6 +53,11 @@ for auto in (AutoModel, AutoModelForCausalLM):
     assert type(auto.from_pretrained(sys.argv[1])).__module__.startswith("tmt_geo.")
 """
 
+NAMES = {
+    "AutoConfig": "modeling_tmt_geo.TMTConfig", "AutoModel": "modeling_tmt_geo.TMTBackbone",
+    "AutoModelForCausalLM": "modeling_tmt_geo.TMTForCausalLM",
+}  # fmt: skip
+
 
 def fresh(code, *arguments, home):
     """Runs code in a process of its own, offline."""
@@ -84,7 +89,7 @@ def test_without_trust_the_error_says_what_to_do_and_our_import_serves_too(saved
 def test_what_a_folder_holds(saved):
     assert {path.name for path in saved.iterdir()} == FILES
     config = json.loads((saved / "config.json").read_text())
-    assert config["auto_map"] == AUTO_MAP and config["architectures"] == ["TMTForCausalLM"]
+    assert config["auto_map"] == NAMES and config["architectures"] == ["TMTForCausalLM"]
     assert (saved / CODE_FILE).read_text() == CODE
     card = (saved / "README.md").read_text()
     parameters = TMTModel(tiny_config(copy_k=2)).num_parameters()
@@ -113,7 +118,7 @@ def test_shards_checkpoints_and_the_configuration_alone(tmp_path):
     model.config.save_pretrained(tmp_path / "config")
     assert CODE_FILE in MODEL_FILES  # of which a run that is overwritten is cleared
     for folder in (tmp_path / "shards", tmp_path / "run" / "checkpoint-1", tmp_path / "config"):
-        assert json.loads((folder / "config.json").read_text())["auto_map"] == AUTO_MAP
+        assert json.loads((folder / "config.json").read_text())["auto_map"] == NAMES
         assert (folder / CODE_FILE).read_text() == CODE
         if folder.name != "config":
             assert (folder / "README.md").is_file()

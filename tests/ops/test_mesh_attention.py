@@ -1,8 +1,11 @@
+from functools import partial
+
 import pytest
 import torch
 
 from tmt_geo import Mesh, knn_graph
-from tmt_geo.ops.mesh_attention import mesh_attention, table_attention
+from tmt_geo.ops.layout import DenseLayout
+from tmt_geo.ops.mesh_attention import RotatedWindow, mesh_attention, table_attention
 from tmt_geo.ops.naive.mesh_attention import mesh_attention as naive_mesh_attention
 from tmt_geo.ops.naive.mesh_attention import shifted_edges
 from tmt_geo.testing import assert_grads_close
@@ -84,6 +87,50 @@ def test_table_attention_matches_naive_edges(loop, shift, groups, targets):
         inputs |= {"weight of keys": weight_k, "weight of values": weight_v}
     assert_grads_close(out, expected, inputs)
     assert (alpha[~mask] == 0).all()
+
+
+def turned_back(rows, distance):
+    """Rows (E, H, C), channel c and c + C / 2 turned back as one complex number, by distance * 10000 ** (-2 c / C)."""
+    real, imaginary = rows.chunk(2, dim=-1)
+    half = real.size(-1)
+    angle = distance.view(-1, 1, 1) * 10000.0 ** (-torch.arange(half, dtype=torch.float64) / half)
+    out = torch.complex(real, imaginary) * torch.polar(torch.ones_like(angle), -angle)
+    return torch.cat([out.real, out.imag], dim=-1)
+
+
+@pytest.mark.parametrize("loop", [True, False], ids=["self", "noself"])
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("targets", [None, [3, 4, 11], [12]], ids=["all", "some", "one"])
+def test_a_window_that_is_rotated_beside_edges_by_content(loop, groups, targets):
+    N, H, C, size = 13, 2, 6, 3
+    layout = DenseLayout.uniform(1, N)
+    nearest = knn_graph(torch.randn(N, 3), 4, causal=True)
+    before, exists = layout.window(size)
+    mesh = Mesh(torch.cat([nearest.table, before], 1), torch.cat([nearest.mask, exists], 1), N)
+    mesh = mesh if targets is None else mesh.restrict(torch.tensor(targets))
+    edge_index, mask = table_edges(mesh, loop)
+    k, v, weight = leaves((N, groups, C), (N, groups, C), (groups, C))
+    q, bias = leaves((mesh.table.size(0), H, C), (*mask.shape, H))
+    target = mesh.target_index
+    window = RotatedWindow(size, partial(layout.slot_rotation, C, torch.float64), target)
+    out, _ = table_attention(
+        q, k, v, mesh.table, mesh.mask, self_kv=(k[target], v[target]) if loop else None,
+        shift_weight=(weight.sigmoid(), weight.sigmoid()), bias=bias, rotated=window,
+    )  # fmt: skip
+
+    src, dst = edge_index
+    row = torch.full((N,), -1)
+    row[target] = torch.arange(target.numel())
+    width = nearest.table.size(1)
+    of_window = torch.zeros_like(mask)
+    of_window[:, width : width + size] = True
+    distance = torch.where(of_window[mask], dst - src, 0)
+    share = weight.sigmoid()
+    edge_k = turned_back(shifted_edges(k, edge_index, share), distance).repeat_interleave(H // groups, 1)
+    edge_v = shifted_edges(v, edge_index, share).repeat_interleave(H // groups, 1)
+    lone = torch.stack([torch.arange(src.numel()), row[dst]])
+    expected = naive_mesh_attention(q, edge_k, edge_v, lone, bias[mask])
+    assert_grads_close(out, expected, {"query": q, "key": k, "value": v, "bias": bias, "weight": weight})
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

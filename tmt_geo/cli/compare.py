@@ -8,21 +8,23 @@ from typing import Annotated
 
 import typer
 
-from tmt_geo.cli.compare_edges import run_edges
+from tmt_geo.cli.compare_problems import PROBLEMS, run_problems
 from tmt_geo.cli.options import DataConfig, Threads, use_threads
 from tmt_geo.cli.screen import say
 from tmt_geo.extras import check_extra
 
 
 def compare(
-    suite: Annotated[str, typer.Argument(help="ablation, peers, tuning, push, scale, length or options; or edges.")],
+    suite: Annotated[
+        str, typer.Argument(help="ablation, peers, tuning, push, scale, length, streams, options, edges or recall.")
+    ],
     data: Annotated[
         str, typer.Option(help="A folder with train.txt, valid.txt and test.txt, or a data set of the hub.")
     ] = "Salesforce/wikitext",
     data_config: DataConfig = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder of the results, one JSON file a run. Default: runs/quality, or runs/edges."),
+        typer.Option(help="Folder of the results, one JSON file a run. Default: runs/quality, edges or recall."),
     ] = None,
     work: Annotated[Path, typer.Option(help="Folder of the runs in flight, with their checkpoints.")] = Path(
         "runs/compare"
@@ -37,13 +39,13 @@ def compare(
     ] = False,
     problems: Annotated[
         list[str] | None,
-        typer.Option("--problem", help="Only this problem; may be given again.", rich_help_panel="Of edges alone"),
+        typer.Option("--problem", help="Only this problem; may be given again.", rich_help_panel="Edges and recall"),
     ] = None,
     jobs: Annotated[
-        int, typer.Option(min=1, help="Runs at a time, a thread each.", rich_help_panel="Of edges alone")
+        int, typer.Option(min=1, help="Runs at a time, a thread each.", rich_help_panel="Edges and recall")
     ] = 1,
     quick: Annotated[
-        bool, typer.Option("--quick", help="Try it in moments, in --out/quick.", rich_help_panel="Of edges alone")
+        bool, typer.Option("--quick", help="Try it in moments, in --out/quick.", rich_help_panel="Edges and recall")
     ] = False,
 ) -> None:
     """Train and measure every row of a suite that has no result yet, and print the table.
@@ -51,15 +53,15 @@ def compare(
     Finished runs are kept and never repeated; one that was cut off goes on from its last checkpoint. The table and the
     figure (perplexity against measured operations) are written beside the results.
 
-    The suite edges holds problems for attention among edges, beside attention among nodes. A run is short and has no
-    checkpoint; --report writes the figures.
+    The suite edges holds problems for attention among edges, beside attention among nodes; the suite recall, problems
+    of finding what was said long ago. A run is short and has no checkpoint; --report writes the figures.
     """
-    if suite == "edges":
+    if suite in PROBLEMS:
         use_threads(threads)
-        run_edges(out or Path("runs/edges"), problems, rows, seeds, jobs, quick, report)
+        run_problems(suite, out or Path("runs") / suite, problems, rows, seeds, jobs, quick, report)
         return
     if problems or jobs > 1 or quick:
-        raise ValueError(f"'suite' must be edges for --problem, --jobs and --quick (got {suite!r})")
+        raise ValueError(f"'suite' must be {' or '.join(PROBLEMS)} for --problem, --jobs and --quick (got {suite!r})")
     out = out or Path("runs/quality")
     check_extra("the figure", "demo", "plotly")
     from tmt_geo.cli.progress import OneLineProgress
@@ -69,7 +71,7 @@ def compare(
     from tmt_geo.viz import save_figure
 
     if suite not in SUITES:
-        raise ValueError(f"'suite' must be one of {', '.join(SUITES)}, edges (got {suite!r})")
+        raise ValueError(f"'suite' must be one of {', '.join((*SUITES, *PROBLEMS))} (got {suite!r})")
     chosen = at_size(SUITES[suite], size)
     if steps is not None:
         # under a name of its own, so that a trial never takes the place of a result

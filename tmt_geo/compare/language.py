@@ -92,6 +92,7 @@ class LanguageSuite(Suite):
         baseline: The row that ratios refer to.
         seeds: Of the runs.
         tested: Whether the test split is measured; not where something is still to be chosen.
+        far: Names that were last said more than so many tokens ago are measured too; 0 for not.
     """
 
     rows: tuple[LanguageRow, ...]
@@ -100,6 +101,7 @@ class LanguageSuite(Suite):
     baseline: str = "vanilla"
     seeds: tuple[int, ...] = (42, 1337, 2024)
     tested: bool = True
+    far: int = 0
 
     @property
     def splits(self) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import time
 from collections.abc import Sequence
@@ -19,7 +20,9 @@ from tmt_geo.compare.memory import peak_memory, reset_peak_memory
 from tmt_geo.compare.models import build_model
 from tmt_geo.compare.training import train_run, train_seconds
 from tmt_geo.evaluate import evaluate_model, exit_profile
+from tmt_geo.evaluate.far_names import far_names
 from tmt_geo.evaluate.passkey import passkey_accuracy
+from tmt_geo.evaluate.perplexity import mean_nll_of
 
 if TYPE_CHECKING:
     from transformers import TrainerCallback
@@ -70,6 +73,11 @@ def measure_run(
     if run.row.profiled:
         profile = exit_profile(model, corpus.streams["test"], corpus.tokenizer, corpus.train_stream, **windows)
         result |= {"exit_profile": asdict(profile)}
+    if run.suite.far:
+        stream = corpus.streams[splits[-1]]
+        names = far_names(stream, corpus.tokenizer, run.suite.far)
+        nats = mean_nll_of(model, stream, names, **windows)
+        result |= {"far_names": int(names.sum()), "far_bits": nats / math.log(2)}
     if run.row.passkey:
         trials = {"context": recipe.block_size, "trials": PASSKEYS, "seed": run.seed}
         found = passkey_accuracy(model, corpus.tokenizer, corpus.streams["test"], run.row.passkey, **trials)

@@ -10,14 +10,22 @@ from pathlib import Path
 import torch
 
 STATUS = Path("/proc/self/status")
+SLACK = 2**24  # bytes by which a peak that has just begun may differ from what is held
 
 
-def reset_peak_memory() -> None:
-    """Let the peak begin anew with what is held now. Linux alone can do so for memory outside a CUDA device."""
+def reset_peak_memory() -> bool:
+    """Let the peak begin anew with what is held now.
+
+    Returns:
+        bool: Whether it does so outside a CUDA device, which Linux alone can do, and not in every sandbox.
+    """
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
+    if not STATUS.exists():
+        return False
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
+    return _status("VmHWM") - _status("VmRSS") < SLACK
 
 
 def peak_memory(device: torch.device) -> int:

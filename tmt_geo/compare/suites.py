@@ -19,11 +19,12 @@ RECIPES = {"tiny": TINY, "base": BASE}
 # Spelled out, so that a result says what it is of when a default changes.
 PLAIN = {
     "mesh": False, "decay": None, "exit": False, "dual_stream": False, "memory_anchors": 0, "gated_heads": False,
+    "content_mesh": False,
 }  # fmt: skip
 COPY = {"copy_k": 32, "copy_dim": 32, "copy_memory": 2048}
 FULL = {
     **COPY, "window": 16, "index_dim": 32, "gated_heads": True, "gated_streams": True, "exit_budget": 0.32,
-    "memory_anchors": 16,
+    "memory_anchors": 16, "content_mesh": False,
 }  # fmt: skip
 # Whose parameters all rows have: those of the full model with streams as published, to a tenth of a percent.
 SIZE = {**COPY, "gated_heads": False, "gated_streams": False, "memory_anchors": 16}
@@ -58,6 +59,7 @@ ABLATION = LanguageSuite(
         LanguageRow("mesh + exit", options=_mechanisms(mesh=True, exit=True), claimed=(35.1, 0.50)),
         LanguageRow("decay + exit", options=_mechanisms(decay=True, exit=True), claimed=(37.0, 0.50)),
         LanguageRow("mesh + decay + exit", options=_mechanisms(True, True, True), claimed=(29.4, 0.48)),
+        _full("full, mesh by content", content_mesh=True),
         _full("full without copy head", copy_k=0),
         _full("full without memory", copy_memory=0),
         _full("full without mesh", mesh=False),
@@ -182,8 +184,36 @@ LENGTH = LanguageSuite(
     seeds=(42,),
 )  # fmt: skip
 
+# A mesh and its window, without copy head, exits and anchors.
+ALONE = {
+    "copy_k": 0, "exit": False, "memory_anchors": 0, "window": 16, "index_dim": 32, "gated_heads": True,
+    "gated_streams": True, "content_mesh": True,
+}  # fmt: skip
+
+STREAMS = LanguageSuite(
+    name="streams",
+    about="Long documents read in order: what a mesh gains by finding nodes of the text before its sequence, and what "
+    "a copy head does.",
+    rows=(
+        LanguageRow("mesh", options=ALONE),
+        LanguageRow("mesh, memory of 1,024", options={**ALONE, "mesh_memory": 1024}),
+        LanguageRow("mesh, memory of 8,192", options={**ALONE, "mesh_memory": 8192}),
+        LanguageRow("llama", family="llama"),
+        LanguageRow("llama with copy head", family="llama", options=COPY, recipe=COPY_RATE),
+        LanguageRow("mesh with copy head", options={**ALONE, **COPY}),
+        LanguageRow("mesh with copy head, memory of 8,192", options={**ALONE, **COPY, "mesh_memory": 8192}),
+    ),
+    recipe=replace(TINY, valid_tokens=200_000),
+    full=SIZE,
+    baseline="mesh",
+    tested=False,
+    far=1000,
+)
+
 # What the options were when the rows below were measured, and the same without exits.
-EARLIER = {"window": 8, "gated_heads": False, "gated_streams": False, "memory_anchors": 16}
+EARLIER = {
+    "window": 8, "gated_heads": False, "gated_streams": False, "memory_anchors": 16, "content_mesh": False,
+}  # fmt: skip
 NO_EXITS = {**EARLIER, "exit": False}
 
 OPTIONS = LanguageSuite(
@@ -219,7 +249,7 @@ OPTIONS = LanguageSuite(
     tested=False,
 )  # fmt: skip
 
-SUITES = {suite.name: suite for suite in (ABLATION, PEERS, TUNING, PUSH, SCALE, LENGTH, OPTIONS)}
+SUITES = {suite.name: suite for suite in (ABLATION, PEERS, TUNING, PUSH, SCALE, LENGTH, STREAMS, OPTIONS)}
 AT_BASE = (ABLATION, PEERS)
 
 

@@ -18,11 +18,18 @@ def load_folder(path: Path, name: str, valid_fraction: float) -> TextSplits:
     """Loads a folder of text files.
 
     A folder with ``train.txt`` holds one document a split, ``train.txt``, ``valid.txt`` (or ``validation.txt``) and
-    ``test.txt``; what is missing of the last two is cut from the end of the first. In any other folder every ``.txt``
-    file is one document, in order of name.
+    ``test.txt``. A folder with a folder ``train`` of text files holds a document a file, in ``train``, ``valid`` (or
+    ``validation``) and ``test``. What is missing of the last two splits is cut from the end of the first. In any other
+    folder every ``.txt`` file is one document, in order of name.
     """
+    if has_split_folders(path):
+        train, *rest = (
+            next((documents for name in names if (documents := _documents(path / name))), None)
+            for names in (("train",), ("valid", "validation"), ("test",))
+        )
+        return complete_splits(train or [], rest[0], rest[1], name, valid_fraction)
     if not (path / "train.txt").is_file():
-        return complete_splits([read_text(file) for file in text_files(path)], None, None, name, valid_fraction)
+        return complete_splits(_documents(path), None, None, name, valid_fraction)
     valid = next((path / file for file in VALID_NAMES if (path / file).is_file()), None)
     test = path / "test.txt"
     return complete_splits(
@@ -34,8 +41,19 @@ def load_folder(path: Path, name: str, valid_fraction: float) -> TextSplits:
     )
 
 
+def has_split_folders(folder: Path) -> bool:
+    """Whether a folder has a folder ``train`` with text files, and no text files itself."""
+    return not text_files(folder) and bool(text_files(folder / "train"))
+
+
+def _documents(folder: Path) -> list[str]:
+    return [read_text(file) for file in text_files(folder)]
+
+
 def text_files(folder: Path) -> list[Path]:
-    """Lists the ``.txt`` files that lie directly in a folder, in order of name."""
+    """Lists the ``.txt`` files that lie directly in a folder, in order of name; none where it does not exist."""
+    if not folder.is_dir():
+        return []
     return sorted(file for file in folder.iterdir() if file.suffix.lower() == ".txt" and file.is_file())
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tmt_geo.data.embedded import load_embedded
 from tmt_geo.data.hub import FORMATS, load_hub
-from tmt_geo.data.local import load_file, load_folder, text_files
+from tmt_geo.data.local import has_split_folders, load_file, load_folder, text_files
 from tmt_geo.data.splits import TextSplits, check_fraction
 
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]{,95}(/[A-Za-z0-9][\w.-]{,95})?")
@@ -29,7 +29,8 @@ def load_text(
     Args:
         source (str or path): ``"embedded"`` for the reference topics that every Python carries, split by topic; a
             text file, cut in order into three; a folder with ``train.txt``, ``valid.txt`` and ``test.txt``, or with
-            any ``.txt`` files, each of them a document; a ``.json``, ``.jsonl``, ``.csv`` or ``.parquet`` file or a
+            folders ``train``, ``valid`` and ``test`` of ``.txt`` files, or with any such files, each of them a
+            document; a ``.json``, ``.jsonl``, ``.csv`` or ``.parquet`` file or a
             folder of such; or the name of a data set on the Hugging Face hub, such as ``"Salesforce/wikitext"``,
             ``"roneneldan/TinyStories"`` or ``"allenai/c4"``. What exists locally goes before the hub.
             (default: ``"embedded"``)
@@ -55,7 +56,7 @@ def load_text(
     is_file = os.path.exists(name) and not is_folder  # a pipe too
     if name == "embedded":
         return _first(load_embedded(valid_fraction), limit)
-    if is_folder and text_files(path):
+    if is_folder and (text_files(path) or has_split_folders(path)):
         return _first(load_folder(path, name, valid_fraction), limit)
     if is_file and suffix not in FORMATS:
         return _first(load_file(path, name, valid_fraction), limit)

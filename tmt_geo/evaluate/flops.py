@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 
 from tmt_geo.evaluate.forward import measuring, plain_forward
 from tmt_geo.evaluate.peers.scan import scan_flops
-from tmt_geo.nn.copy_head import CopyMemory
+from tmt_geo.models.tmt.memory_tmt import Memory
 from tmt_geo.ops.knn import windows
 
 aten = torch.ops.aten
@@ -43,7 +43,7 @@ class FlopReport:
         return self.layers + self.head + self.search + self.edge_attention
 
 
-def count_flops(model: PreTrainedModel, input_ids: Tensor, memory: CopyMemory | None = None) -> FlopReport:
+def count_flops(model: PreTrainedModel, input_ids: Tensor, memory: Memory | None = None) -> FlopReport:
     """Count what one forward pass over ``input_ids`` executes, with ``torch.utils.flop_counter``.
 
     The counter sees matrix products. What it does not see, or counts too high, is added here:
@@ -63,7 +63,7 @@ def count_flops(model: PreTrainedModel, input_ids: Tensor, memory: CopyMemory | 
     Args:
         model: Any causal language model with an output embedding.
         input_ids: Full rows of tokens (B, S). With early exits the count depends on them, so give real text.
-        memory: What a model with a copy head remembers of the text before; it costs a search.
+        memory: What a model remembers of the text before; it costs a search.
 
     Raises:
         ValueError: ``input_ids`` is not a matrix, or empty, or the model has no output embedding.

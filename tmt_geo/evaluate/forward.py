@@ -13,6 +13,7 @@ from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
 
 from tmt_geo.models.tmt.loss import IGNORED
+from tmt_geo.models.tmt.memory_tmt import Memory, memory_inputs, remembered_tokens
 from tmt_geo.nn.evaluation_mode import evaluation_mode
 
 
@@ -23,24 +24,23 @@ def measuring(model: PreTrainedModel) -> Iterator[None]:
         yield
 
 
-def plain_forward(model: PreTrainedModel, input_ids: Tensor, memory: Any = None, **kwargs: Any) -> Any:
+def plain_forward(model: PreTrainedModel, input_ids: Tensor, memory: Memory | None = None, **kwargs: Any) -> Any:
     """The model's output for full rows of tokens (B, S), without filling a cache.
 
     Args:
         model: Any causal language model.
         input_ids: Tokens (B, S).
-        memory: What a model with a copy head remembers of the text before; None for nothing.
+        memory: What a model remembers of the text before; None for nothing.
         **kwargs: More for the model's forward.
     """
     has_cache = "use_cache" in inspect.signature(model.forward).parameters
     options = {"use_cache": False} if has_cache else {}
-    if memory is not None:
-        options["copy_memory"] = memory
+    options |= memory_inputs(model.config, memory)
     return model(input_ids=input_ids.to(model.device), **options, **kwargs)
 
 
 def scored_forward(
-    model: PreTrainedModel, input_ids: Tensor, targets: Tensor, memory: Any = None
+    model: PreTrainedModel, input_ids: Tensor, targets: Tensor, memory: Memory | None = None
 ) -> tuple[float, Any]:
     """The model's output, and the summed negative log-likelihood in nats of what follows each position.
 
@@ -68,4 +68,4 @@ def scored_forward(
 
 def remembers(model: PreTrainedModel) -> bool:
     """Whether the model uses a memory of the text before its input, as one with a copy head does."""
-    return getattr(model.config, "copy_k", 0) > 0 and model.config.copy_memory > 0
+    return remembered_tokens(model.config) > 0

@@ -9,6 +9,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from tmt_geo.evaluate.forward import measuring, plain_forward, remembers
+from tmt_geo.models.tmt.memory_tmt import Memory, memory_after
 
 SAID = " The pass key is"
 DIGITS = 5
@@ -75,10 +76,11 @@ def passkey_accuracy(
 def _last_digits(model: PreTrainedModel, text: Tensor, context: int) -> Tensor:
     """What the model holds most likely for each of the last digits."""
     inputs = text[:-1]
-    memory = None
+    memory: Memory | None = None
     if remembers(model):
         # Whole windows before the last one; what is left over at the front goes unread.
         for end in range(inputs.numel() - (inputs.numel() // context - 1) * context, inputs.numel(), context):
-            memory = plain_forward(model, inputs[end - context : end].unsqueeze(0), memory).copy_memory
+            out = plain_forward(model, inputs[end - context : end].unsqueeze(0), memory)
+            memory = memory_after(model.config, out)
     logits = plain_forward(model, inputs[-context:].unsqueeze(0), memory).logits
     return logits[0, -DIGITS:].argmax(-1).cpu()

@@ -13,11 +13,11 @@ from torch import Tensor
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
-from tmt_geo.evaluate.flops import count_flops
+from tmt_geo.evaluate.flops import FlopReport, count_flops
 from tmt_geo.evaluate.forward import measuring, remembers, scored_forward
 from tmt_geo.evaluate.stream_chunks import split_stream
 from tmt_geo.models.tmt.loss import IGNORED
-from tmt_geo.nn.copy_head import CopyMemory
+from tmt_geo.models.tmt.memory_tmt import Memory, memory_after, remembered_tokens
 
 # Windows of the stream over which operations are counted. Exits make them depend on the text: with four, the same
 # share of active tokens was charged a fifth more or less.
@@ -68,7 +68,7 @@ def evaluate_model(
     progress: bool = False,
     start_token: int | None = None,
 ) -> EvalReport:
-    """Score every token of a stream exactly once.
+    """Score every token of a stream exactly once, or some of them.
 
     Windows of ``context`` input tokens move over the stream by ``stride``. The first scores all its targets, each
     later one its last ``stride``, so every target is predicted from at least ``context - stride + 1`` tokens, or from
@@ -80,7 +80,8 @@ def evaluate_model(
 
     A model that remembers what it has read (a copy head with a memory) reads one window after the other, each with the
     memory of the text before it. The stream is cut into ``batch_size`` chunks that are read side by side. Each chunk
-    first reads, without scoring it, as much as is remembered, so that the result is that of a single chunk.
+    first reads, without scoring it, as much as is remembered, so that the result is that of a single chunk. With
+    `mesh_memory` it is nearly that: what is remembered then depends in turn on what was before it.
 
     Args:
         model: Any causal language model: ``input_ids`` (B, S) to ``logits`` (B, S, V). Runs on its own device.
@@ -92,6 +93,7 @@ def evaluate_model(
         batch_size: Windows in one forward pass; has no influence on the result.
         progress: Show a bar.
         start_token: Default: the configuration's ``bos_token_id``, else its ``eos_token_id``.
+        only: Score these tokens alone, boolean (N,); all are read.
 
     Raises:
         ValueError: The stream is no vector of ids below the vocabulary size or is empty, ``context`` exceeds the
@@ -104,23 +106,9 @@ def evaluate_model(
     if not 1 <= stride <= context:
         raise ValueError(f"'stride' must lie between 1 and the context of {context} (got {stride})")
 
-    tokens = stream.cpu().long()
-    if start_token is not None:
-        tokens = torch.cat([tokens.new_tensor([start_token]), tokens])
-    nll = 0.0 if start_token is not None else math.log(vocab_size)
-    num_targets = tokens.numel() - 1
-    context_used = min(context, num_targets)
-    scorer = _Scorer(num_layers=getattr(model.config, "num_hidden_layers", 0))
-    sampled: list[tuple[Tensor, CopyMemory | None]] = []
-    begin = time.perf_counter()
-    if num_targets:
-        windows = window_starts(num_targets, context_used, stride)
-        bar = partial(tqdm, disable=not progress, desc="evaluating", unit="batch")
-        with measuring(model):
-            sampled = _score(model, tokens, windows, context_used, batch_size, scorer, bar)
-    seconds = time.perf_counter() - begin
-    nll += scorer.nll
-    flops = [count_flops(model, *sample) for sample in sampled]
+    scorer = _read(model, stream, context, stride, batch_size, start_token, progress=progress)
+    nll = scorer.nll + (0.0 if start_token is not None else math.log(vocab_size))
+    flops = scorer.flops
 
     return EvalReport(
         nll=nll,
@@ -133,8 +121,56 @@ def evaluate_model(
         flops_per_token_head=_mean(report.head for report in flops),
         context=context,
         stride=stride,
-        tokens_per_second=stream.numel() / seconds,
+        tokens_per_second=stream.numel() / max(scorer.seconds, 1e-9),
     )
+
+
+def mean_nll_of(
+    model: PreTrainedModel, stream: Tensor, only: Tensor, *, context: int = 256, stride: int | None = None,
+    batch_size: int = 8,
+) -> float:  # fmt: skip
+    """What some tokens of a stream cost on average, in nats; all others are read as :func:`evaluate_model` reads them.
+
+    Args:
+        model: Any causal language model.
+        stream: Token ids (N,).
+        only: Which of them count, boolean (N,); the first token of the stream never does.
+        context: Input tokens a window.
+        stride: Tokens between windows (default: half of ``context``).
+        batch_size: Windows in one forward pass.
+
+    Raises:
+        ValueError: `only` is no mask over the stream, or names none of its later tokens.
+    """
+    check_stream("stream", stream, model.config.vocab_size)
+    if only.shape != stream.shape or only.dtype != torch.bool or not bool(only[1:].any()):
+        raise ValueError(f"'only' must be a mask over the stream that names some token (got {tuple(only.shape)})")
+    stride = max(1, context // 2) if stride is None else stride
+    scorer = _read(model, stream, context, stride, batch_size, None, only)
+    return scorer.nll / scorer.count
+
+
+def _read(
+    model: PreTrainedModel, stream: Tensor, context: int, stride: int, batch_size: int, start_token: int | None,
+    only: Tensor | None = None, progress: bool = False,
+) -> _Scorer:  # fmt: skip
+    """Score a stream behind its start token, or some tokens of it; operations are counted where all are scored."""
+    tokens = stream.cpu().long()
+    wanted = torch.ones_like(tokens, dtype=torch.bool) if only is None else only.cpu()
+    if start_token is not None:
+        tokens = torch.cat([tokens.new_tensor([start_token]), tokens])
+        wanted = torch.cat([wanted[:1], wanted])
+    num_targets = tokens.numel() - 1
+    scorer = _Scorer(num_layers=getattr(model.config, "num_hidden_layers", 0))
+    if not num_targets:
+        return scorer
+    context = min(context, num_targets)
+    bar = partial(tqdm, disable=not progress, desc="evaluating", unit="batch")
+    with measuring(model):
+        windows = window_starts(num_targets, context, stride)
+        counted = FLOP_WINDOWS if only is None else 0
+        _score(model, tokens, wanted, windows, context, batch_size, scorer, counted, bar)
+    return scorer
 
 
 def window_starts(num_targets: int, context: int, stride: int) -> tuple[Tensor, Tensor]:
@@ -166,28 +202,30 @@ def check_stream(name: str, stream: Tensor, vocab_size: int) -> None:
 
 
 def _score(
-    model: PreTrainedModel, tokens: Tensor, windows: tuple[Tensor, Tensor], context: int, batch_size: int,
-    scorer: _Scorer, bar: Callable,
-) -> list[tuple[Tensor, CopyMemory | None]]:  # fmt: skip
-    """Score all windows; return some of them, spread over the stream, with what was remembered before each."""
+    model: PreTrainedModel, tokens: Tensor, wanted: Tensor, windows: tuple[Tensor, Tensor], context: int,
+    batch_size: int, scorer: _Scorer, counted: int, bar: Callable,
+) -> None:  # fmt: skip
+    """Score all windows, and count the operations of so many of them, spread over the stream."""
     starts, first = windows
     offsets, remembering = torch.arange(context), remembers(model)
-    samples = torch.linspace(0, starts.numel() - 1, min(FLOP_WINDOWS, starts.numel())).long()
-    memory, end = None, 0
-    sampled: list[tuple[Tensor, CopyMemory | None]] = []
+    samples = torch.linspace(0, starts.numel() - 1, min(counted, starts.numel())).long()
+    memory: Memory | None = None
+    end = 0
     for window, scores in bar(_batches(model, starts, batch_size)):
         if memory is not None:  # of the chunks that go on, without what their next windows read again
             memory = memory.rows(slice(-window.numel(), None)).drop_last(end - int(starts[window[-1]]))
         place = starts[window].unsqueeze(1) + offsets  # [B, S], input places in tokens
-        scored = (offsets >= first[window].unsqueeze(1)) & scores.unsqueeze(1)
+        scored = (offsets >= first[window].unsqueeze(1)) & scores.unsqueeze(1) & wanted[place + 1]
         for row in (torch.isin(window, samples) & scores).nonzero().flatten().tolist():
             here = slice(row, row + 1)
-            sampled.append((tokens[place[here]], None if memory is None else memory.rows(here)))
+            before = None if memory is None else memory.rows(here)
+            scorer.flops.append(count_flops(model, tokens[place[here]], before))
+        begin = time.perf_counter()
         nll, out = scored_forward(model, tokens[place], tokens[place + 1].masked_fill(~scored, IGNORED), memory)
+        scorer.seconds += time.perf_counter() - begin
         scorer.add(nll, scored, getattr(out, "exit_masks", None))
         if remembering:
-            memory, end = out.copy_memory, int(starts[window[-1]]) + context
-    return sampled
+            memory, end = memory_after(model.config, out), int(starts[window[-1]]) + context
 
 
 def _batches(model: PreTrainedModel, starts: Tensor, batch_size: int) -> list[tuple[Tensor, Tensor]]:
@@ -197,7 +235,7 @@ def _batches(model: PreTrainedModel, starts: Tensor, batch_size: int) -> list[tu
         return [(part, torch.ones_like(part, dtype=torch.bool)) for part in torch.arange(count).split(batch_size)]
     stride = int(starts[1] - starts[0]) if count > 1 else 1
     moved = count > 1 and int(starts[-1] - starts[-2]) < stride  # the last window, to end with the text
-    chunks = split_stream(count - moved, batch_size, -(-model.config.copy_memory // stride))
+    chunks = split_stream(count - moved, batch_size, -(-remembered_tokens(model.config) // stride))
     batches = [(chunks.begin + step, chunks.begin + step >= chunks.scored) for step in range(chunks.length)]
     return batches + [(torch.tensor([count - 1]), torch.tensor([True]))] * moved
 
@@ -208,6 +246,8 @@ class _Scorer:
     def __init__(self, num_layers: int):
         self.nll = 0.0
         self.count = 0
+        self.seconds = 0.0
+        self.flops: list[FlopReport] = []
         self._num_layers = num_layers
         self._active: Tensor | None = None
 

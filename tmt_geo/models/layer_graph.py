@@ -25,7 +25,8 @@ def layer_graph(x: Tensor, output: TMTLayerOutput, layout: DenseLayout, **fields
     - ``time``: the time of each node as the decay takes it :math:`(N)`; its position where none was given
     - ``attention``: the weight of each edge in each head, before dropout :math:`(E, H)`; where the step was traced
     - ``decay``: the factor by which time has lowered it :math:`(E, H)`: :math:`\exp(-r_h\,|\Delta t|)` inside the
-      softmax for ``"log"``, :math:`\sigma(w_h\,|\Delta t|)` behind it for ``"published"``; where there is one
+      softmax for ``"log"``, :math:`\sigma(w_h\,|\Delta t|)` behind it for ``"published"``, and 1 on edges that go by
+      content; where there is a decay
 
     ``Data.subgraph`` distinguishes the last two from node attributes by their length, and takes them for node
     attributes where :math:`E = N`.

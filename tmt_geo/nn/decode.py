@@ -6,6 +6,7 @@ and all tokens until the cache grows. They compute what :meth:`TMTLayer.step` co
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -16,6 +17,8 @@ from tmt_geo.ops.compiled import Compiled
 from tmt_geo.ops.knn.latest import is_latest
 from tmt_geo.ops.layout import DenseLayout
 from tmt_geo.ops.mesh import Mesh
+from tmt_geo.ops.mesh_attention import RotatedWindow
+from tmt_geo.ops.rotary import rotation
 
 if TYPE_CHECKING:
     from tmt_geo.nn.tmt_layer import TMTLayer
@@ -51,12 +54,15 @@ def _attend(
     key, value, index = slots  # of all slots (B C, ...), the new nodes' own included
     index = index.view(x.size(0), -1, index.size(-1))
     table, mask = layer.search.newest(projected.index, index, position)
-    lag = None
-    if layer.attention.decay is not None:
-        slot = torch.arange(x.size(0), device=x.device) * index.size(1) + position
-        lag = slot_time[slot].unsqueeze(1) - slot_time[table]
+    slot = torch.arange(x.size(0), device=x.device) * index.size(1) + position
+    window = None
+    if layer.attention.content_mesh and layer.attention.rotary:
+        place = torch.arange(index.size(1), device=x.device).repeat(x.size(0))
+        turn = partial(rotation, place, layer.attention.head_dim, key.dtype)
+        window = RotatedWindow(layer.search.window, turn, slot)
     own = (projected.key, projected.value)
-    out, _ = layer.attention(projected.query, key, value, table, mask, own, lag)
+    lag = layer.lag(table, slot, slot_time)
+    out, _ = layer.attention(projected.query, key, value, table, mask, own, lag, window)
     return layer.post_attention(x, projected.state, out.flatten(1), anchors)[0], table, mask
 
 

@@ -10,7 +10,7 @@ from torch_geometric.typing import OptTensor, PairTensor
 
 from tmt_geo.nn.joint_linear import joint_linear
 from tmt_geo.nn.temporal_decay import TemporalDecay, decay_resolver
-from tmt_geo.ops.mesh_attention import table_attention
+from tmt_geo.ops.mesh_attention import RotatedWindow, table_attention
 from tmt_geo.ops.rotary import apply_rotation
 
 
@@ -33,6 +33,9 @@ class NeighborAttention(nn.Module):
             earlier nodes of the same graph. (default: :obj:`False`)
         rotary (bool, optional): Rotary positions; the methods that project then take rotations.
             (default: :obj:`False`)
+        content_mesh (bool, optional): Two kinds of edges in one softmax: rotation and decay act on the window and the
+            self edge alone, and all other edges go by content. What is found then counts alike at any distance, at one
+            that training has not seen too. It is then the forward that rotates. (default: :obj:`False`)
 
     Shapes:
         - **input:** queries :math:`(T, H, C)`, keys and values :math:`(N, H', C)`, table and mask :math:`(T, K)`
@@ -53,6 +56,7 @@ class NeighborAttention(nn.Module):
         decay: str | TemporalDecay | None = None,
         shift: bool = False,
         rotary: bool = False,
+        content_mesh: bool = False,
     ):
         super().__init__()
         kv_heads = heads if kv_heads is None else kv_heads
@@ -68,6 +72,7 @@ class NeighborAttention(nn.Module):
         self.head_dim = channels // heads
         self.dropout = dropout
         self.rotary = rotary
+        self.content_mesh = content_mesh
         self.lin_query = nn.Linear(channels, channels)
         self.lin_key = nn.Linear(channels, kv_heads * self.head_dim)
         self.lin_value = nn.Linear(channels, kv_heads * self.head_dim)
@@ -107,6 +112,7 @@ class NeighborAttention(nn.Module):
         mask: Tensor,
         self_kv: PairTensor,
         lag: OptTensor = None,
+        window: RotatedWindow | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Attend to the neighbors of each target and to the target itself.
 
@@ -117,7 +123,9 @@ class NeighborAttention(nn.Module):
             table (Tensor): The source of each edge :math:`(T, K)`.
             mask (Tensor): Which entries of the table are edges, boolean :math:`(T, K)`.
             self_kv (tuple[Tensor, Tensor]): Key and value of the targets themselves :math:`(T, H', C)`.
-            lag (Tensor, optional): Time between target and source :math:`(T, K)`; needed by the decay.
+            lag (Tensor, optional): Time between target and source, :math:`(T, K)`; with `content_mesh` that of the
+                window alone :math:`(T, w)`. Needed by the decay.
+            window (RotatedWindow, optional): The window, which with `rotary` and `content_mesh` is rotated.
 
         Returns:
             tuple[Tensor, Tensor]: Output :math:`(T, H, C)`, and weights before dropout :math:`(T, K + 1, H)`, the self
@@ -125,8 +133,19 @@ class NeighborAttention(nn.Module):
         """
         return table_attention(
             query, key, value, table, mask, self_kv=self_kv, shift_weight=self._shift_weight(key.dtype),
-            dropout=self.dropout if self.training else 0.0, **self._decay_terms(lag),
+            dropout=self.dropout if self.training else 0.0, rotated=window if window and window.size else None,
+            **self._decay_terms(lag, table.size(1)),
         )  # fmt: skip
+
+    def decay_factor(self, lag: Tensor, width: int) -> Tensor:
+        """By what the decay lowers the weight of each edge the self edge last, (T, K + 1, H); 1 where it has no part.
+
+        Args:
+            lag (Tensor): As of the forward.
+            width (int): The number of columns of the table :math:`K`.
+        """
+        assert self.decay is not None
+        return F.pad(self.decay.factor(F.pad(lag, (0, 1))), (0, 0, width - lag.size(1), 0), value=1.0)
 
     def _shift_weight(self, dtype: torch.dtype) -> PairTensor | None:
         if self.shift is None:
@@ -134,12 +153,14 @@ class NeighborAttention(nn.Module):
         key_weight, value_weight = self.shift.sigmoid().to(dtype)
         return key_weight, value_weight
 
-    def _decay_terms(self, lag: OptTensor) -> dict[str, Tensor]:
+    def _decay_terms(self, lag: OptTensor, width: int) -> dict[str, Tensor]:
         if self.decay is None:
             return {}
         if lag is None:
             raise ValueError("'lag' is needed by the decay (got None)")
-        return self.decay.terms(F.pad(lag, (0, 1)))  # that of the self edge is zero
+        ((name, term),) = self.decay.terms(F.pad(lag, (0, 1))).items()  # that of the self edge is zero
+        none = 0.0 if name == "bias" else 1.0  # what changes nothing
+        return {name: F.pad(term, (0, 0, width - lag.size(1), 0), value=none)}
 
     def __repr__(self) -> str:
         return f"{self.__class__.__name__}({self.channels}, heads={self.heads})"

@@ -22,6 +22,7 @@ from tmt_geo.nn.past_attention import attend_past
 from tmt_geo.ops.checks import check_features, check_finite
 from tmt_geo.ops.layout import DenseLayout
 from tmt_geo.ops.mesh import Mesh
+from tmt_geo.ops.mesh_attention import RotatedWindow
 
 
 class TMTLayer(nn.Module):
@@ -47,7 +48,8 @@ class TMTLayer(nn.Module):
             ("Gated Attention for Large Language Models", arXiv:2505.06708, gates by head). (default: :obj:`False`)
         dropout (float, optional): After each part, on weights, and in the default `ffn`. (default: :obj:`0.`)
         eps (float, optional): Of the layer norms. (default: :obj:`1e-5`)
-        **kwargs: Of :class:`~tmt_geo.nn.neighbor_attention.NeighborAttention`: `kv_heads`, `decay`, `shift`, `rotary`.
+        **kwargs: Of :class:`~tmt_geo.nn.neighbor_attention.NeighborAttention`: `kv_heads`, `decay`, `shift`, `rotary`,
+            `content_mesh`.
 
     Shapes:
         - **input:** nodes :math:`(N, F)`, batch :math:`(N)`, time :math:`(N)`
@@ -89,6 +91,8 @@ class TMTLayer(nn.Module):
             raise ValueError(f"'shift' and dense attention need causal=True (got shift={shift}, k={k})")
         if k is None and (shift or window or edge_stream):
             raise ValueError(f"'shift', 'window' and 'edge_stream' need a mesh, not k=None (got {shift=}, {window=})")
+        if k is None and kwargs.get("content_mesh"):
+            raise ValueError("'content_mesh' needs a mesh, not k=None (got content_mesh=True)")
         if causal and edge_stream is not None and not edge_stream.causal:
             raise ValueError("'edge_stream' needs attention with causal=True, as the layer has (got causal=False)")
         self.channels = channels
@@ -209,8 +213,18 @@ class TMTLayer(nn.Module):
         return x.new_zeros(x.size(0), 0) if self.search is None else self.search.features(x)
 
     def rotation(self, layout: DenseLayout, nodes: Tensor | None, dtype: torch.dtype) -> tuple[Tensor, Tensor] | None:
-        """The rotations of these nodes, or of all; None without rotary positions."""
-        return layout.rotation(self.attention.head_dim, dtype, nodes) if self.attention.rotary else None
+        """The rotations of these nodes, or of all; None where no rows are rotated before the edges are known."""
+        if not self.attention.rotary or self.attention.content_mesh:
+            return None
+        return layout.rotation(self.attention.head_dim, dtype, nodes)
+
+    def lag(self, table: Tensor, targets: Tensor, slot_time: Tensor) -> Tensor | None:
+        """The time that each edge on which the decay acts spans, see :class:`NeighborAttention`; None without one."""
+        if self.attention.decay is None:
+            return None
+        if self.attention.content_mesh:
+            table = table[:, table.size(1) - self.search.window :]
+        return slot_time[targets].unsqueeze(1) - slot_time[table]
 
     def _project_anchors(
         self, cache: LayerCache | None, snapshot: BufferSnapshot, dtype: torch.dtype
@@ -247,16 +261,18 @@ class TMTLayer(nn.Module):
             return attend_past(self.attention, query, key, value, state, layout), None, output
 
         mesh, neighbors = self.search(layout, features, state.active, state.neighbors, cached)
-        lag = None
-        if self.attention.decay is not None:
-            lag = layout.slot_time[mesh.targets].unsqueeze(1) - layout.slot_time[mesh.table]
-        out, alpha = self.attention(query, key, value, mesh.table, mesh.mask, own, lag)
+        window = None
+        if self.attention.content_mesh and self.attention.rotary:
+            turn = partial(layout.slot_rotation, self.attention.head_dim, h.dtype)
+            window = RotatedWindow(self.search.window, turn, mesh.targets)
+        lag = self.lag(mesh.table, mesh.targets, layout.slot_time)
+        out, alpha = self.attention(query, key, value, mesh.table, mesh.mask, own, lag, window)
         output = TMTLayerOutput(state.active, mesh, mesh.mask.sum() + mesh.targets.numel())
         if self.edge_stream is not None:
             added, edges = self.edge_stream(state.x, mesh, layout, alpha, state.edges)
             out, output = out + added, output._replace(edges=edges)
         if trace:
-            factor = None if lag is None else self.attention.decay.factor(F.pad(lag, (0, 1)))
+            factor = None if lag is None else self.attention.decay_factor(lag, mesh.table.size(1))
             output = output._replace(attention=alpha, decay=factor)
         return out.flatten(1), neighbors, output
 

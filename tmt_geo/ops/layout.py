@@ -135,6 +135,15 @@ class DenseLayout:
         cos, sin = self._made[key]
         return (cos, sin) if nodes is None else (cos[nodes], sin[nodes])
 
+    def slot_rotation(self, channels: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """The same for the places of all slots, both (B C, 1, channels / 2)."""
+        key = ("slot rotation", channels, dtype)
+        if key not in self._made:
+            place = torch.arange(self.capacity, device=self.position.device)
+            cos, sin = rotation(place, channels, dtype)
+            self._made[key] = cos.repeat(self.num_graphs, 1, 1), sin.repeat(self.num_graphs, 1, 1)
+        return self._made[key]
+
     def window(self, size: int) -> tuple[Tensor, Tensor]:
         """The slots before each node :math:`(N, w)` and which of them exist."""
         key = ("window", size)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +13,7 @@ from torch import Tensor
 from torch_geometric.typing import PairTensor
 
 from tmt_geo.ops.edges import Edges, edge_softmax, sddmm, spmm
+from tmt_geo.ops.rotary import apply_rotation, rotation
 from tmt_geo.ops.shift import shifted_rows
 
 
@@ -72,6 +74,21 @@ def attention_weights(
     return alpha if gain is None else alpha * gain
 
 
+class RotatedWindow(NamedTuple):
+    """Edges of a table whose queries and keys are rotated by their positions: its last columns.
+
+    Attributes:
+        size: How many columns. They hold the first, second, ... row before each target, where these are edges.
+        rotation: Makes cosine and sine for the position of every source, as :func:`tmt_geo.ops.rotary.rotation`; only
+            called where all rows are rotated.
+        targets: The row among the sources that each target is (T).
+    """
+
+    size: int
+    rotation: Callable[[], PairTensor]
+    targets: Tensor
+
+
 def table_attention(
     query: Tensor,
     key: Tensor,
@@ -84,6 +101,7 @@ def table_attention(
     bias: Tensor | None = None,
     gain: Tensor | None = None,
     dropout: float = 0.0,
+    rotated: RotatedWindow | None = None,
 ) -> tuple[Tensor, Tensor]:
     r"""The same attention over a table of neighbors, and over the target itself where its own key is given.
 
@@ -101,6 +119,8 @@ def table_attention(
             `self_kv` :math:`(T, K, H)`.
         gain (Tensor, optional): Multiplied with the weights after the softmax, shaped like `bias`.
         dropout (float): Probability with which a weight is dropped.
+        rotated (RotatedWindow, optional): The edges whose queries and keys are rotated first. The self edge needs no
+            rotation: that of a query and of a key at one position cancel.
 
     Returns:
         tuple[Tensor, Tensor]: Output :math:`(T, H, C)`, and weights shaped like `bias` before dropout.
@@ -111,9 +131,11 @@ def table_attention(
     gather = table.numel() < key.size(0) or torch.compiler.is_compiling()
     neighbors: _Gathered | _Rows
     if gather:
-        neighbors = _Gathered(key, value, table, self_kv, shift_weight)
-    else:
+        neighbors = _Gathered(key, value, table, self_kv, shift_weight, rotated)
+    elif rotated is None:
         neighbors = _Rows(key, value, table, self_kv, shift_weight)
+    else:
+        neighbors = _TwoKindsOfRows(key, value, table, self_kv, shift_weight, rotated)
     score = neighbors.dot(query).mul_(1 / math.sqrt(query.size(-1)))  # [T, K + 1, H]
     if bias is not None:
         score = score + bias
@@ -149,14 +171,42 @@ class _Rows:
         key_weight, value_weight = (None, None) if shift_weight is None else shift_weight
         self.key = shifted_rows(key, self_key, key_weight)
         self.value = shifted_rows(value, self_value, value_weight)
-        self.shape = table.shape
+        self.table = table
         self.edges = Edges.from_table(table, self.key.size(0))
 
     def dot(self, query: Tensor) -> Tensor:
-        return sddmm(query, self.key, self.edges).view(*self.shape, query.size(1))
+        return sddmm(query, self.key, self.edges).view(*self.table.shape, query.size(1))
 
     def weighted_sum(self, weight: Tensor) -> Tensor:
         return spmm(weight.flatten(0, 1), self.value, self.edges)
+
+
+class _TwoKindsOfRows(_Rows):
+    """The same, where the edges of a window have the products of rotated rows."""
+
+    def __init__(
+        self,
+        key: Tensor,
+        value: Tensor,
+        table: Tensor,
+        self_kv: PairTensor | None,
+        shift_weight: PairTensor | None,
+        rotated: RotatedWindow,
+    ):
+        super().__init__(key, value, table, self_kv, shift_weight)
+        self.mesh_width = table.size(1) - rotated.size
+        mesh, window, own = self.table.tensor_split([self.mesh_width, table.size(1)], dim=1)
+        self.by_content = Edges.from_table(torch.cat([mesh, own], dim=1), self.key.size(0))
+        self.window = Edges.from_table(window, key.size(0))
+        cos, sin = rotated.rotation()
+        self.target_rotation = cos.index_select(0, rotated.targets), sin.index_select(0, rotated.targets)
+        self.rotated_key = apply_rotation(self.key[: key.size(0)], cos, sin)
+
+    def dot(self, query: Tensor) -> Tensor:
+        shape = (query.size(0), -1, query.size(1))
+        score = sddmm(query, self.key, self.by_content).view(shape)
+        rotated = sddmm(apply_rotation(query, *self.target_rotation), self.rotated_key, self.window).view(shape)
+        return torch.cat([score[:, : self.mesh_width], rotated, score[:, self.mesh_width :]], dim=1)
 
 
 class _Gathered:
@@ -169,6 +219,7 @@ class _Gathered:
         table: Tensor,
         self_kv: PairTensor | None,
         shift_weight: PairTensor | None,
+        rotated: RotatedWindow | None,
     ):
         shape, table = table.shape, table.flatten()
         self.rows = []
@@ -178,6 +229,8 @@ class _Gathered:
                 following = (table + 1).clamp_(max=key.size(0) - 1)
                 rows = torch.lerp(rows, source.index_select(0, following), shift_weight[i])
             rows = rows.view(*shape, *source.shape[1:])
+            if i == 0 and rotated is not None:
+                rows = _turned_back(rows, rotated.size)
             self.rows.append(rows if self_kv is None else torch.cat([rows, self_kv[i].unsqueeze(1)], dim=1))
 
     def dot(self, query: Tensor) -> Tensor:
@@ -187,3 +240,10 @@ class _Gathered:
     def weighted_sum(self, weight: Tensor) -> Tensor:
         weight = weight.unflatten(2, (self.rows[1].size(2), -1)).unsqueeze(-1)
         return (weight * self.rows[1].unsqueeze(3)).sum(1).flatten(1, 2)
+
+
+def _turned_back(rows: Tensor, window: int) -> Tensor:
+    """Keys (T, K, H', C), those of the window rotated back by their distance from the target, which alone counts."""
+    mesh, last = rows.tensor_split([rows.size(1) - window], dim=1)
+    cos, sin = rotation(torch.arange(1, window + 1, device=rows.device), rows.size(3), rows.dtype)
+    return torch.cat([mesh, apply_rotation(last, cos, -sin)], dim=1)

@@ -41,7 +41,7 @@ def prepare_out(out: Path, overwrite: bool) -> None:
 
 def remove_run(out: Path) -> None:
     """Remove from ``out`` the files that a run writes, and the folders that this leaves empty."""
-    from tmt_geo.models.tmt.hub_files import remove_card
+    from tmt_geo.models.hub_files import remove_card
 
     for folder in checkpoint_folders(out):
         remove_card(folder)

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from tmt_geo.models.tmt.memory_tmt import Memory, memory_after, memory_inputs
+
 
 def collate_blocks(rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
     """Stack blocks of equal length into a batch for next-token training.
@@ -105,9 +107,9 @@ class LanguageModelTrainer(Trainer):
     Rows of evaluation get the first three with the prefix ``eval_``. A model that does not report a figure has no such
     column. Weight decay applies to parameters with two or more dimensions alone.
 
-    Where the blocks are read in order (``train_sampling_strategy="sequential"``), what a model returns as
-    ``copy_memory`` is handed to its next training forward: row by row, it is about the text before. A resumed run
-    begins without, and evaluation, which runs over single batches, has none.
+    Where the blocks are read in order (``train_sampling_strategy="sequential"``), what a model remembers (its
+    ``copy_memory``, or with `mesh_memory` its cache) is handed to its next training forward: row by row, it is about
+    the text before. A resumed run begins without, and evaluation, which runs over single batches, has none.
 
     Attributes:
         tokens_seen: Input tokens that this trainer trained on, over all processes, up to the last logged row.
@@ -120,7 +122,8 @@ class LanguageModelTrainer(Trainer):
         self.seconds = 0.0
         self._train_sums, self._eval_sums, self._clock = _Sums(), _Sums(), _StepClock()
         self._streams = self.args.train_sampling_strategy == "sequential"
-        self._memory = None  # of what the rows of the last batch have read
+        self._memory: Memory | None = None  # of what the rows of the last batch have read
+        self._config = getattr(self.accelerator.unwrap_model(self.model), "config", None)
         self.add_callback(self._clock)
 
     def compute_loss(
@@ -132,11 +135,11 @@ class LanguageModelTrainer(Trainer):
     ) -> Any:
         """The model's own loss; collects the figures it reports, and hands its memory on from batch to batch."""
         remembers = self._streams and model.training
-        if remembers and self._memory is not None:
-            inputs = inputs | {"copy_memory": self._memory}
+        if remembers:
+            inputs = inputs | memory_inputs(self._config, self._memory)
         loss, outputs = super().compute_loss(model, inputs, return_outputs=True, num_items_in_batch=num_items_in_batch)
         if remembers:
-            self._memory = getattr(outputs, "copy_memory", None)
+            self._memory = memory_after(self._config, outputs)
         divisor = num_items_in_batch if self.model_accepts_loss_kwargs else None
         (self._train_sums if model.training else self._eval_sums).add(inputs, outputs, divisor)
         return (loss, outputs) if return_outputs else loss

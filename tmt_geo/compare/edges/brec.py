@@ -15,8 +15,9 @@ from tmt_geo.compare.edges.gps import GraphTransformer
 from tmt_geo.compare.edges.graph_model import EdgeGraphModel
 from tmt_geo.compare.edges.paired_comparison import CHANNELS, Comparison, Verdict, compare_pair
 from tmt_geo.compare.edges.sized import build_sized, count_parameters
-from tmt_geo.compare.edges.suite import EdgeRow, EdgeRun, EdgeSuite, Goal
+from tmt_geo.compare.edges.suite import EdgeRow, EdgeSuite
 from tmt_geo.compare.edges.untrained import OfMatrices
+from tmt_geo.compare.problem_suite import Goal, ProblemRun
 from tmt_geo.data.problems import Problem
 from tmt_geo.data.problems.brec import PARTS, brec_folder, brec_pairs
 
@@ -42,7 +43,7 @@ class BrecSuite(EdgeSuite):
     part: str = ""
 
     def measure(self, row: EdgeRow, seed: int) -> dict[str, Any]:
-        """See :meth:`EdgeSuite.measure`; each pair has a model of its own."""
+        """See :meth:`ProblemSuite.measure`; each pair has a model of its own."""
         begin = time.process_time()
         verdicts = []
         for number, (one, other) in enumerate(brec_pairs(self.part, brec_folder())[: self.pairs]):
@@ -67,10 +68,10 @@ class BrecSuite(EdgeSuite):
         return super().plan(row) | plan
 
     def quick(self) -> BrecSuite:
-        """See :meth:`EdgeSuite.quick`."""
+        """See :meth:`ProblemSuite.quick`."""
         return replace(self, seeds=self.seeds[:1], pairs=1, how=replace(self.how, epochs=1))
 
-    def finals(self, folder: Path) -> Iterator[EdgeRun]:
+    def finals(self, folder: Path) -> Iterator[ProblemRun]:
         """Every row on every part, with every seed."""
         for seed in self.seeds:
             for part in PARTS:
@@ -78,7 +79,7 @@ class BrecSuite(EdgeSuite):
                     yield self._run(row, part, seed)
 
     def results(self, folder: Path) -> dict[str, list[dict[str, Any]]]:
-        """See :meth:`EdgeSuite.results`; the parts of each model and seed as one."""
+        """See :meth:`ProblemSuite.results`; the parts of each model and seed as one."""
         found = {}
         for row in self.rows:
             loaded = [[self._run(row, part, seed).load(folder) for part in PARTS] for seed in self.seeds]
@@ -92,8 +93,8 @@ class BrecSuite(EdgeSuite):
         """The pairs of all parts."""
         return sum(min(pairs, self.pairs) for pairs in PARTS.values())
 
-    def _run(self, row: EdgeRow, part: str, seed: int) -> EdgeRun:
-        return EdgeRun(replace(self, part=part), replace(row, name=f"{row.name}, {part}"), seed)
+    def _run(self, row: EdgeRow, part: str, seed: int) -> ProblemRun:
+        return ProblemRun(replace(self, part=part), replace(row, name=f"{row.name}, {part}"), seed)
 
 
 def share(verdicts: list[Verdict]) -> float:

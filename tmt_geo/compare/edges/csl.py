@@ -7,9 +7,10 @@ from typing import Any
 
 from tmt_geo.compare.edges.gps import GraphTransformer
 from tmt_geo.compare.edges.graph_model import EdgeGraphModel
-from tmt_geo.compare.edges.suite import EdgeRow, Goal
+from tmt_geo.compare.edges.suite import EdgeRow
 from tmt_geo.compare.edges.train import Recipe
 from tmt_geo.compare.edges.trained import TrainedSuite
+from tmt_geo.compare.problem_suite import Goal
 from tmt_geo.data.problems.skip_links import COPIES, FOLDS, NODES, SKIPS, SkipLinks
 
 
@@ -25,7 +26,7 @@ class CrossValidation(TrainedSuite):
     folds: int = FOLDS
 
     def measure(self, row: EdgeRow, seed: int) -> dict[str, Any]:
-        """See :meth:`EdgeSuite.measure`; scores are means over the folds."""
+        """See :meth:`ProblemSuite.measure`; scores are means over the folds."""
         folds = [
             super(CrossValidation, replace(self, problem=SkipLinks.of_fold(fold))).measure(row, seed)
             for fold in range(self.folds)
@@ -35,7 +36,7 @@ class CrossValidation(TrainedSuite):
         return {**folds[0], "scores": means, "folds": [fold["scores"] for fold in folds], "seconds": seconds}
 
     def quick(self) -> CrossValidation:
-        """See :meth:`EdgeSuite.quick`."""
+        """See :meth:`ProblemSuite.quick`."""
         recipe = replace(self.recipe, steps=2, batch=2)
         return replace(self, seeds=self.seeds[:1], rates=self.rates[:1], recipe=recipe, folds=1)
 

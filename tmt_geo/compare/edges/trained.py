@@ -35,7 +35,7 @@ class TrainedSuite(EdgeSuite):
     graphs: int = 1024
 
     def measure(self, row: EdgeRow, seed: int) -> dict[str, Any]:
-        """See :meth:`EdgeSuite.measure`.
+        """See :meth:`ProblemSuite.measure`.
 
         The seed decides weights, training and exams. It runs on a CUDA device where there is one.
         """
@@ -58,7 +58,7 @@ class TrainedSuite(EdgeSuite):
         }
 
     def quick(self) -> TrainedSuite:
-        """See :meth:`EdgeSuite.quick`."""
+        """See :meth:`ProblemSuite.quick`."""
         recipe = replace(self.recipe, steps=2, batch=2)
         return replace(self, seeds=self.seeds[:1], rates=self.rates[:1], recipe=recipe, graphs=2)
 

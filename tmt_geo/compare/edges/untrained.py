@@ -11,7 +11,8 @@ from torch_geometric import seed_everything
 
 from tmt_geo.compare.edges.gps import GraphTransformer
 from tmt_geo.compare.edges.graph_model import EdgeGraphModel
-from tmt_geo.compare.edges.suite import EdgeRow, EdgeSuite, Goal
+from tmt_geo.compare.edges.suite import EdgeRow, EdgeSuite
+from tmt_geo.compare.problem_suite import Goal
 from tmt_geo.data.problems import Problem
 from tmt_geo.data.problems.all_pairs import as_pairs
 from tmt_geo.data.problems.brec import renumbered
@@ -40,7 +41,7 @@ class UntrainedSuite(EdgeSuite):
     """Scores are 1 for a pair of graphs that a model tells apart, 0 for one that it does not, and their mean."""
 
     def measure(self, row: EdgeRow, seed: int) -> dict[str, Any]:
-        """See :meth:`EdgeSuite.measure`."""
+        """See :meth:`ProblemSuite.measure`."""
         seed_everything(seed)
         model = OfMatrices(row.build(EMBEDDING, WIDTH, HIDDEN, **row.options)).eval()
         generator = torch.Generator().manual_seed(seed)

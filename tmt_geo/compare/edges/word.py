@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from tmt_geo.compare.edges.models import EdgeModel
 from tmt_geo.compare.edges.node_models import NodeTransformer
-from tmt_geo.compare.edges.suite import EdgeRow, Goal
+from tmt_geo.compare.edges.suite import EdgeRow
 from tmt_geo.compare.edges.train import Recipe
 from tmt_geo.compare.edges.trained import TrainedSuite
+from tmt_geo.compare.problem_suite import Goal
 from tmt_geo.data.problems import WordProblem
 
 ROUNDS = 5

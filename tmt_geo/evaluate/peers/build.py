@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 from tmt_geo.evaluate.forward import measuring, plain_forward
 from tmt_geo.evaluate.match_width import linear_count, match_width
 from tmt_geo.evaluate.peers.families import FAMILIES, Family, Sizes
+from tmt_geo.evaluate.peers.short_convolution import ShortConvolution
 
 TOLERANCE = 0.01
 
@@ -32,6 +33,7 @@ def build_peer(
     dropout: float = 0.0,
     tie: bool = True,
     keys: int = 16,
+    convolution: int = 0,
     scale_init: bool = True,
 ) -> PreTrainedModel:
     """Build a causal language model of the library with a given number of parameters.
@@ -77,6 +79,9 @@ def build_peer(
         tie: Whether the vocabulary head shares the embedding.
         keys: Tokens that a token attends to in ``mistral``, itself and the last before it, and in ``deepseek``, those
             that the index ranks highest.
+        convolution: Width of a :class:`ShortConvolution` in front of every attention, as Zoology has it for fairness;
+            none at 0. A model with one reads full rows of tokens, without padding and without a cache, and the library
+            cannot load it.
         scale_init: Whether to draw the ends of the branches smaller with depth; False leaves the library's own.
 
     Returns:
@@ -84,13 +89,13 @@ def build_peer(
 
     Raises:
         ValueError: The name is unknown, a size is below one, ``n_heads`` does not fit ``d_model``, ``dropout`` is no
-            probability, no width comes within 1 %, ``rwkv`` is to have a single layer, or this version of the library
-            lets the family see the future (``bigbird`` in 5.17).
+            probability, no width comes within 1 %, ``rwkv`` is to have a single layer, the family takes no
+            ``convolution``, or this version of the library lets the family see the future (``bigbird`` in 5.17).
     """
     if name not in FAMILIES:
         raise ValueError(f"'name' must be one of {', '.join(FAMILIES)} (got {name!r})")
     family = FAMILIES[name]
-    sizes = Sizes(vocab_size, d_model, n_layers, n_heads, max_seq_len, keys)
+    sizes = Sizes(vocab_size, d_model, n_layers, n_heads, max_seq_len, keys, convolution)
     _check(name, family, sizes, dropout)
     width, expand = _match(family, sizes, params, tie)
     model = _new(family, sizes, width, expand, tie, dropout)
@@ -107,8 +112,12 @@ def build_peer(
 
 def _check(name: str, family: Family, sizes: Sizes, dropout: float) -> None:
     for field, size in vars(sizes).items():
-        if size < 1:
-            raise ValueError(f"'{field}' must be at least 1 (got {size})")
+        least = 0 if field == "convolution" else 1
+        if size < least:
+            raise ValueError(f"'{field}' must be at least {least} (got {size})")
+    if sizes.convolution and not family.mixer_norm:
+        takers = ", ".join(other for other, known in FAMILIES.items() if known.mixer_norm)
+        raise ValueError(f"'convolution' must be 0 in all families but {takers} (got {sizes.convolution} in {name})")
     if sizes.n_layers < family.least_layers:
         raise ValueError(f"'n_layers' must be at least {family.least_layers} for {name} (got {sizes.n_layers})")
     if sizes.d_model % (2 * sizes.n_heads):
@@ -154,6 +163,11 @@ def _new(family: Family, sizes: Sizes, width: int, expand: int, tie: bool, dropo
     model = cls(cls.config_class(vocab_size=sizes.vocab_size, tie_word_embeddings=tie, **special, **options))
     if family.finish is not None:
         family.finish(model)
+    if sizes.convolution:
+        model.config.use_cache = False
+        for layer in attrgetter(family.layers)(model):
+            norm = getattr(layer, family.mixer_norm)
+            setattr(layer, family.mixer_norm, nn.Sequential(norm, ShortConvolution(sizes.d_model, sizes.convolution)))
     return model
 
 

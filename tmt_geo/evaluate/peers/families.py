@@ -19,6 +19,7 @@ class Sizes:
     n_heads: int
     max_seq_len: int
     keys: int
+    convolution: int
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,8 @@ class Family:
         least_width: Not zero where widening is also done by an expansion, a whole number: the largest one is taken
             that leaves the width this large.
         least_layers: Layers that its initialisation needs.
+        mixer_norm: Name in a layer of the norm whose output is all that the mixer reads; empty where there is none, or
+            where the mixer has a convolution or a shift of its own.
         dropout: Options of the configuration by which the family itself drops the embedding and its branches; without
             them hooks do.
         finish: What else is done to a new model.
@@ -51,6 +54,7 @@ class Family:
     grid: int = 1
     least_width: int = 0
     least_layers: int = 1
+    mixer_norm: str = ""
     dropout: tuple[str, ...] = ()
     finish: Callable[[PreTrainedModel], None] | None = None
 
@@ -172,26 +176,36 @@ def _loop_over_experts(model: PreTrainedModel) -> None:
     model.set_experts_implementation("eager")
 
 
-LLAMA_BRANCHES = ("self_attn.o_proj", "mlp.down_proj")
-LLAMA_ENDS = ("self_attn.o_proj.weight", "mlp.down_proj.weight")
+LIKE_LLAMA: dict[str, Any] = {
+    "layers": "model.layers",
+    "branches": ("self_attn.o_proj", "mlp.down_proj"),
+    "ends": ("self_attn.o_proj.weight", "mlp.down_proj.weight"),
+    "mixer_norm": "input_layernorm",
+}
 
 FAMILIES = {
-    "llama": Family("LlamaForCausalLM", _llama, "model.layers", LLAMA_BRANCHES, LLAMA_ENDS),
-    "qwen3": Family("Qwen3ForCausalLM", _qwen3, "model.layers", LLAMA_BRANCHES, LLAMA_ENDS),
-    "gpt2": Family("GPT2LMHeadModel", _gpt2, "transformer.h", width="n_inner", dropout=("embd_pdrop", "resid_pdrop")),
-    "mistral": Family("MistralForCausalLM", _mistral, "model.layers", LLAMA_BRANCHES, LLAMA_ENDS),
+    "llama": Family("LlamaForCausalLM", _llama, **LIKE_LLAMA),
+    "qwen3": Family("Qwen3ForCausalLM", _qwen3, **LIKE_LLAMA),
+    "gpt2": Family(
+        "GPT2LMHeadModel",
+        _gpt2,
+        "transformer.h",
+        width="n_inner",
+        dropout=("embd_pdrop", "resid_pdrop"),
+        mixer_norm="ln_1",
+    ),
+    "mistral": Family("MistralForCausalLM", _mistral, **LIKE_LLAMA),
     "mixtral": Family(
         "MixtralForCausalLM",
         _mixtral,
         "model.layers",
         branches=("self_attn.o_proj", "mlp"),
         ends=("self_attn.o_proj.weight", "mlp.experts.down_proj"),
+        mixer_norm="input_layernorm",
         grid=4,  # for the grouped matrix product, which a model that is loaded again takes
         finish=_loop_over_experts,
     ),
-    "deepseek": Family(
-        "DeepseekV32ForCausalLM", _deepseek, "model.layers", LLAMA_BRANCHES, LLAMA_ENDS, finish=_freeze_index
-    ),
+    "deepseek": Family("DeepseekV32ForCausalLM", _deepseek, **LIKE_LLAMA, finish=_freeze_index),
     "bigbird": Family(
         "BigBirdForCausalLM", _bigbird, "bert.encoder.layer", dropout=("hidden_dropout_prob",), finish=_drop_pooler
     ),

@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-from os import PathLike
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from transformers import PreTrainedConfig
-
+from tmt_geo.models.hub_config import HubConfig
 from tmt_geo.models.quartic.quartic_transformer import EDGE_FORMS
-from tmt_geo.models.tmt.hub_files import CODE_FILE, write_code
 
-AUTO_MAP = {
-    auto: f"{CODE_FILE.removesuffix('.py')}.{name}"
-    for auto, name in {"AutoConfig": "QuarticConfig", "AutoModelForCausalLM": "QuarticModel"}.items()
-}
 COUNTS = (
     "vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "head_dim", "edge_size", "edge_heads",
     "linear_heads", "linear_head_dim", "ff_mult", "num_residual_lanes", "max_position_embeddings",
 )  # fmt: skip
 
 
-class QuarticConfig(PreTrainedConfig):
+class QuarticConfig(HubConfig):
     r"""Configuration of :class:`QuarticModel`.
 
     Names of Hugging Face and of the published call, that of
@@ -62,6 +55,7 @@ class QuarticConfig(PreTrainedConfig):
     """
 
     model_type = "quartic"
+    auto_classes: ClassVar[dict[str, str]] = {"AutoConfig": "QuarticConfig", "AutoModelForCausalLM": "QuarticModel"}
     attribute_map: ClassVar[dict[str, str]] = {
         "num_tokens": "vocab_size",
         "dim": "hidden_size",
@@ -114,22 +108,6 @@ class QuarticConfig(PreTrainedConfig):
         self.use_cache = False  # whatever a script has turned on before it saved: there is none
         self.check()
 
-    @classmethod
-    def register_for_auto_class(cls, auto_class: str = "AutoConfig") -> None:
-        """Do nothing: a saved folder holds an import of the class, not a copy of its code."""
-
-    def save_pretrained(self, save_directory: str | PathLike, push_to_hub: bool = False, **kwargs: Any) -> None:
-        """Save the configuration, and beside it the code with which ``Auto`` classes find this package.
-
-        Args:
-            save_directory (str or PathLike): The folder.
-            push_to_hub (bool): Upload it as well.
-            **kwargs: Of ``PreTrainedConfig.save_pretrained``.
-        """
-        self.auto_map = dict(AUTO_MAP)
-        super().save_pretrained(save_directory, push_to_hub, **kwargs)
-        write_code(save_directory)
-
     def options(self) -> dict[str, Any]:
         """The arguments of :class:`~tmt_geo.models.quartic.quartic_transformer.QuarticTransformer`."""
         names = {
@@ -141,9 +119,7 @@ class QuarticConfig(PreTrainedConfig):
     def check(self) -> None:
         """Raise a `ValueError` that names the first value out of range."""
         for name in COUNTS:
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(f"'{name}' must be an integer of at least 1 (got {value!r})")
+            self.check_count(name, 1)
         if self.edge_size % self.edge_heads:
             raise ValueError(
                 f"'edge_size' must be a multiple of 'edge_heads' (got {self.edge_size} and {self.edge_heads})"

@@ -107,7 +107,8 @@ class TMTBackbone(TMTPreTrainedModel):
             check_mask(attention_mask)
             if x.dim() == 3 and self.wants_cache(use_cache):
                 cache = TMTCache(self.config.num_hidden_layers)
-        tokens = Tokens.of(x, self.config.max_position_embeddings, attention_mask, position_ids, cache, batch, time)
+        longest, memory = self.config.max_position_embeddings, self.config.mesh_memory
+        tokens = Tokens.of(x, longest, attention_mask, position_ids, cache, batch, time, memory)
         return self.dropout(tokens.unpad(x)), tokens
 
     def encode(

@@ -90,6 +90,15 @@ class TMTCacheLayer(CacheLayerMixin):
 
     get_max_cache_shape = get_max_length
 
+    def take(self, other: TMTCacheLayer, rows: slice, columns: slice) -> None:
+        """Hold what another layer holds of these sequences and columns, detached."""
+        if other.keys is None:
+            return
+        parts: tuple[Any, ...] = (other.keys, other.values, other.index)
+        self.keys, self.values, self.index = (part[rows, columns].detach() for part in parts)
+        self.is_initialized = True
+        self.length = columns.stop - columns.start
+
     def select(self, rows: Tensor) -> None:
         """Keep these rows, in this order."""
         if self.keys is not None:
@@ -162,6 +171,35 @@ class TMTCache(Cache):
         if self.seen is not None:
             rows = torch.arange(self.seen.size(0), device=self.seen.device)
             self.batch_select_indices(rows.repeat_interleave(repeats))
+
+    def part(self, rows: slice = slice(None), columns: slice = slice(None)) -> TMTCache:
+        """A cache of its own that holds these sequences and these columns, without the graph that made them.
+
+        Raises:
+            ValueError: If there is padding: places are then not columns.
+        """
+        part = TMTCache(len(self.layers))
+        if self.seen is None:
+            return part
+        if not bool(self.seen.all()):
+            raise ValueError("'past_key_values' must hold sequences of one length, without padding (got padding)")
+        part.seen = self.seen[rows, columns]
+        kept = range(self.seen.size(1))[columns]
+        for old, new in zip((*self.layers, self.copied), (*part.layers, part.copied), strict=True):
+            new.take(old, rows, slice(kept.start, kept.stop))
+        return part
+
+    def last(self, length: int) -> TMTCache:
+        """The latest tokens, at most so many: a memory of the text before."""
+        return self.part(columns=slice(max(self.get_seq_length() - length, 0), None))
+
+    def rows(self, rows: slice) -> TMTCache:
+        """The memory of these sequences."""
+        return self.part(rows=rows)
+
+    def drop_last(self, count: int) -> TMTCache:
+        """Forget the latest `count` tokens."""
+        return self.part(columns=slice(max(self.get_seq_length() - count, 0)))
 
     def crop(self, tokens_to_remove: int) -> None:
         """Forget the latest columns, padding included, as many as a negative number says; 0 does nothing.

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from os import PathLike
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from transformers import PreTrainedConfig
-
-from tmt_geo.models.tmt.hub_files import AUTO_MAP, write_code
+from tmt_geo.models.hub_config import HubConfig
 from tmt_geo.nn.exit_gate import RULES, gate_rate
 from tmt_geo.nn.temporal_decay import FORMS
 
@@ -26,6 +23,7 @@ PUBLISHED = {
     **SIZES["base"],
     "window": 0,
     "shift": False,
+    "content_mesh": False,
     "decay": "published",
     "decay_rate": 0.1,
     "exit_threshold": 0.85,
@@ -40,15 +38,18 @@ PRESETS: dict[str, dict[str, Any]] = {
     "published": PUBLISHED,
 }
 
+# What a saved configuration means that does not name an option, because it is older.
+BEFORE = {"content_mesh": False, "gated_heads": False, "gated_streams": False}
+
 # The least value of each count that must be given.
 LEAST = {
     "vocab_size": 1, "hidden_size": 1, "num_hidden_layers": 1, "num_attention_heads": 1, "max_position_embeddings": 1,
     "graph_k": 1, "window": 0, "rebuild_every": 1, "exit_after": 1, "memory_anchors": 0,
-    "copy_k": 0, "copy_dim": 1, "copy_memory": 0,
+    "copy_k": 0, "copy_dim": 1, "copy_memory": 0, "mesh_memory": 0,
 }  # fmt: skip
 
 
-class TMTConfig(PreTrainedConfig):
+class TMTConfig(HubConfig):
     r"""Configuration of :class:`TMTModel`; the defaults are the base size, without anchors and without a copy head.
 
     Names of Hugging Face and of the TemporalMesh Transformer (2026) both work: ``d_model`` is ``hidden_size``,
@@ -74,6 +75,9 @@ class TMTConfig(PreTrainedConfig):
         index_dim (int, optional): Search among so many channels, a projection of the states; the cache then keeps so
             many. (default: the states themselves)
         rebuild_every (int): Build the mesh in every so many layers; those between reuse the last one.
+        mesh_memory (int): Tokens from before the sequence that the mesh of every layer still finds, where a text is
+            read in order: keys, values and index features, without their graph. Needs `content_mesh`. A copy head
+            then copies from as many.
         search (str): ``"auto"`` (exact), ``"ivf"`` or ``"windows"``, see :func:`~tmt_geo.knn_graph`. A continued
             cache is searched exactly by all but ``"windows"``.
 
@@ -85,6 +89,8 @@ class TMTConfig(PreTrainedConfig):
         decay_rate (float): Where the decay starts, see :class:`~tmt_geo.TemporalDecay`; in one over
             `max_position_embeddings` tokens.
         rotary (bool): Rotary positions.
+        content_mesh (bool): Edges of the mesh go by content: rotary positions and decay act on the window and the
+            token itself alone. Published: they act on all edges.
         gated_heads (bool): Scale each head's output by a gate that depends on the target token.
 
     **Exits**
@@ -149,6 +155,9 @@ class TMTConfig(PreTrainedConfig):
     """
 
     model_type = "tmt"
+    auto_classes: ClassVar[dict[str, str]] = {
+        "AutoConfig": "TMTConfig", "AutoModel": "TMTBackbone", "AutoModelForCausalLM": "TMTForCausalLM",
+    }  # fmt: skip
     keys_to_ignore_at_inference: ClassVar[list[str]] = [
         "past_key_values", "cache", "gate_loss", "exit_masks", "confidences", "graph_edges", "memory_state",
         "decay_scalars", "active_share", "num_edges", "copy_memory", "num_votes", "last_hidden_state",
@@ -172,11 +181,13 @@ class TMTConfig(PreTrainedConfig):
     window: int = 16
     index_dim: int | None = None
     rebuild_every: int = 1
+    mesh_memory: int = 0
     search: str = "auto"
     shift: bool = True
     decay: str | None = "log"
     decay_rate: float = 64.0
     rotary: bool = True
+    content_mesh: bool = True
     gated_heads: bool = True
     exit: bool = True
     exit_rule: str | None = None
@@ -232,20 +243,16 @@ class TMTConfig(PreTrainedConfig):
         return cls(**{**known, **given})
 
     @classmethod
-    def register_for_auto_class(cls, auto_class: str = "AutoConfig") -> None:
-        """Do nothing: a saved folder holds an import of the class, not a copy of its code."""
-
-    def save_pretrained(self, save_directory: str | PathLike, push_to_hub: bool = False, **kwargs: Any) -> None:
-        """Save the configuration, and beside it the code with which ``Auto`` classes find this package.
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> TMTConfig:
+        """A saved configuration, which names all options; those it does not name were off when it was saved.
 
         Args:
-            save_directory (str or PathLike): The folder.
-            push_to_hub (bool): Upload it as well.
-            **kwargs: Of ``PreTrainedConfig.save_pretrained``.
+            config_dict (dict): What is in its file.
+            **kwargs: Of ``PreTrainedConfig.from_dict``.
         """
-        self.auto_map = dict(AUTO_MAP)
-        super().save_pretrained(save_directory, push_to_hub, **kwargs)
-        write_code(save_directory)
+        if "transformers_version" in config_dict:
+            config_dict = BEFORE | config_dict
+        return super().from_dict(config_dict, **kwargs)
 
     @property
     def gate_rule(self) -> str | None:
@@ -257,7 +264,7 @@ class TMTConfig(PreTrainedConfig):
     def check(self) -> None:
         """Raise a `ValueError` that names the first value out of range."""
         for name, least in LEAST.items():
-            _at_least(name, getattr(self, name), least)
+            self.check_count(name, least)
         if self.hidden_size % self.num_attention_heads:
             raise ValueError(
                 f"'d_model' must be a multiple of 'n_heads' (got {self.hidden_size} and {self.num_attention_heads})"
@@ -273,9 +280,11 @@ class TMTConfig(PreTrainedConfig):
         if self.search not in SEARCHES:
             raise ValueError(f"'search' must be one of {SEARCHES} (got {self.search!r})")
         if self.index_dim is not None:
-            _at_least("index_dim", self.index_dim, 1)
+            self.check_count("index_dim", 1)
             if self.index_dim > self.hidden_size:
                 raise ValueError(f"'index_dim' must be at most d_model = {self.hidden_size} (got {self.index_dim})")
+        if self.mesh_memory and not (self.mesh and self.content_mesh):
+            raise ValueError(f"'mesh_memory' needs mesh=True and content_mesh=True (got {self.mesh_memory})")
         if self.decay not in (None, *FORMS):
             raise ValueError(f"'decay' must be one of {FORMS} or None (got {self.decay!r})")
         if not self.decay_rate > 0:
@@ -288,13 +297,8 @@ class TMTConfig(PreTrainedConfig):
             raise ValueError(f"'exit_momentum' must lie in [0, 1) (got {self.exit_momentum})")
         for name in ("ffn_stream_dim", "intermediate_size"):
             if getattr(self, name) is not None:
-                _at_least(name, getattr(self, name), 1)
+                self.check_count(name, 1)
         if not 0 <= self.dropout < 1:
             raise ValueError(f"'dropout' must lie in [0, 1) (got {self.dropout})")
         if not 0 <= self.memory_momentum <= 1:
             raise ValueError(f"'memory_momentum' must lie in [0, 1] (got {self.memory_momentum})")
-
-
-def _at_least(name: str, value: int, least: int) -> None:
-    if not isinstance(value, int) or value < least:
-        raise ValueError(f"'{name}' must be an integer of at least {least} (got {value!r})")

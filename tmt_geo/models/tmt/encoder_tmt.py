@@ -30,6 +30,7 @@ def build_encoder(config: TMTConfig) -> TMTEncoder:
             "k": config.graph_k,
             "window": config.window,
             "shift": config.shift,
+            "content_mesh": config.content_mesh,
             "backend": config.search,
         }
     return TMTEncoder(

@@ -12,8 +12,8 @@ from torch_geometric.data import Data
 from transformers import PreTrainedModel
 from transformers import initialization as init
 
+from tmt_geo.models.hub_files import write_card
 from tmt_geo.models.tmt.configuration_tmt import TMTConfig
-from tmt_geo.models.tmt.hub_files import write_card
 from tmt_geo.nn.copy_head import CopyHead
 from tmt_geo.nn.exit_gate import ExitGate
 from tmt_geo.nn.memory_anchors import MemoryAnchors

@@ -55,16 +55,17 @@ class Tokens:
         cache: TMTCache | None = None,
         batch: Tensor | None = None,
         time: Tensor | None = None,
+        memory: int = 0,
     ) -> Tokens:
         """Those of states: (B, S, F), padding left out, behind those in the cache; or (N, F) of a PyG batch.
 
-        More than `longest` tokens a sequence give a warning.
+        More than `longest` tokens a sequence behind a memory of so many give a warning.
 
         Raises:
             ValueError: If mask, positions, `batch` or `time` do not fit, or do not belong to such states.
         """
         if x.dim() == 3:
-            return _of_sequences(x, longest, attention_mask, position_ids, cache)
+            return _of_sequences(x, longest, attention_mask, position_ids, cache, memory)
         if any(part is not None for part in (attention_mask, position_ids, cache)):
             raise ValueError(
                 "'attention_mask', 'position_ids' and 'past_key_values' need (B, S) inputs (got one axis)"
@@ -75,8 +76,9 @@ class Tokens:
 
 
 def _of_sequences(
-    x: Tensor, longest: int, attention_mask: Tensor | None, position_ids: Tensor | None, cache: TMTCache | None
-) -> Tokens:
+    x: Tensor, longest: int, attention_mask: Tensor | None, position_ids: Tensor | None, cache: TMTCache | None,
+    memory: int,
+) -> Tokens:  # fmt: skip
     rows, columns = x.shape[:2]
     past = 0 if cache is None else cache.get_seq_length()
     if attention_mask is not None and attention_mask.shape != (rows, past + columns):
@@ -99,7 +101,7 @@ def _of_sequences(
     lengths = before + full.sum(1)
     needed = max(int(lengths.max()), 1)  # a grid has a slot, though all be padding so far
     _check_positions(position_ids, x.shape[:2], full.flatten(), position)  # a refused step leaves the cache as it was
-    _warn_of_length(needed, longest)
+    _warn_of_length(needed - memory, longest)
     capacity = needed if cache is None else cache.admit(full, needed)
     place = None if mask is None else full.flatten().nonzero().squeeze(1)
     slot_time = torch.arange(capacity, device=x.device, dtype=torch.double).repeat(rows) / longest

@@ -249,7 +249,8 @@ class MeshAttention(AttentionMessages):
         target, mask = mesh.target_index.unsqueeze(1), mesh.mask
         if self.causal:
             mask = mask & past_edges((mesh.table, target), time)
-        self_kv, terms = None, {}
+        self_kv = None
+        terms: dict[str, Any] = {}
         if self.add_self_loops:
             mask = mask & (mesh.table != target)
             self_kv = (key, value) if mesh.targets is None else (key[mesh.targets], value[mesh.targets])

@@ -12,10 +12,10 @@ from typing import Any
 
 import torch
 
-from tmt_geo.compare.edges.suite import EdgeRun, EdgeSuite
+from tmt_geo.compare.problem_suite import ProblemRun, ProblemSuite
 
 
-def run_suites(suites: Sequence[EdgeSuite], out: Path, jobs: int = 1, log: Callable[[str], None] = print) -> int:
+def run_suites(suites: Sequence[ProblemSuite], out: Path, jobs: int = 1, log: Callable[[str], None] = print) -> int:
     """Choose a rate for every row that needs one, then run all rows with all seeds.
 
     What has a result of the present plan is not run again. Each result is kept at once. A run that fails is reported
@@ -51,7 +51,7 @@ def _workers(jobs: int) -> Iterator[Executor | None]:
         workers.shutdown(cancel_futures=True)
 
 
-def _run_all(runs: Sequence[EdgeRun], out: Path, workers: Executor | None, log: Callable[[str], None]) -> int:
+def _run_all(runs: Sequence[ProblemRun], out: Path, workers: Executor | None, log: Callable[[str], None]) -> int:
     """Run those without a result; returns how many failed."""
     failed = 0
     for run, result in _results([run for run in runs if run.load(out) is None], workers):
@@ -64,7 +64,9 @@ def _run_all(runs: Sequence[EdgeRun], out: Path, workers: Executor | None, log: 
     return failed
 
 
-def _results(todo: Sequence[EdgeRun], workers: Executor | None) -> Iterator[tuple[EdgeRun, dict[str, Any] | str]]:
+def _results(
+    todo: Sequence[ProblemRun], workers: Executor | None
+) -> Iterator[tuple[ProblemRun, dict[str, Any] | str]]:
     """Each run and what it gave, as they get ready."""
     if workers is None:
         yield from map(_attempt, todo)
@@ -73,7 +75,7 @@ def _results(todo: Sequence[EdgeRun], workers: Executor | None) -> Iterator[tupl
         yield done.result()
 
 
-def _attempt(run: EdgeRun) -> tuple[EdgeRun, dict[str, Any] | str]:
+def _attempt(run: ProblemRun) -> tuple[ProblemRun, dict[str, Any] | str]:
     """A run and its result, or what went wrong."""
     try:
         return run, run.measure()

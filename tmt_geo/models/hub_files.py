@@ -18,8 +18,6 @@ from tmt_geo.models import QuarticConfig, QuarticModel, TMTBackbone, TMTConfig, 
 
 __all__ = ["QuarticConfig", "QuarticModel", "TMTBackbone", "TMTConfig", "TMTForCausalLM"]
 '''
-AUTO_CLASSES = {"AutoConfig": "TMTConfig", "AutoModel": "TMTBackbone", "AutoModelForCausalLM": "TMTForCausalLM"}
-AUTO_MAP = {auto: f"{Path(CODE_FILE).stem}.{name}" for auto, name in AUTO_CLASSES.items()}
 
 CARD = """---
 library_name: transformers
@@ -62,8 +60,13 @@ print(tokenizer.decode(model.generate(**inputs, max_new_tokens=50)[0]))
 """
 
 
+def auto_map(classes: dict[str, str]) -> dict[str, str]:
+    """Where a saved folder has these classes, by the ``Auto`` classes that look for them."""
+    return {auto: f"{Path(CODE_FILE).stem}.{name}" for auto, name in classes.items()}
+
+
 def write_code(folder: str | PathLike) -> None:
-    """Put the code to which :data:`AUTO_MAP` refers into a folder."""
+    """Put the code to which :func:`auto_map` refers into a folder."""
     (Path(folder) / CODE_FILE).write_text(CODE, encoding="utf-8")
 
 

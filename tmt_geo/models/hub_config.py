@@ -1,0 +1,38 @@
+"""What the configurations of this package share: their saved folders, and the check of their counts."""
+
+from __future__ import annotations
+
+from os import PathLike
+from typing import Any, ClassVar
+
+from transformers import PreTrainedConfig
+
+from tmt_geo.models.hub_files import auto_map, write_code
+
+
+class HubConfig(PreTrainedConfig):
+    """A configuration whose saved folder finds this package: a subclass names its classes in `auto_classes`."""
+
+    auto_classes: ClassVar[dict[str, str]] = {}
+
+    @classmethod
+    def register_for_auto_class(cls, auto_class: str = "AutoConfig") -> None:
+        """Do nothing: a saved folder holds an import of the class, not a copy of its code."""
+
+    def save_pretrained(self, save_directory: str | PathLike, push_to_hub: bool = False, **kwargs: Any) -> None:
+        """Save the configuration, and beside it the code with which ``Auto`` classes find this package.
+
+        Args:
+            save_directory (str or PathLike): The folder.
+            push_to_hub (bool): Upload it as well.
+            **kwargs: Of ``PreTrainedConfig.save_pretrained``.
+        """
+        self.auto_map = auto_map(self.auto_classes)
+        super().save_pretrained(save_directory, push_to_hub, **kwargs)
+        write_code(save_directory)
+
+    def check_count(self, name: str, least: int) -> None:
+        """Raise a `ValueError` if the value of this name is no integer, or below the least that there can be."""
+        value = getattr(self, name)
+        if not isinstance(value, int) or value < least:
+            raise ValueError(f"'{name}' must be an integer of at least {least} (got {value!r})")
