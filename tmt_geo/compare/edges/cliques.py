@@ -27,6 +27,7 @@ CLIQUES = TrainedSuite(
     rows=(
         _row("given edges", "given"),
         _row("routed edges", "routed", warmup=WARMUP),
+        _row("routed edges, no warm-up", "routed"),
         _row("random edges", "random", warmup=WARMUP),
         _row("all pairs", "full"),
         EdgeRow("nodes", NodesOnly, {"layers": 4}, rate=RATE),
