@@ -1,4 +1,4 @@
-"""The table of the README: seven results, each beside its strongest control, as the committed files have them.
+"""The table of the README: eight results, each beside its strongest control, as the committed files have them.
 
     python -m benchmarks.highlights
 
@@ -11,15 +11,17 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from benchmarks.readme import ROOT, write
-from tmt_geo.compare.edges.suites import SUITES
+from tmt_geo.compare.edges.suites import SUITES as EDGES
 from tmt_geo.compare.markdown import markdown_table
 from tmt_geo.compare.mean import Mean, mean_of
 from tmt_geo.compare.problem_report import score_of
+from tmt_geo.compare.problem_suite import ProblemSuite
+from tmt_geo.compare.recall.suites import RECALL
 
 RESULTS = ROOT / "benchmarks" / "results"
 OURS = "TMT"  # what the rows of this package's graph model begin with
@@ -41,7 +43,7 @@ class Side:
 
 
 def table(folder: Path = RESULTS) -> str:
-    """The seven results in Markdown."""
+    """The eight results in Markdown."""
     rows = [
         _language(folder, "language model, 2,400 steps of WikiText-2: perplexity a word", "push",
                   "full, deeper, without anchors", "llama with copy head"),
@@ -49,9 +51,12 @@ def table(folder: Path = RESULTS) -> str:
                   "ablation", "mesh + decay + exit", "vanilla"),
         _graphs(folder, "clouds of points, 40 shapes: accuracy", "shapes"),
         _graphs(folder, "ENZYMES, 595 proteins: accuracy", "enzymes"),
-        _edges(folder, "facts of a chain composed, trained on chains of 2 to 4 and asked for 6: right answers",
-               "composition", "k = 6", "factored",
-               ("relation-aware, one layer in rounds", "relation-aware, four layers")),
+        _problem(folder / "recall", RECALL, "values of 256 keys recalled from 16,384 tokens, trained on 256: right "
+                 "answers", "16,384 / 256", "mesh",
+                 ("dense", "dense + convolution", "window of 24", "window of 24 + convolution")),
+        _problem(folder / "edges", EDGES["composition"], "facts of a chain composed, trained on chains of 2 to 4 and "
+                 "asked for 6: right answers", "k = 6", "factored",
+                 ("relation-aware, one layer in rounds", "relation-aware, four layers")),
         _speed(folder, "training step of the language model, 4,096 tokens", "LM training step, no exits",
                "4,096 tokens"),
         _speed(folder, "decoding one sequence, 2,048 tokens of context", "decoding, one sequence, tokens/s",
@@ -104,16 +109,19 @@ def _graphs(folder: Path, about: str, suite: str) -> list[str]:
     return _line(about, sides[True], sides[False], lower=False)
 
 
-def _edges(folder: Path, about: str, suite: str, score: str, ours: str, controls: tuple[str, ...]) -> list[str]:
-    """A row of a suite for attention among edges, and the best of its controls."""
-    results = SUITES[suite].results(folder / "edges")
-    means = {name: score_of(results[name], score) for name in (ours, *controls)}
-    best = max(controls, key=lambda name: means[name].value)
-    sides = [
-        Side(name, means[name], f"{Mean(100 * means[name].value, 100 * (means[name].error or 0.0)).say(1)} %")
-        for name in (ours, best)
-    ]
-    return _line(about, replace(sides[0], name=f"attention among edges, {ours}"), sides[1], lower=False)
+def _problem(
+    folder: Path, suite: ProblemSuite, about: str, score: str, ours: str, controls: tuple[str, ...]
+) -> list[str]:
+    """A row of a suite of problems, and the best of those of its controls that were run."""
+    results = suite.results(folder)
+    means = {name: score_of(results[name], score) for name in (ours, *controls) if results.get(name)}
+    best = max(means.keys() - {ours}, key=lambda name: means[name].value)
+    return _line(about, *(Side(name, means[name], _percent(means[name])) for name in (ours, best)), lower=False)
+
+
+def _percent(share: Mean) -> str:
+    """A share as it is shown; without an error where one seed has run."""
+    return f"{Mean(100 * share.value, None if share.error is None else 100 * share.error).say(1)} %"
 
 
 def _speed(folder: Path, about: str, row: str, at: str) -> list[str]:

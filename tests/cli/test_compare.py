@@ -71,7 +71,7 @@ def test_recall_is_run_and_reported(tmt, tmp_path):
     arguments = ["compare", "recall", "--problem", "passkey", "--row", "dense", "--quick", "--out", tmp_path]
     result = tmt(*arguments)
     assert result.exit_code == 0, result.output
-    assert "passkey, dense, seed 0: 512 / 1 " in result.stdout and "| dense | " in result.stdout
+    assert "passkey, dense, seed 0: 32 / 1 " in result.stdout and "| dense | " in result.stdout
     assert (tmp_path / "quick" / "passkey" / "dense-0.json").exists()
     again = tmt(*arguments, "--report")
     assert again.exit_code == 0 and "seed 0" not in again.stdout

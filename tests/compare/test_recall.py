@@ -190,6 +190,19 @@ def test_training_learns_the_settings_it_is_given():
     assert before < 0.2 and curve[-1]["accuracy"] > 0.9 and curve[-1]["loss"] < curve[0]["loss"]
 
 
+def test_the_hardest_setting_is_looked_at():
+    asked = []
+
+    class Watched(MultiQueryRecall):
+        def sample(self, count, setting, generator):
+            asked.append(str(setting))
+            return super().sample(count, setting, generator)
+
+    model = build_model(RecallRow("dense", "llama"), SMALL.sizes)
+    train(model, Watched(vocab_size=64), SMALL.trained, Recipe(steps=3, tokens=32, look_every=3), 1e-3, 0, 1)
+    assert len(asked) == 4 and asked[3] == "32 / 4"
+
+
 @pytest.mark.parametrize("suite", SUITES.values(), ids=list(SUITES))
 def test_rows_have_equal_parameters_and_goals_are_of_rows_and_settings(suite):
     first, *others = (count_parameters(build_model(row, suite.sizes)) for row in suite.rows)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from tmt_geo.data.problems.problem import NOT_ASKED
-from tmt_geo.data.problems.recall.problem import Questions, RecallProblem, Setting, check_room
+from tmt_geo.data.problems.recall.problem import Questions, RecallProblem, Setting, check_room, distinct
 
 KINDS, DIGITS = 10, 5
 MARK = KINDS  # the token that announces the number
@@ -18,7 +18,8 @@ class Passkey(RecallProblem):
     """A mark and five digits at any place of the sequence, and the mark again at its end: which digits were they?
 
     After Mohtashami and Jaggi (arXiv:2305.16300), without words: all other tokens are random and no digits. Each digit
-    is asked after the mark and the true digits before it, so that four of the five answers stand in the tokens.
+    is asked after the mark and the true digits before it, so that four of the five answers stand in the tokens. The
+    digits of a number differ, so that one token decides what comes next.
     """
 
     name: str = "passkey"
@@ -29,7 +30,7 @@ class Passkey(RecallProblem):
         if setting.pairs != 1:
             raise ValueError(f"'setting' must have one pair, the one number (got {setting})")
         check_room(setting, 2 * (DIGITS + 1))
-        digits = torch.randint(KINDS, (count, DIGITS), generator=generator)
+        digits = distinct(count, DIGITS, KINDS, generator)
         said = torch.nn.functional.pad(digits, (1, 0), value=MARK)
         tokens = torch.randint(MARK + 1, self.vocab_size, (count, setting.length), generator=generator)
         place = torch.randint(setting.length - 2 * DIGITS, (count, 1), generator=generator)
