@@ -161,9 +161,8 @@ class RoutedEdges(EdgeSet):
     the scores, so that edges are drawn in proportion to :math:`\exp(s / \epsilon)` without replacement (Kool et al.,
     "Stochastic beams and where to find them", arXiv:1903.06059): an edge that is never tried teaches nothing.
 
-    Where an answer needs many edges at once, few of which are found by chance, no single one helps, and the score
-    learns nothing. Then begin with all: for `warmup` steps of training all pairs are chosen, and in as many again
-    their number falls to `k`. What is useful is learned from all pairs, and which of them to keep from what is missed.
+    With `warmup`, all pairs are chosen for so many steps of training, and in as many again their number falls to `k`.
+    It is no safeguard: a network that has learned from all pairs may come to keep the wrong ones.
     So that a state can tell what the score is made of, it takes in the products of queries and keys,
     :math:`\mathbf{e}_{ji} + \mathbf{W} (\mathbf{W}_Q \bar{\mathbf{x}}_i \odot \mathbf{W}_K \bar{\mathbf{x}}_j)`.
 
