@@ -138,7 +138,7 @@ class NeighborAttention(nn.Module):
         )  # fmt: skip
 
     def decay_factor(self, lag: Tensor, width: int) -> Tensor:
-        """By what the decay lowers the weight of each edge the self edge last, (T, K + 1, H); 1 where it has no part.
+        """The factor of the decay on each edge, the self edge last, (T, K + 1, H); 1 where it has no part.
 
         Args:
             lag (Tensor): As of the forward.
