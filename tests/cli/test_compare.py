@@ -54,28 +54,20 @@ def test_what_does_not_exist_is_named(refused, tmp_path, arguments, message):
     assert message in refused("compare", *arguments, "--out", tmp_path / "out", "--work", tmp_path / "work")
 
 
-def test_edges_are_run_and_reported(tmt, tmp_path):
+@pytest.mark.parametrize(
+    ("suites", "problem", "row", "score"),
+    [("edges", "word-s3", "factored", "n = 16 "), ("recall", "passkey", "dense", "32 / 1 ")],
+)
+def test_problems_are_run_and_reported(tmt, tmp_path, suites, problem, row, score):
     pytest.importorskip("plotly")
-    arguments = ["compare", "edges", "--problem", "word-s3", "--row", "factored", "--quick", "--out", tmp_path]
+    arguments = ["compare", suites, "--problem", problem, "--row", row, "--quick", "--out", tmp_path]
     result = tmt(*arguments)
     assert result.exit_code == 0, result.output
-    assert "word-s3, factored, seed 0: n = 16 " in result.stdout and "| factored | " in result.stdout
-    assert (tmp_path / "quick" / "word-s3" / "factored-0.json").exists()
+    assert f"{problem}, {row}, seed 0: {score}" in result.stdout and f"| {row} | " in result.stdout
+    assert (tmp_path / "quick" / problem / f"{row}-0.json").exists()
     again = tmt(*arguments, "--report")
     assert again.exit_code == 0 and "seed 0" not in again.stdout
-    assert "share of right answers" in (tmp_path / "quick" / "word-s3" / "figure.html").read_text()
-
-
-def test_recall_is_run_and_reported(tmt, tmp_path):
-    pytest.importorskip("plotly")
-    arguments = ["compare", "recall", "--problem", "passkey", "--row", "dense", "--quick", "--out", tmp_path]
-    result = tmt(*arguments)
-    assert result.exit_code == 0, result.output
-    assert "passkey, dense, seed 0: 32 / 1 " in result.stdout and "| dense | " in result.stdout
-    assert (tmp_path / "quick" / "passkey" / "dense-0.json").exists()
-    again = tmt(*arguments, "--report")
-    assert again.exit_code == 0 and "seed 0" not in again.stdout
-    assert "share of right answers" in (tmp_path / "quick" / "passkey" / "figure.html").read_text()
+    assert "share of right answers" in (tmp_path / "quick" / problem / "figure.html").read_text()
 
 
 def test_edges_need_no_plotly_to_run(tmt, tmp_path, monkeypatch):

@@ -49,6 +49,7 @@ def _columns(suite: LanguageSuite) -> list[tuple[str, Callable[[Runs, Runs], str
     """Name of each column, and its cell from a row's runs and those of the baseline."""
     against = f"against {suite.baseline}"
     last = suite.splits[-1]
+    far = (f"bits a name of over {suite.far:,} tokens ago", lambda runs, base: mean_of(runs, "far_bits").say(3))
     return [
         ("parameters", lambda runs, base: f"{runs[0]['params']:,}"),
         ("of which not embeddings", lambda runs, base: f"{runs[0]['params_without_embeddings']:,}"),
@@ -58,13 +59,7 @@ def _columns(suite: LanguageSuite) -> list[tuple[str, Callable[[Runs, Runs], str
         ),
         (against, lambda runs, base: _ratio(runs, base, f"{last}_word_ppl")),
         (f"{last} bits per byte", lambda runs, base: mean_of(runs, f"{last}_bits_per_byte").say(3)),
-        *(
-            (
-                f"bits a name of over {suite.far:,} tokens ago",
-                lambda runs, base: mean_of(runs, "far_bits").say(3),
-            )
-            for _ in range(bool(suite.far))
-        ),
+        *([far] if suite.far else []),
         ("MFLOP a token, layers", lambda runs, base: f"{mean_of(runs, 'flops_per_token').value / 1e6:.2f}"),
         (against, lambda runs, base: _ratio(runs, base, "flops_per_token")),
         ("head", lambda runs, base: f"{mean_of(runs, 'flops_per_token_head').value / 1e6:.2f}"),
