@@ -138,8 +138,12 @@ PUSH = LanguageSuite(
         LanguageRow("vanilla", options=_mechanisms()),
         _full(),
         _full("full, deeper, without anchors", exit_budget=0.52, exit_after=2, memory_anchors=0),
+        _full("two layers, mesh by content", {"n_layers": 2}, exit=False, memory_anchors=0, content_mesh=True),
         LanguageRow("llama", family="llama"),
-        LanguageRow("llama with copy head", family="llama", options=COPY, recipe=COPY_RATE),
+        *(
+            LanguageRow(f"llama with copy head{said}", family="llama", options=COPY, recipe={**COPY_RATE, **layers})
+            for said, layers in (("", {}), (", two layers", {"n_layers": 2}), (", one layer", {"n_layers": 1}))
+        ),
         LanguageRow("vanilla of two layers", options={**_mechanisms(), "intermediate_size": 512},
             recipe={"n_layers": 2}, matched=False),
     ),

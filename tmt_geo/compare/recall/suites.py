@@ -52,7 +52,7 @@ RECALL = RecallSuite(
     aims=(Goal("mesh", "65,536 / 2,048", 0.99),),
     rates=(4e-3, 8e-3, 1.6e-2),
     problem=MultiQueryRecall(),
-    recipe=Recipe(steps=600),
+    recipe=Recipe(steps=1800),
     width=64,
     trained=settings((64, 4), (128, 8), (256, 16), (256, 32), (256, 64)),
     asked=settings((256, 64), (1024, 256), (4096, 256), (4096, 1024), (16_384, 256), (65_536, 2048)),
