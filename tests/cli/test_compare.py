@@ -81,3 +81,8 @@ def test_edges_that_do_not_exist_are_named(refused, tmt, tmp_path):
     assert "--problem must be among word-s3" in line
     result = tmt("compare", "edges", "--report", "--out", tmp_path)
     assert result.exit_code == 1 and "no results in" in result.output
+
+
+@pytest.mark.parametrize("option", [("--size", "base"), ("--data", "somewhere"), ("--steps", 5)])
+def test_options_of_language_models_are_refused_for_problems(refused, tmp_path, option):
+    assert f"{option[0]} is for suites of language models" in refused("compare", "recall", *option, "--out", tmp_path)

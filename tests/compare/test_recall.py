@@ -3,6 +3,7 @@
 import json
 import shutil
 from dataclasses import replace
+from statistics import mean
 
 import pytest
 import torch
@@ -32,7 +33,7 @@ SMALL = RecallSuite(
     rates=(1e-3, 1e-2),
     seeds=(0, 1),
     problem=MultiQueryRecall(vocab_size=64),
-    recipe=Recipe(steps=4, tokens=64, look_every=3),
+    recipe=Recipe(steps=6, tokens=64, look_every=1),
     width=32,
     trained=settings((16, 2), (32, 4)),
     asked=settings((32, 4), (64, 8)),
@@ -66,7 +67,8 @@ def test_runs_are_kept_and_not_made_again(made, results):
     ]  # fmt: skip
     trial, final = (read(results / "small" / name) for name in ("mesh-rate-0.01-1000.json", "mesh-0.json"))
     assert list(trial["scores"]) == ["in training"] and list(final["scores"]) == ["32 / 4", "64 / 8"]
-    assert trial["scores"]["in training"] == pytest.approx(sum(look["accuracy"] for look in trial["curve"]) / 2)
+    assert trial["scores"]["in training"] == pytest.approx(mean(look["accuracy"] for look in trial["curve"]))
+    assert trial["curve"][-1]["step"] == final["curve"][-1]["step"] // 3
     assert [look["step"] for look in final["curve"]] == [3, 4] and final["solved_at"] is None
     (results / "small" / "window-1.json").unlink()
     lines = []

@@ -19,8 +19,12 @@ def compare(
         str, typer.Argument(help="ablation, peers, tuning, push, scale, length, streams, options, edges or recall.")
     ],
     data: Annotated[
-        str, typer.Option(help="A folder with train.txt, valid.txt and test.txt, or a data set of the hub.")
-    ] = "Salesforce/wikitext",
+        str | None,
+        typer.Option(
+            help="A folder with train.txt, valid.txt and test.txt, or a data set of the hub. "
+            "Default: Salesforce/wikitext."
+        ),
+    ] = None,
     data_config: DataConfig = None,
     out: Annotated[
         Path | None,
@@ -31,7 +35,9 @@ def compare(
     ),
     rows: Annotated[list[str] | None, typer.Option("--row", help="Only this row; may be given again.")] = None,
     seeds: Annotated[list[int] | None, typer.Option("--seed", help="Only this seed; may be given again.")] = None,
-    size: Annotated[str, typer.Option(help="tiny (two CPU cores) or base (a CUDA device).")] = "tiny",
+    size: Annotated[
+        str | None, typer.Option(help="tiny (two CPU cores) or base (a CUDA device). Default: tiny.")
+    ] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Train for so many steps, to try it out.")] = None,
     threads: Threads = None,
     report: Annotated[
@@ -57,6 +63,10 @@ def compare(
     of finding what was said long ago. A run is short and has no checkpoint; --report writes the figures.
     """
     if suite in PROBLEMS:
+        language = {"data": data, "data_config": data_config, "size": size, "steps": steps}
+        for name, value in language.items():
+            if value is not None:
+                raise ValueError(f"'{name}' is for suites of language models: leave it out (got {value!r})")
         use_threads(threads)
         run_problems(suite, out or Path("runs") / suite, problems, rows, seeds, jobs, quick, report)
         return
@@ -72,7 +82,8 @@ def compare(
 
     if suite not in SUITES:
         raise ValueError(f"'suite' must be one of {', '.join((*SUITES, *PROBLEMS))} (got {suite!r})")
-    chosen = at_size(SUITES[suite], size)
+    chosen = at_size(SUITES[suite], size or "tiny")
+    source = data or "Salesforce/wikitext"
     if steps is not None:
         # under a name of its own, so that a trial never takes the place of a result
         name = f"{chosen.name}-{steps}-steps"
@@ -80,7 +91,7 @@ def compare(
     failed = 0
     if not report:
         failed = run_suite(
-            chosen, lambda recipe: load_corpus(data, recipe, config_name=data_config), out, work,
+            chosen, lambda recipe: load_corpus(source, recipe, config_name=data_config), out, work,
             rows=rows, seeds=seeds, threads=threads, log=say, callbacks=lambda name: [OneLineProgress(name)],
         )  # fmt: skip
     text = section(chosen, out)

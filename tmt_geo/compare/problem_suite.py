@@ -25,6 +25,16 @@ class ProblemRow(Row):
         """The same row under a name of its own, at one of the rates among which is chosen."""
         return replace(self, name=f"{self.name}, rate {rate:g}", rate=rate)
 
+    def chosen_rate(self) -> float:
+        """The learning rate of a row that is to be trained.
+
+        Raises:
+            ValueError: If none was chosen yet.
+        """
+        if self.rate is None:
+            raise ValueError(f"'row' must have a rate (got {self.name!r} without one)")
+        return self.rate
+
 
 @dataclass(frozen=True)
 class Goal:

@@ -39,12 +39,11 @@ class TrainedSuite(EdgeSuite):
 
         The seed decides weights, training and exams. It runs on a CUDA device where there is one.
         """
-        if row.rate is None:
-            raise ValueError(f"'row' must have a rate (got {row.name!r} without one)")
+        rate = row.chosen_rate()
         seed_everything(seed)
         device = "cuda" if torch.cuda.is_available() else "cpu"
         model = build_sized(row, self.problem, self.budget).to(device)
-        seconds = train(model, self.problem, self.recipe, row.rate, seed)
+        seconds = train(model, self.problem, self.recipe, rate, seed)
         return {
             "scores": {
                 name: examine(model, self.problem, size, EXAM_SEEDS + seed, self.graphs)

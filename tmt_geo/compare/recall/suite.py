@@ -63,15 +63,14 @@ class RecallSuite(ProblemSuite):
 
         The seed decides weights, training and exams. It runs on a CUDA device where there is one.
         """
-        if row.rate is None:
-            raise ValueError(f"'row' must have a rate (got {row.name!r} without one)")
+        rate = row.chosen_rate()
         seed_everything(seed)
         device = "cuda" if torch.cuda.is_available() else "cpu"
         model: Any = build_model(row, self.sizes)
         model.to(device)
         begin = time.process_time()
         name = f"{self.name}, {row.name}, seed {seed}"
-        curve = train(model, self.problem, self.trained, self.recipe, row.rate, seed, self.answers, name)
+        curve = train(model, self.problem, self.trained, self.recipe, rate, seed, self.answers, name)
         seconds = time.process_time() - begin
         scores = {
             str(setting): examine(model, self.problem, setting, seed, self.answers)
