@@ -33,7 +33,7 @@ SMALL = RecallSuite(
     rates=(1e-3, 1e-2),
     seeds=(0, 1),
     problem=MultiQueryRecall(vocab_size=64),
-    recipe=Recipe(steps=6, tokens=64, look_every=1),
+    recipe=Recipe(steps=4, tokens=64, look_every=3),
     width=32,
     trained=settings((16, 2), (32, 4)),
     asked=settings((32, 4), (64, 8)),
