@@ -96,3 +96,13 @@ def test_a_model_saved_before_an_option_existed_computes_what_it_did(tmp_path):
     assert torch.equal(TMTModel.from_pretrained(tmp_path).eval()(ids).logits, old(ids).logits)
     assert TMTConfig.from_pretrained(tmp_path, content_mesh=True).content_mesh
     assert TMTConfig.from_dict({"vocab_size": VOCAB}).content_mesh  # written by hand
+
+
+@pytest.mark.parametrize("sizes", [{"d_model": 64, "hidden_size": 128}, {"num_hidden_layers": 4, "n_layers": 2}])
+def test_two_names_of_one_option_may_not_disagree(sizes):
+    with pytest.raises(ValueError, match=r"'(d_model|n_layers)' and '.*' are one option \(got \d+ and \d+\)"):
+        TMTConfig(**sizes)
+
+
+def test_two_names_of_one_option_may_agree():
+    assert TMTConfig(d_model=64, hidden_size=64).d_model == 64

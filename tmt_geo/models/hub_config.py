@@ -15,6 +15,13 @@ class HubConfig(PreTrainedConfig):
 
     auto_classes: ClassVar[dict[str, str]] = {}
 
+    def __post_init__(self, **kwargs: Any) -> None:
+        for alias, name in self.attribute_map.items():
+            value = getattr(self, name)
+            if alias in kwargs and value not in (getattr(type(self), name), kwargs[alias]):
+                raise ValueError(f"'{alias}' and '{name}' are one option (got {kwargs[alias]!r} and {value!r})")
+        super().__post_init__(**kwargs)
+
     @classmethod
     def register_for_auto_class(cls, auto_class: str = "AutoConfig") -> None:
         """Do nothing: a saved folder holds an import of the class, not a copy of its code."""
