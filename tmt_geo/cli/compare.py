@@ -16,7 +16,8 @@ from tmt_geo.extras import check_extra
 
 def compare(
     suite: Annotated[
-        str, typer.Argument(help="ablation, peers, tuning, push, scale, length, streams, options, edges or recall.")
+        str,
+        typer.Argument(help="ablation, peers, tuning, push, scale, length, streams, options, depth, edges or recall."),
     ],
     data: Annotated[
         str | None,

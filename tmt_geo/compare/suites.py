@@ -5,34 +5,20 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from tmt_geo.compare.language import LanguageRow, LanguageSuite, Recipe
-
-# About a million parameters outside the embeddings: an ablation takes hours on two CPU cores.
-TINY = Recipe()
-# The published size and length of training, for a CUDA device. (Published: the GPT-2 tokenizer.)
-BASE = Recipe(
-    d_model=512, n_layers=12, n_heads=8, vocab_size=16384, batch_size=16, steps=10_000, learning_rate=3e-4, stride=128,
-    dropout=0.1, eval_every=1000, save_every=1000,
+from tmt_geo.compare.depth_suite import DEPTH
+from tmt_geo.compare.language import LanguageRow, LanguageSuite
+from tmt_geo.compare.shared_options import (
+    ALONE,
+    BASE,
+    COPY,
+    COPY_RATE,
+    FULL,
+    FULL_RATE,
+    PLAIN,
+    RECIPES,
+    SIZE,
+    TINY,
 )  # fmt: skip
-RECIPES = {"tiny": TINY, "base": BASE}
-
-# Spelled out, so that a result says what it is of when a default changes.
-PLAIN = {
-    "mesh": False, "decay": None, "exit": False, "dual_stream": False, "memory_anchors": 0, "gated_heads": False,
-    "content_mesh": False,
-}  # fmt: skip
-COPY = {"copy_k": 32, "copy_dim": 32, "copy_memory": 2048}
-FULL = {
-    **COPY, "window": 16, "index_dim": 32, "gated_heads": True, "gated_streams": True, "exit_budget": 0.32,
-    "memory_anchors": 16, "content_mesh": False,
-}  # fmt: skip
-# Whose parameters all rows have: those of the full model with streams as published, to a tenth of a percent.
-SIZE = {**COPY, "gated_heads": False, "gated_streams": False, "memory_anchors": 16}
-
-
-# Rates chosen on the validation split (TUNING); rows without one have that of the recipe.
-FULL_RATE = {"learning_rate": 8e-3}
-COPY_RATE = {"learning_rate": 4e-3}  # of the library's Llama with the copy head
 
 
 def _full(name: str = "full", recipe: dict | None = None, profiled: bool = False, **change: Any) -> LanguageRow:
@@ -188,12 +174,6 @@ LENGTH = LanguageSuite(
     seeds=(42,),
 )  # fmt: skip
 
-# A mesh and its window, without copy head, exits and anchors.
-ALONE = {
-    "copy_k": 0, "exit": False, "memory_anchors": 0, "window": 16, "index_dim": 32, "gated_heads": True,
-    "gated_streams": True, "content_mesh": True,
-}  # fmt: skip
-
 STREAMS = LanguageSuite(
     name="streams",
     about="Long documents read in order: what a mesh gains by finding nodes of the text before its sequence, and what "
@@ -253,7 +233,7 @@ OPTIONS = LanguageSuite(
     tested=False,
 )  # fmt: skip
 
-SUITES = {suite.name: suite for suite in (ABLATION, PEERS, TUNING, PUSH, SCALE, LENGTH, STREAMS, OPTIONS)}
+SUITES = {suite.name: suite for suite in (ABLATION, PEERS, TUNING, PUSH, SCALE, LENGTH, STREAMS, OPTIONS, DEPTH)}
 AT_BASE = (ABLATION, PEERS)
 
 
