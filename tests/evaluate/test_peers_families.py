@@ -230,6 +230,28 @@ def test_a_window_ends_where_it_says(name, reach):
     assert (moved > 1e-5).nonzero().flatten().tolist() == list(range(2, min(2 + reach, S)))
 
 
+def test_the_gate_of_a_head_is_a_sigmoid_of_what_the_layer_reads():
+    """Beside a Qwen3 of the same weights: half of what heads find without a preference, and else by the formula."""
+    plain, weights = lively(peer("qwen3", n_layers=1)), "model.layers.0.self_attn.q_proj.weight"
+    gated = peer("qwen3_next", n_layers=1, params=plain.num_parameters() + D * D)
+    assert gated.config.intermediate_size == plain.config.intermediate_size
+    heads, said = SIZES["n_heads"], {}
+    for name, model in (("plain", plain), ("gated", gated)):
+        model.model.layers[0].self_attn.o_proj.register_forward_pre_hook(
+            lambda module, args, name=name: said.update({name: args[0]})
+        )
+    plain.model.layers[0].input_layernorm.register_forward_hook(lambda module, args, out: said.update(read=out))
+    for gate in (torch.zeros(D, D), torch.randn(D, D, generator=torch.Generator().manual_seed(2))):
+        state = {name: weight - int("norm" in name) for name, weight in plain.state_dict().items()}  # gains less one
+        rows = [part.view(heads, D // heads, D) for part in (state[weights], gate)]
+        gated.load_state_dict(state | {weights: torch.cat(rows, 1).view(2 * D, D)})
+        with torch.no_grad():
+            plain_forward(plain, ids())
+            plain_forward(gated, ids())
+        share = 1 / (1 + (-said["read"] @ gate.T).exp())
+        torch.testing.assert_close(said["gated"], said["plain"] * share, rtol=1e-4, atol=1e-5)
+
+
 def test_an_index_selects_as_many_tokens_as_it_says():
     model, seen = peer("deepseek"), []
     model.model.layers[0].self_attn.indexer.register_forward_hook(lambda module, args, out: seen.append(out))

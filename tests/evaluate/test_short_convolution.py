@@ -10,7 +10,7 @@ from tmt_geo.testing import assert_causal
 
 V, S, PARAMS = 64, 24, 200_000
 SIZES = {"vocab_size": V, "d_model": 32, "n_layers": 2, "n_heads": 4, "max_seq_len": S, "keys": 4}
-TAKERS = ("llama", "qwen3", "gpt2", "mistral", "mixtral", "deepseek")
+TAKERS = ("llama", "qwen3", "qwen3_next", "gpt2", "mistral", "mixtral", "deepseek")
 
 
 def peer(name, convolution):

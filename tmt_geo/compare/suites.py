@@ -118,8 +118,8 @@ LONG = replace(TINY, steps=2400, eval_every=200, save_every=300)
 PUSH = LanguageSuite(
     name="push",
     about="Five times as long, twice through the text, with the validation loss on the way: the full model, also with "
-    "more of its layers, vanilla, the library's Llama with and without the same copy head, and a vanilla cut down in "
-    "depth.",
+    "more of its layers, vanilla, the library's Llama with and without the same copy head, its Qwen3-Next for gates "
+    "on the heads, and a vanilla cut down in depth.",
     rows=(
         LanguageRow("vanilla", options=_mechanisms()),
         _full(),
@@ -130,6 +130,7 @@ PUSH = LanguageSuite(
             LanguageRow(f"llama with copy head{said}", family="llama", options=COPY, recipe={**COPY_RATE, **layers})
             for said, layers in (("", {}), (", two layers", {"n_layers": 2}), (", one layer", {"n_layers": 1}))
         ),
+        LanguageRow("llama with copy head and gated heads", family="qwen3_next", options=COPY, recipe=COPY_RATE),
         LanguageRow("vanilla of two layers", options={**_mechanisms(), "intermediate_size": 512},
             recipe={"n_layers": 2}, matched=False),
     ),

@@ -38,22 +38,25 @@ def build_peer(
 ) -> PreTrainedModel:
     """Build a causal language model of the library with a given number of parameters.
 
-    ============  ==================================================================  ==============================
-    name          what it is                                                          parameters are met by
-    ============  ==================================================================  ==============================
-    ``llama``     rotary positions, gated feed-forward networks                       their width
-    ``qwen3``     the same with normalised queries and keys                           the same
-    ``gpt2``      learned positions, LayerNorm, biases                                the same
-    ``mistral``   a Llama that attends to the last ``keys`` tokens alone              the same
-    ``mixtral``   a Llama with 4 experts, 2 of them a token                           the width of the experts
-    ``deepseek``  latent attention (V3.2) to the ``keys`` tokens that an index finds  the width as above, no experts
-    ``bigbird``   BERT as a decoder: dense attention, normalised after each addition  the same
-    ``mamba``     selective state spaces, scanned token by token                      expansion, then size of the state
-    ``mamba2``    state spaces by matrix products, ``n_heads`` a unit of expansion    the same
-    ``rwkv``      RWKV-4, recurrent; no heads                                         the width of its channel mixing
-    ============  ==================================================================  ==============================
+    ==============  ==================================================================  ==============================
+    name            what it is                                                          parameters are met by
+    ==============  ==================================================================  ==============================
+    ``llama``       rotary positions, gated feed-forward networks                       their width
+    ``qwen3``       the same with normalised queries and keys                           the same
+    ``qwen3_next``  that with a sigmoid gate on each channel of what the heads find     the same
+    ``gpt2``        learned positions, LayerNorm, biases                                the same
+    ``mistral``     a Llama that attends to the last ``keys`` tokens alone              the same
+    ``mixtral``     a Llama with 4 experts, 2 of them a token                           the width of the experts
+    ``deepseek``    latent attention (V3.2) to the ``keys`` tokens that an index finds  the width as above, no experts
+    ``bigbird``     BERT as a decoder: dense attention, normalised after each addition  the same
+    ``mamba``       selective state spaces, scanned token by token                      expansion, then the states
+    ``mamba2``      state spaces by matrix products, ``n_heads`` a unit of expansion    the same
+    ``rwkv``        RWKV-4, recurrent; no heads                                         the width of its channel mixing
+    ==============  ==================================================================  ==============================
 
-    All are causal. Positions are limited to ``max_seq_len`` where the family has any. The index of ``deepseek`` stays
+    All are causal. Positions are limited to ``max_seq_len`` where the family has any. ``qwen3_next`` has dense
+    attention in all layers, and no experts (Qiu et al., "Gated Attention for Large Language Models",
+    arXiv:2505.06708). The index of ``deepseek`` stays
     as it was drawn: the library's class runs it without gradients and has no loss for it, so what is selected is a
     random projection's choice. The loss of ``mixtral`` contains a thousandth of the loss that balances its experts.
     ``mistral`` and ``deepseek`` compute all pairs and mask, on a CPU at least, and ``count_flops`` charges what they

@@ -74,6 +74,15 @@ def _qwen3(sizes: Sizes, width: int, expand: int) -> dict[str, Any]:
     return _llama(sizes, width, expand) | {"head_dim": sizes.d_model // sizes.n_heads}
 
 
+def _qwen3_next(sizes: Sizes, width: int, expand: int) -> dict[str, Any]:
+    layers = sizes.n_layers
+    return _qwen3(sizes, width, expand) | {
+        "layer_types": ["full_attention"] * layers,  # three of four would be linear
+        "mlp_only_layers": list(range(layers)),  # no experts
+        "partial_rotary_factor": 1.0,
+    }
+
+
 def _mistral(sizes: Sizes, width: int, expand: int) -> dict[str, Any]:
     return _llama(sizes, width, expand) | {"sliding_window": sizes.keys}
 
@@ -186,6 +195,7 @@ LIKE_LLAMA: dict[str, Any] = {
 FAMILIES = {
     "llama": Family("LlamaForCausalLM", _llama, **LIKE_LLAMA),
     "qwen3": Family("Qwen3ForCausalLM", _qwen3, **LIKE_LLAMA),
+    "qwen3_next": Family("Qwen3NextForCausalLM", _qwen3_next, **LIKE_LLAMA),
     "gpt2": Family(
         "GPT2LMHeadModel",
         _gpt2,
