@@ -31,6 +31,10 @@ SIZE = {**COPY, "gated_heads": False, "gated_streams": False, "memory_anchors": 
 FULL_RATE = {"learning_rate": 8e-3}
 COPY_RATE = {"learning_rate": 4e-3}  # of the library's Llama with the copy head
 
+# The full model without exits and anchors, and the same in two layers, wider so that its parameters are those of all.
+UNGATED = {"exit": False, "memory_anchors": 0, "content_mesh": True}
+TWO_LAYERS = {**FULL, **UNGATED, "n_layers": 2}
+
 # A mesh and its window, without copy head, exits and anchors.
 ALONE = {
     "copy_k": 0, "exit": False, "memory_anchors": 0, "window": 16, "index_dim": 32, "gated_heads": True,

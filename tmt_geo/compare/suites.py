@@ -18,6 +18,8 @@ from tmt_geo.compare.shared_options import (
     RECIPES,
     SIZE,
     TINY,
+    TWO_LAYERS,
+    UNGATED,
 )  # fmt: skip
 
 
@@ -124,10 +126,11 @@ PUSH = LanguageSuite(
         LanguageRow("vanilla", options=_mechanisms()),
         _full(),
         _full("full, deeper, without anchors", exit_budget=0.52, exit_after=2, memory_anchors=0),
-        _full("two layers, mesh by content", {"n_layers": 2}, exit=False, memory_anchors=0, content_mesh=True),
+        LanguageRow("two layers, mesh by content", options=TWO_LAYERS, recipe=FULL_RATE),
+        _full("two thin layers, mesh by content", {"n_layers": 2}, **UNGATED),
         LanguageRow("llama", family="llama"),
         *(
-            LanguageRow(f"llama with copy head{said}", family="llama", options=COPY, recipe={**COPY_RATE, **layers})
+            LanguageRow(f"llama with copy head{said}", family="llama", options={**COPY, **layers}, recipe=COPY_RATE)
             for said, layers in (("", {}), (", two layers", {"n_layers": 2}), (", one layer", {"n_layers": 1}))
         ),
         LanguageRow("llama with copy head and gated heads", family="qwen3_next", options=COPY, recipe=COPY_RATE),
