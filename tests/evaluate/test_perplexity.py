@@ -6,7 +6,7 @@ from torch.nn.functional import cross_entropy
 from transformers.modeling_outputs import CausalLMOutput
 
 from tmt_geo.evaluate import evaluate_model
-from tmt_geo.evaluate.perplexity import window_starts
+from tmt_geo.evaluate.read_windows import window_starts
 
 COUNTS = {"words": 10, "bytes": 40}
 

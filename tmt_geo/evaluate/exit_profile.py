@@ -12,7 +12,8 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from tmt_geo.evaluate.forward import measuring, plain_forward
-from tmt_geo.evaluate.perplexity import check_stream, window_starts
+from tmt_geo.evaluate.perplexity import check_stream
+from tmt_geo.evaluate.read_windows import window_starts
 from tmt_geo.evaluate.word_kinds import KINDS, WORD, word_counts, word_kinds
 
 BANDS = (0, 10, 100, 1_000, 10_000)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,10 +15,9 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
 from tmt_geo.evaluate.flops import FlopReport, count_flops
-from tmt_geo.evaluate.forward import measuring, remembers, scored_forward
-from tmt_geo.evaluate.stream_chunks import split_stream
+from tmt_geo.evaluate.forward import measuring, scored_forward
+from tmt_geo.evaluate.read_windows import Windows, read_windows, window_starts
 from tmt_geo.models.tmt.loss import IGNORED
-from tmt_geo.models.tmt.memory_tmt import Memory, memory_after, remembered_tokens
 
 # Windows of the stream over which operations are counted. Exits make them depend on the text: with four, the same
 # share of active tokens was charged a fifth more or less.
@@ -161,33 +161,18 @@ def _read(
         tokens = torch.cat([tokens.new_tensor([start_token]), tokens])
         wanted = torch.cat([wanted[:1], wanted])
     num_targets = tokens.numel() - 1
-    scorer = _Scorer(num_layers=getattr(model.config, "num_hidden_layers", 0))
+    scorer = _Scorer(model, tokens, wanted)
     if not num_targets:
         return scorer
     context = min(context, num_targets)
+    windows = window_starts(num_targets, context, stride)
+    if only is None:
+        count = windows[0].numel()
+        scorer.counted = torch.linspace(0, count - 1, min(FLOP_WINDOWS, count)).long()
     bar = partial(tqdm, disable=not progress, desc="evaluating", unit="batch")
     with measuring(model):
-        windows = window_starts(num_targets, context, stride)
-        counted = FLOP_WINDOWS if only is None else 0
-        _score(model, tokens, wanted, windows, context, batch_size, scorer, counted, bar)
+        read_windows(model, windows, context, batch_size, scorer.read, bar)
     return scorer
-
-
-def window_starts(num_targets: int, context: int, stride: int) -> tuple[Tensor, Tensor]:
-    """Where windows of ``context`` inputs begin, and the first place in each whose target it scores.
-
-    Args:
-        num_targets: Targets to score; target i follows input i.
-        context: Length of each window, at most ``num_targets``.
-        stride: Between windows.
-
-    Returns:
-        Both (W,): starts, and first scored places. Every target is scored by exactly one window.
-    """
-    ends = torch.arange(context, num_targets + stride, stride).clamp(max=num_targets).unique()
-    scored_before = torch.cat([ends.new_zeros(1), ends[:-1]])
-    starts = ends - context
-    return starts, scored_before - starts
 
 
 def check_stream(name: str, stream: Tensor, vocab_size: int) -> None:
@@ -201,66 +186,42 @@ def check_stream(name: str, stream: Tensor, vocab_size: int) -> None:
         raise ValueError(f"'{name}' must hold ids from 0 to {vocab_size - 1} (got {low} to {high})")
 
 
-def _score(
-    model: PreTrainedModel, tokens: Tensor, wanted: Tensor, windows: tuple[Tensor, Tensor], context: int,
-    batch_size: int, scorer: _Scorer, counted: int, bar: Callable,
-) -> None:  # fmt: skip
-    """Score all windows, and count the operations of so many of them, spread over the stream."""
-    starts, first = windows
-    offsets, remembering = torch.arange(context), remembers(model)
-    samples = torch.linspace(0, starts.numel() - 1, min(counted, starts.numel())).long()
-    memory: Memory | None = None
-    end = 0
-    for window, scores in bar(_batches(model, starts, batch_size)):
-        if memory is not None:  # of the chunks that go on, without what their next windows read again
-            memory = memory.rows(slice(-window.numel(), None)).drop_last(end - int(starts[window[-1]]))
-        place = starts[window].unsqueeze(1) + offsets  # [B, S], input places in tokens
-        scored = (offsets >= first[window].unsqueeze(1)) & scores.unsqueeze(1) & wanted[place + 1]
-        for row in (torch.isin(window, samples) & scores).nonzero().flatten().tolist():
-            here = slice(row, row + 1)
-            before = None if memory is None else memory.rows(here)
-            scorer.flops.append(count_flops(model, tokens[place[here]], before))
-        begin = time.perf_counter()
-        nll, out = scored_forward(model, tokens[place], tokens[place + 1].masked_fill(~scored, IGNORED), memory)
-        scorer.seconds += time.perf_counter() - begin
-        scorer.add(nll, scored, getattr(out, "exit_masks", None))
-        if remembering:
-            memory, end = memory_after(model.config, out), int(starts[window[-1]]) + context
-
-
-def _batches(model: PreTrainedModel, starts: Tensor, batch_size: int) -> list[tuple[Tensor, Tensor]]:
-    """Which windows are read together, and which of them score: both (B)."""
-    count = starts.numel()
-    if not remembers(model):
-        return [(part, torch.ones_like(part, dtype=torch.bool)) for part in torch.arange(count).split(batch_size)]
-    stride = int(starts[1] - starts[0]) if count > 1 else 1
-    moved = count > 1 and int(starts[-1] - starts[-2]) < stride  # the last window, to end with the text
-    chunks = split_stream(count - moved, batch_size, -(-remembered_tokens(model.config) // stride))
-    batches = [(chunks.begin + step, chunks.begin + step >= chunks.scored) for step in range(chunks.length)]
-    return batches + [(torch.tensor([count - 1]), torch.tensor([True]))] * moved
-
-
 class _Scorer:
     """Sums over the scored positions."""
 
-    def __init__(self, num_layers: int):
+    def __init__(self, model: PreTrainedModel, tokens: Tensor, wanted: Tensor):
         self.nll = 0.0
         self.count = 0
         self.seconds = 0.0
         self.flops: list[FlopReport] = []
-        self._num_layers = num_layers
+        self.counted = torch.empty(0, dtype=torch.long)  # windows of which operations are counted
+        self._model = model
+        self._tokens = tokens
+        self._wanted = wanted
         self._active: Tensor | None = None
 
-    def add(self, nll: float, scored: Tensor, exit_masks: Tensor | None) -> None:
+    def read(self, part: Windows) -> Any:
+        """Score windows; returns the model's output."""
+        tokens, scored = self._tokens[part.place], part.scored & self._wanted[part.place + 1]
+        for row in (torch.isin(part.index, self.counted) & part.scores).nonzero().flatten().tolist():
+            here = slice(row, row + 1)
+            before = None if part.memory is None else part.memory.rows(here)
+            self.flops.append(count_flops(self._model, tokens[here], before))
+        begin = time.perf_counter()
+        targets = self._tokens[part.place + 1].masked_fill(~scored, IGNORED)
+        nll, out = scored_forward(self._model, tokens, targets, part.memory)
+        self.seconds += time.perf_counter() - begin
         self.nll += nll
         self.count += int(scored.sum())
+        exit_masks = getattr(out, "exit_masks", None)
         if exit_masks is not None:
             active = (~exit_masks[:, scored.to(exit_masks.device)]).sum(dim=1)  # [L]
             self._active = active if self._active is None else self._active + active
+        return out
 
     def active_share(self) -> list[float]:
         if self._active is None:
-            return [1.0] * self._num_layers
+            return [1.0] * getattr(self._model.config, "num_hidden_layers", 0)
         return (self._active.double() / self.count).tolist()
 
 
