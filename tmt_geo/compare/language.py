@@ -71,6 +71,7 @@ class LanguageRow(Row):
         profiled: Whether exit depths by kind of token are measured.
         passkey: Distances at which passkeys are tried.
         matched: Whether its width is chosen so that its parameters are those of the suite's full model.
+        cached: Whether it is also measured with caches beside it, see :mod:`tmt_geo.compare.caches`.
     """
 
     family: str = "tmt"
@@ -80,6 +81,7 @@ class LanguageRow(Row):
     profiled: bool = False
     passkey: tuple[int, ...] = ()
     matched: bool = True
+    cached: bool = False
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from transformers import PreTrainedModel
 
+from tmt_geo.compare.caches import measure_caches
 from tmt_geo.compare.corpus import Corpus
 from tmt_geo.compare.language import LanguageRun
 from tmt_geo.compare.memory import peak_memory, reset_peak_memory
@@ -73,6 +74,8 @@ def measure_run(
     if run.row.profiled:
         profile = exit_profile(model, corpus.streams["test"], corpus.tokenizer, corpus.train_stream, **windows)
         result |= {"exit_profile": asdict(profile)}
+    if run.row.cached:
+        result |= {"caches": measure_caches(run, model, corpus)}
     if run.suite.far:
         stream = corpus.streams[splits[-1]]
         names = far_names(stream, corpus.tokenizer, run.suite.far)

@@ -10,7 +10,7 @@ from tmt_geo.compare.language import LanguageSuite
 from tmt_geo.compare.markdown import markdown_table
 from tmt_geo.compare.mean import Mean, mean_of, say_seeds
 from tmt_geo.compare.results import load_results
-from tmt_geo.compare.side_tables import curve_table, depth_table, passkey_table
+from tmt_geo.compare.side_tables import cache_table, curve_table, depth_table, passkey_table
 from tmt_geo.extras import needs_extra
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def section(suite: LanguageSuite, folder: Path) -> str:
     if not text:
         return ""
     parts = [f"`{suite.name}`: {suite.about}", text, superadditivity(suite, folder)]
-    parts += [side_table(suite, folder) for side_table in (curve_table, depth_table, passkey_table)]
+    parts += [side_table(suite, folder) for side_table in (curve_table, cache_table, depth_table, passkey_table)]
     return "\n\n".join(part for part in parts if part)
 
 

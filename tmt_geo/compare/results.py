@@ -33,6 +33,7 @@ def load_shared(folder: Path, run: LanguageRun, digest: str) -> dict[str, Any] |
     suite, row = run.suite, run.row
     needed = {f"{split}_word_ppl" for split in suite.splits}
     needed |= {"exit_profile"} if row.profiled else set()
+    needed |= {"caches"} if row.cached else set()
     for path in sorted(folder.glob(f"*/*-{run.seed}.json")):
         result = read_json(path)
         same = (result["plan"], result["seed"], result["data_hash"]) == (run.plan, run.seed, digest)

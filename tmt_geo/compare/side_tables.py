@@ -1,4 +1,4 @@
-"""Further tables of a suite: exit depths, passkeys, and validation loss during training."""
+"""Further tables of a suite: exit depths, passkeys, caches, and validation loss during training."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from tmt_geo.compare.caches import CONTROLS
 from tmt_geo.compare.language import LanguageSuite
 from tmt_geo.compare.markdown import markdown_table
 from tmt_geo.compare.mean import Mean, say_seeds
@@ -56,6 +57,23 @@ def passkey_table(suite: LanguageSuite, folder: Path) -> str:
         shares = (Mean.of([run[str(distance)] for run in found]).say(2) for distance in distances)
         lines.append([row.name, *shares])
     return markdown_table(head, lines)
+
+
+def cache_table(suite: LanguageSuite, folder: Path) -> str:
+    """Perplexity of each row with caches beside it, in Markdown; nothing where no row has them.
+
+    Over the seeds that were measured so. What is tuned is tuned on the validation split.
+    """
+    split = suite.splits[-1]
+    lines = []
+    for name, runs in load_results(folder, suite).items():
+        caches = [run["caches"] for run in runs if "caches" in run]
+        if caches:
+            ppls = (Mean.of([cache[control][f"{split}_word_ppl"] for cache in caches]).say(1) for control in CONTROLS)
+            lines.append([name, *ppls, str(len(caches))])
+    if not lines:
+        return ""
+    return markdown_table([f"{split} ppl of", *CONTROLS, "seeds"], lines)
 
 
 def curve_table(suite: LanguageSuite, folder: Path) -> str:

@@ -126,14 +126,16 @@ PUSH = LanguageSuite(
         LanguageRow("vanilla", options=_mechanisms()),
         _full(),
         _full("full, deeper, without anchors", exit_budget=0.52, exit_after=2, memory_anchors=0),
-        LanguageRow("two layers, mesh by content", options=TWO_LAYERS, recipe=FULL_RATE),
+        LanguageRow("two layers, mesh by content", options=TWO_LAYERS, recipe=FULL_RATE, cached=True),
         _full("two thin layers, mesh by content", {"n_layers": 2}, **UNGATED),
-        LanguageRow("llama", family="llama"),
+        LanguageRow("llama", family="llama", cached=True),
         *(
-            LanguageRow(f"llama with copy head{said}", family="llama", options={**COPY, **layers}, recipe=COPY_RATE)
+            LanguageRow(f"llama with copy head{said}", family="llama", options={**COPY, **layers}, recipe=COPY_RATE,
+                cached=True)
             for said, layers in (("", {}), (", two layers", {"n_layers": 2}), (", one layer", {"n_layers": 1}))
         ),
-        LanguageRow("llama with copy head and gated heads", family="qwen3_next", options=COPY, recipe=COPY_RATE),
+        LanguageRow("llama with copy head and gated heads", family="qwen3_next", options=COPY, recipe=COPY_RATE,
+            cached=True),
         LanguageRow("vanilla of two layers", options={**_mechanisms(), "intermediate_size": 512},
             recipe={"n_layers": 2}, matched=False),
     ),

@@ -46,9 +46,7 @@ def train_run(
     if folder.exists() and read_json(mark) != run.plan:
         shutil.rmtree(folder)
     write_json(mark, run.plan)
-    weights = folder / "model.safetensors"
-    if weights.exists() and (folder / HISTORY_FILE).exists():  # trained, but not measured
-        load_model(model, weights, strict=False)
+    if load_trained(run, model, folder):  # but not measured
         return read_json(folder / HISTORY_FILE)
     resume = _can_resume(folder, model, recipe.steps)
     config = TrainConfig(
@@ -73,6 +71,15 @@ def train_run(
     )
     curve_blocks = corpus.curve_blocks if recipe.eval_every else None
     return train_model(model, None, corpus.blocks, curve_blocks, config, callbacks=callbacks).history
+
+
+def load_trained(run: LanguageRun, model: PreTrainedModel, folder: Path) -> bool:
+    """Load the weights of a run that has been trained to its end; False where the folder has none of its plan."""
+    weights = folder / "model.safetensors"
+    if read_json(plan_file(folder)) != run.plan or not weights.exists() or not (folder / HISTORY_FILE).exists():
+        return False
+    load_model(model, weights, strict=False)
+    return True
 
 
 def remove_training(folder: Path) -> None:
