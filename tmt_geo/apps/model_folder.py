@@ -47,7 +47,12 @@ def load_run(run: Path, tokenizer: str | None = None) -> tuple[PreTrainedModel, 
             raise
         raise ValueError(f"'run' holds a model with code of its own, which is never run (got {run})") from error
     except SafetensorError as error:
-        raise ValueError(f"'run' holds a damaged or truncated checkpoint (got {run}): {error}") from error
+        hint = _checkpoint_hint(run)
+        raise ValueError(f"'run' holds a damaged or truncated checkpoint{hint} (got {run}): {error}") from error
+    except OSError as error:
+        if not (hint := _checkpoint_hint(run)):
+            raise
+        raise ValueError(f"'run' holds no model yet{hint} (got {run}): {error}") from error
     except RuntimeError as error:
         if "mismatched" not in str(error):
             raise
@@ -70,5 +75,7 @@ def max_context(model: PreTrainedModel) -> int | None:
 
 
 def _checkpoint_hint(run: Path) -> str:
-    checkpoints = sorted(run.glob("checkpoint-*"), key=lambda path: path.stat().st_mtime)
+    from tmt_geo.train.checkpoint import checkpoint_folders
+
+    checkpoints = checkpoint_folders(run)
     return f"; its last checkpoint is {checkpoints[-1].name}, or finish with `train --resume`" if checkpoints else ""

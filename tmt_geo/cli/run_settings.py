@@ -5,8 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-SETTINGS_FILE = "train.yaml"
-SAME_WHEN_RESUMED = ("data", "data_config", "text_column", "limit", "tokenizer", "vocab_size", "block_size", "seed")
+from tmt_geo.train.config import SETTINGS_FILE
+from tmt_geo.train.writing import write_text
+
+TEXT = ("data", "data_config", "text_column", "limit", "tokenizer", "vocab_size", "block_size")
+SAME_WHEN_RESUMED = (*TEXT, "batch_size", "grad_accum", "seed")  # what is read next follows from them
 
 
 def write_settings(run: Path, settings: dict[str, Any]) -> None:
@@ -14,7 +17,7 @@ def write_settings(run: Path, settings: dict[str, Any]) -> None:
     import yaml
 
     known = {name: value for name, value in settings.items() if value is not None}
-    (run / SETTINGS_FILE).write_text(yaml.safe_dump(known, sort_keys=False), encoding="utf-8")
+    write_text(run / SETTINGS_FILE, yaml.safe_dump(known, sort_keys=False))
 
 
 def read_settings(run: Path) -> dict[str, Any]:

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tmt_geo.apps.shell import quoted, this_command
-from tmt_geo.cli.run_settings import SETTINGS_FILE
 from tmt_geo.cli.screen import say, say_next
 from tmt_geo.cli.training_figures import step_sections
 from tmt_geo.extras import MissingExtra, check_extra
+from tmt_geo.train.config import SETTINGS_FILE
 
 if TYPE_CHECKING:
     from torch_geometric.data import Data

@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from tmt_geo.train.writing import write_text
+
 
 def read_json(path: Path) -> Any:
     """What a file holds; None where there is none."""
@@ -15,6 +17,4 @@ def read_json(path: Path) -> Any:
 def write_json(path: Path, content: Any) -> None:
     """Write all of it or, where the process is killed, nothing."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f"{path.name}.part")
-    unfinished.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    unfinished.replace(path)
+    write_text(path, json.dumps(content, indent=1) + "\n")

@@ -14,8 +14,8 @@ from tmt_geo.compare.corpus import Corpus
 from tmt_geo.compare.json_file import read_json, write_json
 from tmt_geo.compare.language import LanguageRun, Recipe
 from tmt_geo.train import TrainConfig, train_model
-from tmt_geo.train.checkpoint import STATE_FILE, checkpoint_folders, last_checkpoint
-from tmt_geo.train.run_folder import HISTORY_FILE, OPTIONS_FILE
+from tmt_geo.train.checkpoint import finished_steps
+from tmt_geo.train.run_folder import HISTORY_FILE
 
 if TYPE_CHECKING:
     from transformers import TrainerCallback
@@ -48,7 +48,6 @@ def train_run(
     write_json(mark, run.plan)
     if load_trained(run, model, folder):  # but not measured
         return read_json(folder / HISTORY_FILE)
-    resume = _can_resume(folder, model, recipe.steps)
     config = TrainConfig(
         out=folder,
         steps=recipe.steps,
@@ -61,9 +60,7 @@ def train_run(
         log_every=max(1, recipe.steps // 40),
         eval_every=recipe.eval_every,
         save_every=recipe.save_every if recipe.save_every < recipe.steps else None,
-        keep_checkpoints=2,  # one to go back to where a kill leaves the last unfinished
-        resume=resume,
-        overwrite=not resume and (folder / OPTIONS_FILE).exists(),
+        resume=folder.exists(),
         streams=not recipe.shuffle,
         threads=threads,
         report_to="none",
@@ -75,10 +72,9 @@ def train_run(
 
 def load_trained(run: LanguageRun, model: PreTrainedModel, folder: Path) -> bool:
     """Load the weights of a run that has been trained to its end; False where the folder has none of its plan."""
-    weights = folder / "model.safetensors"
-    if read_json(plan_file(folder)) != run.plan or not weights.exists() or not (folder / HISTORY_FILE).exists():
+    if read_json(plan_file(folder)) != run.plan or finished_steps(folder) != run.recipe.steps:
         return False
-    load_model(model, weights, strict=False)
+    load_model(model, folder / "model.safetensors", strict=False)
     return True
 
 
@@ -101,17 +97,3 @@ def train_seconds(history: Sequence[dict[str, Any]], recipe: Recipe) -> float:
     return sum(
         (row["step"] - before) * tokens / row["tokens_per_second"] for before, row in zip(begun, rows, strict=False)
     )
-
-
-def _can_resume(folder: Path, model: PreTrainedModel, steps: int) -> bool:
-    """Whether a checkpoint is there to go on from; what a kill left unfinished after it is removed."""
-    for checkpoint in reversed(checkpoint_folders(folder)):
-        try:
-            last_checkpoint(folder, model)
-        except ValueError:  # killed while this one was written
-            shutil.rmtree(checkpoint)
-            continue
-        if read_json(checkpoint / STATE_FILE)["global_step"] < steps:
-            return True
-        shutil.rmtree(checkpoint)  # killed before the model was kept: the last steps are done again
-    return False

@@ -1,30 +1,35 @@
-"""What a checkpoint holds, and whether the one in a folder is whole and fits a model.
+"""What a checkpoint holds, and which of those in a folder is whole and fits a model.
 
 A checkpoint is a folder ``checkpoint-<step>`` in the folder of a run. It holds all that a run needs to go on as if it
 had never stopped:
 
 - the weights and buffers of the model (``model.safetensors``, or several files and an index), so running averages as
   memory anchors and exit thresholds too, with ``config.json``, ``generation_config.json`` and the tokenizer's files;
+- what the rows of a batch have read, where the model remembers it, one file a process (``memory_*.safetensors``);
 - the state of the optimiser (``optimizer.pt``), of the learning rate (``scheduler.pt``) and, under mixed precision, of
   the loss scale (``scaler.pt``);
 - the states of the random generators, one file a process (``rng_state*.pth``);
-- the step and the logged history (``trainer_state.json``), and the Trainer's options (``training_args.bin``).
+- the step, which says how much of the text has been read, and the logged history (``trainer_state.json``), and the
+  Trainer's options (``training_args.bin``).
 
-It does not hold what a copy head remembers of the text before: a resumed run starts with an empty memory.
+It is written in the folder ``unfinished`` beside the others and moved when it is whole.
 """
 
 from __future__ import annotations
 
 import json
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
+UNFINISHED = "unfinished"
 STATE_FILE = "trainer_state.json"
 INDEX_FILE = "model.safetensors.index.json"
+MEMORY_FILES = "memory_*.safetensors"
 
 MODEL_FILES = (
     "config.json",
@@ -41,51 +46,83 @@ MODEL_FILES = (
     "training_args.bin",
     STATE_FILE,
 )
-CHECKPOINT_FILES = (*MODEL_FILES, "optimizer.pt", "scheduler.pt", "scaler.pt", "rng_state*.pth")
+CHECKPOINT_FILES = (*MODEL_FILES, "optimizer.pt", "scheduler.pt", "scaler.pt", "rng_state*.pth", MEMORY_FILES)
 
 
 def checkpoint_folders(out: Path) -> list[Path]:
     """The folders ``checkpoint-<step>`` in ``out``, the oldest step first."""
     folders = [path for path in out.glob("checkpoint-*") if path.name.removeprefix("checkpoint-").isdigit()]
     folders = [path for path in folders if path.is_dir() and not path.is_symlink()]
-    return sorted(folders, key=lambda path: int(path.name.removeprefix("checkpoint-")))
+    return sorted(folders, key=checkpoint_step)
 
 
-def last_checkpoint(out: Path, model: nn.Module) -> Path:
-    """The checkpoint of the highest step in ``out``, after a check that it is whole and fits ``model``.
+def checkpoint_step(folder: Path) -> int:
+    """The steps that a checkpoint has done, by its name."""
+    return int(folder.name.removeprefix("checkpoint-"))
+
+
+def last_checkpoint(out: Path, model: nn.Module, report: Callable[[str], None]) -> Path | None:
+    """The checkpoint of the highest step in ``out`` that is whole, after a check that it fits ``model``.
 
     The check reads headers, not weights: it finds a file that is missing or cut short, in seconds at any size.
 
+    Args:
+        out: Folder of the run.
+        model: The model that is to go on.
+        report: Is told in a line of each checkpoint that is skipped, and why.
+
+    Returns:
+        The folder, or None where no checkpoint is whole.
+
     Raises:
-        ValueError: There is no checkpoint, or the last one is damaged, or it belongs to another model. The older
-            ones are not tried: going back unasked would silently train some steps again.
+        ValueError: The checkpoint belongs to another model.
     """
-    folders = checkpoint_folders(out) if out.is_dir() else []
-    if not folders:
-        raise ValueError(f"'resume' needs a checkpoint in 'out' and there is none (got {out})")
-    folder = folders[-1]
+    for folder in reversed(checkpoint_folders(out)):
+        try:
+            shapes = _read_whole(folder)
+        except ValueError as error:
+            report(f"{folder} is skipped: {error}")
+            continue
+        _check_fits(model, shapes, folder)
+        return folder
+    return None
+
+
+def finished_steps(out: Path) -> int:
+    """The steps of the finished model in ``out``; 0 where there is none, or a kill has cut off its writing."""
+    try:
+        _read_weights(out)
+        return _read(out / STATE_FILE)["global_step"]  # written when all else is
+    except ValueError:
+        return 0
+
+
+def _read_whole(folder: Path) -> dict[str, tuple[int, ...]]:
+    """The shapes of a checkpoint's weights, after a look at all its files."""
     random_states = sorted(folder.glob("rng_state*.pth")) or [folder / "rng_state.pth"]
-    for path in (folder / STATE_FILE, folder / "optimizer.pt", folder / "scheduler.pt", *random_states):
+    memories = sorted(folder.glob(MEMORY_FILES)) or [folder / "memory_0.safetensors"]
+    for path in (folder / STATE_FILE, folder / "optimizer.pt", folder / "scheduler.pt", *random_states, *memories):
         _read(path)
+    return _read_weights(folder)
+
+
+def _read_weights(folder: Path) -> dict[str, tuple[int, ...]]:
     weights = [folder / "model.safetensors"]
     if (folder / INDEX_FILE).is_file():
         weights = [folder / name for name in sorted(set(_read(folder / INDEX_FILE)["weight_map"].values()))]
     shapes: dict[str, Any] = {}
     for path in weights:
         shapes |= _read(path)
-    _check_fits(model, shapes, folder)
-    return folder
+    return shapes
 
 
 def _read(path: Path) -> Any:
-    """Open a file of a checkpoint as far as it takes to know that it is whole."""
+    """Open a file of a run as far as it takes to know that it is whole."""
     readers = {".json": _read_json, ".safetensors": _read_shapes}
     try:
         return readers.get(path.suffix, _read_archive)(path)
     except (OSError, ValueError, SafetensorError) as error:
-        raise ValueError(
-            f"'resume' met a checkpoint whose {path.name} is missing or truncated (got {path.parent})"
-        ) from error
+        raise ValueError(f"{path.name} is missing or truncated") from error
 
 
 def _read_json(path: Path) -> Any:

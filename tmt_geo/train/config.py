@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+SETTINGS_FILE = "train.yaml"  # in the folder of a run, the options as the command reads them
 REPORTERS = ("none", "tensorboard")
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
+import shutil
+import sys
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -15,11 +17,12 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallba
 from transformers.trainer_callback import PrinterCallback
 
 from tmt_geo.data.streams import stream_order
-from tmt_geo.train.checkpoint import STATE_FILE, last_checkpoint
+from tmt_geo.train.checkpoint import UNFINISHED, checkpoint_step, finished_steps, last_checkpoint
 from tmt_geo.train.config import TrainConfig
 from tmt_geo.train.progress import ReportPrinter
 from tmt_geo.train.run_folder import HISTORY_FILE, OPTIONS_FILE, prepare_out
 from tmt_geo.train.trainer import LanguageModelTrainer, collate_blocks
+from tmt_geo.train.writing import write_text, written_to
 
 
 @dataclasses.dataclass
@@ -30,7 +33,7 @@ class TrainResult:
         history: One mapping a logged row, in order, those before a resume included. Rows of training have ``step``,
             ``epoch``, ``loss`` (nats a target), ``learning_rate``, ``grad_norm``, ``tokens_per_second`` and what the
             model reports (see ``LanguageModelTrainer``); rows of evaluation have ``step``, ``eval_loss`` and so on.
-        tokens_per_second: Mean over the steps of this call.
+        tokens_per_second: Mean over the steps of this call; 0 where none was left.
         out: The folder with ``config.json``, ``model.safetensors``, the tokenizer, ``history.json`` (the history as
             a list), ``train_config.json`` (the options), ``trainer_state.json`` and the checkpoints.
     """
@@ -52,7 +55,8 @@ def train_model(
     """Train ``model`` in place with the Hugging Face Trainer.
 
     Runs under ``torchrun`` and ``accelerate launch`` as it is. The loss is that of the model; see ``TrainConfig`` for
-    the optimiser and the schedule.
+    the optimiser and the schedule. A run that was killed at any moment ends, resumed, with the weights that it would
+    have had.
 
     Args:
         model: A causal language model whose forward takes ``input_ids`` and ``labels`` and shifts the labels.
@@ -67,8 +71,9 @@ def train_model(
         The history and the folder. The model has been trained in place and stays on the Trainer's device.
 
     Raises:
-        ValueError: ``out`` holds a run already or cannot be written, ``resume`` finds no whole checkpoint, the blocks
-            do not have ``block_size`` tokens, or the model has fewer positions or a smaller vocabulary than needed.
+        ValueError: ``out`` holds a run already or cannot be written, ``resume`` finds no run, one of another model or
+            one that has done all its steps, the blocks do not have ``block_size`` tokens, or the model has fewer
+            positions or a smaller vocabulary than needed. Checkpoints that are there stay whole.
     """
     block_size = _check_blocks("train_blocks", train_blocks, config.block_size)
     if valid_blocks is not None:
@@ -78,13 +83,17 @@ def train_model(
         torch.set_num_threads(config.threads)
 
     out = config.out
-    checkpoint = _resume_point(out, model, config) if config.resume else None
     arguments = _training_arguments(config, evaluate=valid_blocks is not None)
+    report = _print_error if arguments.process_index == 0 else lambda line: None
+    checkpoint = _resume_point(out, model, config.steps, report) if config.resume else None
     if arguments.process_index == 0:
-        if checkpoint is None:
+        if config.resume:
+            shutil.rmtree(out / UNFINISHED, ignore_errors=True)
+        else:
             prepare_out(out, overwrite=config.overwrite)
         options = dataclasses.asdict(config) | {"out": str(out)}
-        (out / OPTIONS_FILE).write_text(json.dumps(options, indent=2) + "\n", encoding="utf-8")
+        with written_to(out):
+            write_text(out / OPTIONS_FILE, json.dumps(options, indent=2) + "\n")
 
     if config.streams:
         # Processes take batches in turns, so that together they read the rows of one large batch.
@@ -104,17 +113,22 @@ def train_model(
     if config.progress:
         trainer.add_callback(ReportPrinter())
     try:
-        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+        if checkpoint is not None and checkpoint_step(checkpoint) == config.steps:  # all but the model was written
+            trainer.restore(checkpoint)
+        else:
+            trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     finally:
         if use_cache is not None:
             model.config.use_cache = use_cache  # the Trainer turns it off, and it would be saved that way
 
-    trainer.save_model(str(out))
-    trainer.save_state()
     history = [row for row in trainer.state.log_history if "loss" in row or "eval_loss" in row]
-    if trainer.is_world_process_zero():
-        (out / HISTORY_FILE).write_text(json.dumps(history, indent=1) + "\n", encoding="utf-8")
-    return TrainResult(history=history, tokens_per_second=trainer.tokens_seen / trainer.seconds, out=out)
+    with written_to(out):
+        trainer.save_model(str(out))
+        if trainer.is_world_process_zero():
+            write_text(out / HISTORY_FILE, json.dumps(history, indent=1) + "\n")
+        trainer.save_state()  # last: it says that the model is there, see `finished_steps`
+    speed = trainer.tokens_seen / trainer.seconds if trainer.seconds else 0.0
+    return TrainResult(history=history, tokens_per_second=speed, out=out)
 
 
 def _training_arguments(config: TrainConfig, evaluate: bool) -> TrainingArguments:
@@ -152,12 +166,27 @@ def _training_arguments(config: TrainConfig, evaluate: bool) -> TrainingArgument
     )
 
 
-def _resume_point(out: Path, model: PreTrainedModel, config: TrainConfig) -> Path:
-    checkpoint = last_checkpoint(out, model)
-    done = json.loads((checkpoint / STATE_FILE).read_text(encoding="utf-8"))["global_step"]
-    if done >= config.steps:
-        raise ValueError(f"'steps' must be more than the {done} that the checkpoint has done (got {config.steps})")
-    return checkpoint
+def _resume_point(out: Path, model: PreTrainedModel, steps: int, report: Callable[[str], None]) -> Path | None:
+    """The checkpoint to go on from; None for a run that was cut off before it had one, which begins again."""
+    finished = finished_steps(out)
+    if finished >= steps:
+        raise ValueError(f"'steps' must be more than the {finished} that the run has done (got {steps})")
+    checkpoint = last_checkpoint(out, model, report)
+    if checkpoint is not None:
+        if checkpoint_step(checkpoint) > steps:
+            raise ValueError(
+                f"'steps' must be at least the {checkpoint_step(checkpoint)} that the run has done (got {steps})"
+            )
+        return checkpoint
+    begun = out.is_dir() and ((out / OPTIONS_FILE).is_file() or not any(out.iterdir()))
+    if finished or not begun:
+        raise ValueError(f"'resume' needs a checkpoint in 'out' and there is none (got {out})")
+    report(f"{out} holds no checkpoint yet: the run begins again")
+    return None
+
+
+def _print_error(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def _check_blocks(name: str, blocks: Any, block_size: int | None) -> int:

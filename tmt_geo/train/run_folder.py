@@ -5,12 +5,15 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from tmt_geo.train.checkpoint import CHECKPOINT_FILES, MODEL_FILES, checkpoint_folders
+from tmt_geo.train.checkpoint import CHECKPOINT_FILES, MODEL_FILES, UNFINISHED, checkpoint_folders
+from tmt_geo.train.config import SETTINGS_FILE
+from tmt_geo.train.writing import written_to
 
-OPTIONS_FILE = "train_config.json"  # written first, so it also marks a folder as that of a run
+OPTIONS_FILE = "train_config.json"  # written first and removed last, so it also marks a folder as that of a run
 HISTORY_FILE = "history.json"
 REPORT_FILE = "report.html"
-RUN_FILES = (*MODEL_FILES, OPTIONS_FILE, HISTORY_FILE, REPORT_FILE)
+WRITTEN_WHOLE = (HISTORY_FILE, SETTINGS_FILE, OPTIONS_FILE)
+RUN_FILES = (*MODEL_FILES, REPORT_FILE, *(f"{name}.part" for name in WRITTEN_WHOLE), *WRITTEN_WHOLE)
 EVENT_FILES = ("events.out.tfevents.*",)
 
 
@@ -25,7 +28,7 @@ def prepare_out(out: Path, overwrite: bool) -> None:
         ValueError: ``out`` holds something and ``overwrite`` is not set, ``out`` holds something that no run wrote
             and nothing of a run, or it cannot be written. Nothing has been changed then.
     """
-    try:
+    with written_to(out):
         out.mkdir(parents=True, exist_ok=True)
         held = any(out.iterdir())
         if held and not overwrite:
@@ -35,18 +38,19 @@ def prepare_out(out: Path, overwrite: bool) -> None:
         with tempfile.TemporaryFile(dir=out):
             pass
         remove_run(out)
-    except OSError as error:
-        raise ValueError(f"'out' must be a folder that can be written (got {out}: {error.strerror})") from error
 
 
 def remove_run(out: Path) -> None:
     """Remove from ``out`` the files that a run writes, and the folders that this leaves empty."""
     from tmt_geo.models.hub_files import remove_card
 
-    for folder in checkpoint_folders(out):
+    unfinished = out / UNFINISHED
+    for folder in (*checkpoint_folders(unfinished), *checkpoint_folders(out)):
         remove_card(folder)
         _remove_files(folder, CHECKPOINT_FILES)
         _remove_if_empty(folder)
+    if unfinished.is_dir():
+        _remove_if_empty(unfinished)
     logs = out / "runs"
     if logs.is_dir() and not logs.is_symlink():
         for folder in (*(path for path in sorted(logs.iterdir()) if path.is_dir() and not path.is_symlink()), logs):

@@ -8,9 +8,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from tmt_geo.models.tmt.memory_tmt import Memory, memory_after, memory_inputs
+from tmt_geo.models.tmt.memory_tmt import memory_after, memory_inputs
+from tmt_geo.train.exact_trainer import ExactTrainer
 
 
 def collate_blocks(rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
@@ -69,7 +70,10 @@ class _Sums:
 
 
 class _StepClock(TrainerCallback):
-    """Seconds spent in optimiser steps, without evaluation and saving; also has the last step logged."""
+    """Seconds spent in optimiser steps, without evaluation and saving.
+
+    Also has the last step logged, and each that is saved: no sum is then open that a resumed run would have to know.
+    """
 
     def __init__(self) -> None:
         self.seconds = 0.0
@@ -84,7 +88,7 @@ class _StepClock(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> TrainerControl:
         self.seconds += time.perf_counter() - self._begin
-        if state.global_step >= state.max_steps:
+        if control.should_save or state.global_step >= state.max_steps:
             control.should_log = True
         return control
 
@@ -93,8 +97,8 @@ class _StepClock(TrainerCallback):
         return seconds
 
 
-class LanguageModelTrainer(Trainer):
-    """``transformers.Trainer`` that logs, beside the loss, what a TMT model reports about its own work.
+class LanguageModelTrainer(ExactTrainer):
+    """``transformers.Trainer`` that resumes exactly, and logs beside the loss what a TMT model reports about its work.
 
     Rows of training get
 
@@ -109,7 +113,7 @@ class LanguageModelTrainer(Trainer):
 
     Where the blocks are read in order (``train_sampling_strategy="sequential"``), what a model remembers (its
     ``copy_memory``, or with `mesh_memory` its cache) is handed to its next training forward: row by row, it is about
-    the text before. A resumed run begins without, and evaluation, which runs over single batches, has none.
+    the text before. Checkpoints hold it. Evaluation, which runs over single batches, has none.
 
     Attributes:
         tokens_seen: Input tokens that this trainer trained on, over all processes, up to the last logged row.
@@ -122,8 +126,6 @@ class LanguageModelTrainer(Trainer):
         self.seconds = 0.0
         self._train_sums, self._eval_sums, self._clock = _Sums(), _Sums(), _StepClock()
         self._streams = self.args.train_sampling_strategy == "sequential"
-        self._memory: Memory | None = None  # of what the rows of the last batch have read
-        self._config = getattr(self.accelerator.unwrap_model(self.model), "config", None)
         self.add_callback(self._clock)
 
     def compute_loss(
@@ -136,10 +138,10 @@ class LanguageModelTrainer(Trainer):
         """The model's own loss; collects the figures it reports, and hands its memory on from batch to batch."""
         remembers = self._streams and model.training
         if remembers:
-            inputs = inputs | memory_inputs(self._config, self._memory)
+            inputs = inputs | memory_inputs(self.model_config, self.memory)
         loss, outputs = super().compute_loss(model, inputs, return_outputs=True, num_items_in_batch=num_items_in_batch)
         if remembers:
-            self._memory = memory_after(self._config, outputs)
+            self.memory = memory_after(self.model_config, outputs)
         divisor = num_items_in_batch if self.model_accepts_loss_kwargs else None
         (self._train_sums if model.training else self._eval_sums).add(inputs, outputs, divisor)
         return (loss, outputs) if return_outputs else loss

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from torch import Tensor
+
 from tmt_geo.models.tmt.cache_tmt import TMTCache
 from tmt_geo.nn.copy_head import CopyMemory
 
@@ -28,3 +30,30 @@ def memory_after(config: Any, output: Any) -> Memory | None:
     if getattr(config, "mesh_memory", 0):
         return output.past_key_values.last(config.mesh_memory)
     return getattr(output, "copy_memory", None)
+
+
+def memory_state(memory: Memory | None) -> dict[str, Tensor]:
+    """The tensors of a memory by name, each whole in a storage of its own; none where there is no memory."""
+    if memory is None:
+        return {}
+    if isinstance(memory, CopyMemory):
+        return {name: part.contiguous() for name, part in memory._asdict().items()}
+    state: dict[str, Any] = {"seen": memory.seen}
+    for number, layer in enumerate((*memory.layers, memory.copied)):
+        state |= {f"{number}.{name}": getattr(layer, name) for name in ("keys", "values", "index")}
+    return {name: part.contiguous() for name, part in state.items() if part is not None}
+
+
+def memory_from_state(config: Any, state: dict[str, Tensor]) -> Memory | None:
+    """The memory of a model of this configuration whose tensors :func:`memory_state` gave."""
+    if not state:
+        return None
+    if not getattr(config, "mesh_memory", 0):
+        return CopyMemory(**state)
+    memory = TMTCache(config.num_hidden_layers)
+    memory.seen = state["seen"]
+    for number, layer in enumerate((*memory.layers, memory.copied)):
+        for name in ("keys", "values", "index"):
+            setattr(layer, name, state.get(f"{number}.{name}"))
+        layer.is_initialized, layer.length = layer.keys is not None, memory.seen.size(1)
+    return memory
