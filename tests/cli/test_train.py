@@ -154,12 +154,30 @@ def test_wrong_texts_are_one_line(refused, tmp_path):
         assert line.startswith("tmt-geo: error: --data") and message in line
 
 
-def test_a_truncated_checkpoint_does_not_resume(refused, run):
-    checkpoint = max(run.glob("checkpoint-*"))
-    weights = checkpoint / "model.safetensors"
+def test_a_truncated_checkpoint_is_skipped(tmt, run):
+    weights = run / "checkpoint-4" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
-    line = refused("train", "--config", run / "train.yaml", "--out", run, "--resume", "--steps", 6)
-    assert "--resume" in line and checkpoint.name in line
+    result = tmt("train", "--config", run / "train.yaml", "--out", run, "--resume", "--steps", 6)
+    assert result.exit_code == 0, result.output
+    assert f"{weights.parent} is skipped: model.safetensors is missing or truncated" in result.stderr
+    steps = [row["step"] for row in json.loads((run / "history.json").read_text()) if "loss" in row]
+    assert steps == [1, 2, 3, 4, 5, 6]
+
+
+def test_other_batches_do_not_resume(refused, run):
+    line = refused("train", "--config", run / "train.yaml", "--out", run, "--resume", "--batch-size", 3)
+    assert "--resume goes on with what the run began with, batch_size=2 (got 3)" in line
+
+
+@pytest.mark.parametrize("lost", ["config.json", "model.safetensors"])
+def test_a_run_killed_before_its_model_was_whole_is_finished_as_generate_says(tmt, refused, run, lost):
+    (run / lost).unlink()
+    (run / "trainer_state.json").unlink()
+    assert "checkpoint-4, or finish with `train --resume`" in refused("generate", run, "the quick")
+    result = tmt("train", "--config", run / "train.yaml", "--out", run, "--resume")
+    assert result.exit_code == 0, result.output
+    result = tmt("generate", run, "the quick")
+    assert result.exit_code == 0, result.output
 
 
 def test_a_copy_head_reads_the_text_in_order(tmt, trained, tmp_path):

@@ -1,0 +1,1 @@
+"""Killed runs against undisturbed ones."""
