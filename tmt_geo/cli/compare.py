@@ -17,7 +17,9 @@ from tmt_geo.extras import check_extra
 def compare(
     suite: Annotated[
         str,
-        typer.Argument(help="ablation, peers, tuning, push, scale, length, streams, options, depth, edges or recall."),
+        typer.Argument(
+            help="ablation, peers, tuning, push, scale, length, streams, options, depth, recipe, edges or recall."
+        ),
     ],
     data: Annotated[
         str | None,

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from tmt_geo.compare.run import Run
 from tmt_geo.compare.suite import Row, Suite
 
 REVISION = 1  # of the protocol: results of another one are taken anew
+LATER = ("optimizer", "ema_decay")  # of a recipe, newer than the first results: no part of a plan at their defaults
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How every row of a suite is trained and measured; AdamW, warm-up and a cosine to zero.
+    """How every row of a suite is trained and measured; warm-up and a cosine to zero.
 
     Attributes:
         d_model: Channels.
@@ -34,6 +35,8 @@ class Recipe:
         save_every: Steps between two checkpoints.
         shuffle: Whether blocks are read in random order, or else each row of a batch reads on where it stopped.
         valid_tokens: The first tokens of the validation split, which alone are scored; None for all.
+        optimizer: ``"adamw"`` or ``"muon"``, see :class:`~tmt_geo.train.TrainConfig`.
+        ema_decay: Of a running average of the weights, which is what is measured; None for the last weights.
     """
 
     d_model: int = 128
@@ -52,6 +55,14 @@ class Recipe:
     save_every: int = 200
     shuffle: bool = False
     valid_tokens: int | None = None
+    optimizer: str = "adamw"
+    ema_decay: float | None = None
+
+    @property
+    def plan(self) -> dict[str, Any]:
+        """All fields but those that came later and are at their defaults, so that earlier results still count."""
+        plain = {field.name: field.default for field in fields(self) if field.name in LATER}
+        return {name: value for name, value in asdict(self).items() if name not in plain or value != plain[name]}
 
     @property
     def corpus(self) -> tuple[int, int, int | None]:
@@ -133,7 +144,7 @@ class LanguageSuite(Suite):
 
     def plan(self, row: LanguageRow) -> dict[str, Any]:
         """Protocol, recipe and options: rows of two suites that are the same run share its result."""
-        plan = {"revision": REVISION, "recipe": asdict(self.recipe_of(row))}
+        plan = {"revision": REVISION, "recipe": self.recipe_of(row).plan}
         plan |= {"family": row.family, "options": row.options, "matched": self.full if row.matched else None}
         return json.loads(json.dumps(plan))
 

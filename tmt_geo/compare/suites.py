@@ -7,6 +7,7 @@ from typing import Any
 
 from tmt_geo.compare.depth_suite import DEPTH
 from tmt_geo.compare.language import LanguageRow, LanguageSuite
+from tmt_geo.compare.recipe_suite import RECIPE
 from tmt_geo.compare.shared_options import (
     ALONE,
     BASE,
@@ -239,7 +240,9 @@ OPTIONS = LanguageSuite(
     tested=False,
 )  # fmt: skip
 
-SUITES = {suite.name: suite for suite in (ABLATION, PEERS, TUNING, PUSH, SCALE, LENGTH, STREAMS, OPTIONS, DEPTH)}
+SUITES = {
+    suite.name: suite for suite in (ABLATION, PEERS, TUNING, PUSH, SCALE, LENGTH, STREAMS, OPTIONS, DEPTH, RECIPE)
+}
 AT_BASE = (ABLATION, PEERS)
 
 

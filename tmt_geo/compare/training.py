@@ -54,6 +54,8 @@ def train_run(
         batch_size=recipe.batch_size,
         block_size=recipe.block_size,
         learning_rate=recipe.learning_rate,
+        optimizer=recipe.optimizer,
+        ema_decay=recipe.ema_decay,
         weight_decay=recipe.weight_decay,
         warmup=recipe.warmup,
         seed=run.seed,

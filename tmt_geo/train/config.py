@@ -7,6 +7,7 @@ from pathlib import Path
 
 SETTINGS_FILE = "train.yaml"  # in the folder of a run, the options as the command reads them
 REPORTERS = ("none", "tensorboard")
+OPTIMIZERS = ("adamw", "muon")
 
 
 @dataclass
@@ -25,10 +26,14 @@ class TrainConfig:
             ``train_model`` the length of the blocks that it is given.
         grad_accum: Forward passes that make one optimiser step.
         learning_rate: Peak learning rate. It rises linearly through the warm-up and falls to zero along a cosine.
-        weight_decay: Decoupled weight decay (AdamW), on matrices alone: vectors and scalars are never decayed.
+        optimizer: ``adamw``, or ``muon``: Muon for the weights of linear maps and AdamW for all else, the vocabulary
+            head and embeddings too. An update of Muon is scaled to be as large as one of AdamW.
+        weight_decay: Decoupled weight decay, on matrices alone: vectors and scalars are never decayed.
         warmup: Steps of warm-up, or below 1 their share of all steps.
         max_grad_norm: The gradient is scaled down to this norm; 0 leaves it as it is.
         adam_beta2: Decay of AdamW's second moment; the first is 0.9.
+        ema_decay: Evaluate and keep an exponential moving average of the weights, of this decay a step, in place of
+            the last weights. A checkpoint holds both. Default: none.
         seed: Seeds the order of the blocks and everything random in training.
         log_every: Steps between two reports.
         eval_every: Steps between two evaluations; 0 or ``None`` evaluates once, at the end.
@@ -54,10 +59,12 @@ class TrainConfig:
     block_size: int | None = None
     grad_accum: int = 1
     learning_rate: float = 2e-3
+    optimizer: str = "adamw"
     weight_decay: float = 0.1
     warmup: float = 0.05
     max_grad_norm: float = 1.0
     adam_beta2: float = 0.95
+    ema_decay: float | None = None
     seed: int = 0
     log_every: int = 20
     eval_every: int | None = 200
@@ -83,6 +90,12 @@ class TrainConfig:
             raise ValueError("'learning_rate' must be more than zero (got 0)")
         if self.adam_beta2 >= 1:
             raise ValueError(f"'adam_beta2' must be below 1 (got {self.adam_beta2})")
+        if self.ema_decay is not None:
+            _check_not_negative("ema_decay", self.ema_decay)
+            if self.ema_decay >= 1:
+                raise ValueError(f"'ema_decay' must be below 1 (got {self.ema_decay})")
+        if self.optimizer not in OPTIMIZERS:
+            raise ValueError(f"'optimizer' must be one of {', '.join(OPTIMIZERS)} (got {self.optimizer!r})")
         if self.report_to not in (None, *REPORTERS):
             raise ValueError(f"'report_to' must be one of {', '.join(REPORTERS)} (got {self.report_to!r})")
         if self.resume and self.overwrite:

@@ -108,6 +108,8 @@ def train_model(
         eval_dataset=valid_blocks,
         processing_class=tokenizer,
         callbacks=list(callbacks),
+        optimizer=config.optimizer,
+        ema_decay=config.ema_decay,
     )
     trainer.remove_callback(PrinterCallback)  # the Trainer's own, which prints whole mappings
     if config.progress:
@@ -121,6 +123,8 @@ def train_model(
         if use_cache is not None:
             model.config.use_cache = use_cache  # the Trainer turns it off, and it would be saved that way
 
+    if trainer.average is not None:
+        trainer.average.swap()
     history = [row for row in trainer.state.log_history if "loss" in row or "eval_loss" in row]
     with written_to(out):
         trainer.save_model(str(out))

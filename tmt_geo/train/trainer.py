@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -12,6 +13,8 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from tmt_geo.models.tmt.memory_tmt import memory_after, memory_inputs
 from tmt_geo.train.exact_trainer import ExactTrainer
+from tmt_geo.train.muon import muon_with_adamw
+from tmt_geo.train.weight_average import WeightAverage
 
 
 def collate_blocks(rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
@@ -115,13 +118,21 @@ class LanguageModelTrainer(ExactTrainer):
     ``copy_memory``, or with `mesh_memory` its cache) is handed to its next training forward: row by row, it is about
     the text before. Checkpoints hold it. Evaluation, which runs over single batches, has none.
 
+    Args:
+        optimizer: ``"adamw"`` (the choice of the Trainer's arguments) or ``"muon"``, see
+            :class:`~tmt_geo.train.muon.MuonWithAdamW`.
+        ema_decay: Evaluate with an exponential moving average of the weights, of this decay; None for without.
+
     Attributes:
+        average: That average; a checkpoint has it in the optimiser's state, and the last weights in the model's.
         tokens_seen: Input tokens that this trainer trained on, over all processes, up to the last logged row.
         seconds: Time spent in steps up to there.
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, optimizer: str = "adamw", ema_decay: float | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.average: WeightAverage | None = None
+        self._optimizer_name, self._ema_decay = optimizer, ema_decay
         self.tokens_seen = 0
         self.seconds = 0.0
         self._train_sums, self._eval_sums, self._clock = _Sums(), _Sums(), _StepClock()
@@ -146,9 +157,25 @@ class LanguageModelTrainer(ExactTrainer):
         (self._train_sums if model.training else self._eval_sums).add(inputs, outputs, divisor)
         return (loss, outputs) if return_outputs else loss
 
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        """The optimiser, and where it is wanted the average of what it moves."""
+        if self.optimizer is None and self._optimizer_name == "muon":
+            of = self.model if model is None else model
+            betas, decayed = (self.args.adam_beta1, self.args.adam_beta2), set(self.get_decay_parameter_names(of))
+            rate, weight_decay = self.args.learning_rate, self.args.weight_decay
+            self.optimizer = muon_with_adamw(of, decayed, rate, weight_decay, betas)
+        optimizer = super().create_optimizer(model)
+        if self._ema_decay is not None and self.average is None:
+            self.average = WeightAverage(optimizer, self._ema_decay)
+        return optimizer
+
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
-        """As the Trainer's, but the random numbers of training stay as they were: its data loader would draw one."""
-        with torch.random.fork_rng(devices=()):
+        """As the Trainer's, with the averaged weights if there are any.
+
+        The random numbers of training stay as they were: its data loader would draw one.
+        """
+        averaged = nullcontext() if self.average is None else self.average.in_place()
+        with torch.random.fork_rng(devices=()), averaged:
             return super().evaluate(*args, **kwargs)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
