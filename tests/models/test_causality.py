@@ -41,6 +41,7 @@ def random_options(seed: int) -> dict:
         "dropout": choose.choice([0.0, 0.0, 0.2]),
         "gated_heads": choose.random() < 0.5,
         "content_mesh": choose.random() < 0.7,
+        "qk_norm": choose.random() < 0.5,
     }
 
 

@@ -22,8 +22,9 @@ def always():
     [
         (1, {"num_key_value_heads": 2}),
         (3, {"exit": False, "decay": None, "rotary": False, "memory_anchors": 0, "window": 0}),
+        (2, {"num_key_value_heads": 1, "qk_norm": True}),
     ],
-    ids=["one with exits", "three without anything"],
+    ids=["one with exits", "three without anything", "two with normalised queries and keys"],
 )
 def test_compiled_decoding_is_the_full_forward(always, monkeypatch, options, rows):
     calls = []

@@ -20,15 +20,16 @@ SIZES = (9, 1, 7)  # nodes of three graphs
 DEFAULTS = {
     "k": 8, "window": 0, "causal": True, "mesh": True, "decay": None, "shift": False, "rotary": False,
     "kv_heads": HEADS, "gated_heads": False, "dual_stream": True, "gated_streams": False, "memory_anchors": 0,
-    "index_dim": None, "content_mesh": False,
+    "index_dim": None, "content_mesh": False, "qk_norm": False,
 }  # fmt: skip
 LAYERS = {
     "everything": {
         "k": 3, "window": 2, "decay": "log", "shift": True, "rotary": True, "kv_heads": 2, "gated_heads": True,
-        "gated_streams": True, "memory_anchors": 3, "index_dim": 6,
+        "gated_streams": True, "memory_anchors": 3, "index_dim": 6, "qk_norm": True,
     },
     "two kinds of edges": {
         "k": 3, "window": 2, "decay": "log", "shift": True, "rotary": True, "kv_heads": 2, "content_mesh": True,
+        "qk_norm": True,
     },
     "two kinds of edges, published decay": {
         "k": 2, "window": 3, "decay": "published", "rotary": True, "content_mesh": True,
@@ -42,6 +43,7 @@ LAYERS = {
     "a plain transformer": {"mesh": False, "dual_stream": False},
     "dense, with all that fits": {
         "mesh": False, "decay": "log", "rotary": True, "kv_heads": 2, "gated_heads": True, "memory_anchors": 4,
+        "qk_norm": True,
     },
     "both sides": {"k": 3, "causal": False, "decay": "log", "rotary": True, "kv_heads": 2, "memory_anchors": 2},
     "more neighbors than nodes": {"window": 3, "decay": "log", "shift": True, "rotary": True},
@@ -55,6 +57,10 @@ RULES = {"fixed": 0.6, "budget": 0.7, "learned": 0.8}  # and where these tests p
 def norm(x, w, name):
     centred = x - x.mean(-1, keepdim=True)
     return centred / (centred.pow(2).mean(-1, keepdim=True) + 1e-5).sqrt() * w[name + ".weight"] + w[name + ".bias"]
+
+
+def root_mean_square_norm(x, w, name):
+    return x / (x.pow(2).mean(-1, keepdim=True) + 1e-6).sqrt() * w[name + ".weight"]
 
 
 def linear(x, w, name):
@@ -133,6 +139,9 @@ def layer(w, o, x, batch, time, left=None):
     query, key, value = (
         linear(h, w, f"attention.lin_{part}").view(n, -1, width // HEADS) for part in ("query", "key", "value")
     )
+    if o["qk_norm"]:
+        query = root_mean_square_norm(query, w, "attention.norm_query")
+        key = root_mean_square_norm(key, w, "attention.norm_key")
     if o["rotary"] and not o["content_mesh"]:
         query, key = turned(query, place), turned(key, place)
     if "key" in left:  # a node that has left is projected once more, and is a source with that for good

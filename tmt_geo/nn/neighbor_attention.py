@@ -13,6 +13,8 @@ from tmt_geo.nn.temporal_decay import TemporalDecay, decay_resolver
 from tmt_geo.ops.mesh_attention import RotatedWindow, table_attention
 from tmt_geo.ops.rotary import apply_rotation
 
+EPS = 1e-6  # of the norms of queries and keys
+
 
 class NeighborAttention(nn.Module):
     r"""Attention of each node to the neighbors in its row of a table, and to itself.
@@ -36,6 +38,9 @@ class NeighborAttention(nn.Module):
         content_mesh (bool, optional): Two kinds of edges in one softmax: rotation and decay act on the window and the
             self edge alone, and all other edges go by content. What is found then counts alike at any distance, at one
             that training has not seen too. It is then the forward that rotates. (default: :obj:`False`)
+        qk_norm (bool, optional): Divide each head's query and key by its root mean square, and scale its channels by
+            gains that are learned and shared by the heads, before they are rotated or shifted ("Query-Key
+            Normalization for Transformers", arXiv:2010.04245; with these gains in Qwen3). (default: :obj:`False`)
 
     Shapes:
         - **input:** queries :math:`(T, H, C)`, keys and values :math:`(N, H', C)`, table and mask :math:`(T, K)`
@@ -57,6 +62,7 @@ class NeighborAttention(nn.Module):
         shift: bool = False,
         rotary: bool = False,
         content_mesh: bool = False,
+        qk_norm: bool = False,
     ):
         super().__init__()
         kv_heads = heads if kv_heads is None else kv_heads
@@ -76,6 +82,8 @@ class NeighborAttention(nn.Module):
         self.lin_query = nn.Linear(channels, channels)
         self.lin_key = nn.Linear(channels, kv_heads * self.head_dim)
         self.lin_value = nn.Linear(channels, kv_heads * self.head_dim)
+        self.norm_query = nn.RMSNorm(self.head_dim, eps=EPS) if qk_norm else None
+        self.norm_key = nn.RMSNorm(self.head_dim, eps=EPS) if qk_norm else None
         self.decay = decay_resolver(decay, heads)
         self.shift = nn.Parameter(torch.empty(2, kv_heads, self.head_dim)) if shift else None
         self.reset_parameters()
@@ -85,22 +93,24 @@ class NeighborAttention(nn.Module):
         for lin in (self.lin_query, self.lin_key, self.lin_value):
             glorot(lin.weight)
             zeros(lin.bias)
-        if self.decay is not None:
-            self.decay.reset_parameters()
+        for part in (self.norm_query, self.norm_key, self.decay):
+            if part is not None:
+                part.reset_parameters()
         if self.shift is not None:
             nn.init.zeros_(self.shift)  # an even mixture of a neighbor and its successor
 
     def query(self, x: Tensor, rotation: PairTensor | None = None) -> Tensor:
         """Queries of these nodes :math:`(T, H, C)`; `rotation` as of :func:`tmt_geo.ops.rotary.rotation`."""
-        return self._split_heads(self.lin_query(x), rotation)
+        return self._split_heads(self.lin_query(x), self.norm_query, rotation)
 
     def key_value(self, x: Tensor, rotation: PairTensor | None = None) -> tuple[Tensor, Tensor]:
         """Keys and values of these nodes, both :math:`(N, H', C)`, not yet shifted."""
         key, value = joint_linear(x, self.lin_key, self.lin_value)
-        return self._split_heads(key, rotation), self._split_heads(value)
+        return self._split_heads(key, self.norm_key, rotation), self._split_heads(value)
 
-    def _split_heads(self, x: Tensor, rotation: PairTensor | None = None) -> Tensor:
+    def _split_heads(self, x: Tensor, norm: nn.Module | None = None, rotation: PairTensor | None = None) -> Tensor:
         x = x.unflatten(-1, (-1, self.head_dim))
+        x = x if norm is None else norm(x)
         return x if rotation is None else apply_rotation(x, *rotation)
 
     def forward(

@@ -49,7 +49,7 @@ class TMTLayer(nn.Module):
         dropout (float, optional): After each part, on weights, and in the default `ffn`. (default: :obj:`0.`)
         eps (float, optional): Of the layer norms. (default: :obj:`1e-5`)
         **kwargs: Of :class:`~tmt_geo.nn.neighbor_attention.NeighborAttention`: `kv_heads`, `decay`, `shift`, `rotary`,
-            `content_mesh`.
+            `content_mesh`, `qk_norm`.
 
     Shapes:
         - **input:** nodes :math:`(N, F)`, batch :math:`(N)`, time :math:`(N)`

@@ -35,6 +35,7 @@ def build_peer(
     keys: int = 16,
     convolution: int = 0,
     scale_init: bool = True,
+    zero_init: bool = False,
 ) -> PreTrainedModel:
     """Build a causal language model of the library with a given number of parameters.
 
@@ -86,6 +87,7 @@ def build_peer(
             none at 0. A model with one reads full rows of tokens, without padding and without a cache, and the library
             cannot load it.
         scale_init: Whether to draw the ends of the branches smaller with depth; False leaves the library's own.
+        zero_init: Start the ends of the branches at zero; not in ``gpt2`` and ``bigbird``, which draw them themselves.
 
     Returns:
         The model, within 1 % of ``params``.
@@ -93,19 +95,22 @@ def build_peer(
     Raises:
         ValueError: The name is unknown, a size is below one, ``n_heads`` does not fit ``d_model``, ``dropout`` is no
             probability, no width comes within 1 %, ``rwkv`` is to have a single layer, the family takes no
-            ``convolution``, or this version of the library lets the family see the future (``bigbird`` in 5.17).
+            ``convolution`` or no ``zero_init``, or this version of the library lets the family see the future
+            (``bigbird`` in 5.17).
     """
     if name not in FAMILIES:
         raise ValueError(f"'name' must be one of {', '.join(FAMILIES)} (got {name!r})")
     family = FAMILIES[name]
     sizes = Sizes(vocab_size, d_model, n_layers, n_heads, max_seq_len, keys, convolution)
     _check(name, family, sizes, dropout)
+    if zero_init and not family.ends:
+        raise ValueError(f"'zero_init' needs a family whose branch ends are drawn here, such as llama (got {name!r})")
     width, expand = _match(family, sizes, params, tie)
     model = _new(family, sizes, width, expand, tie, dropout)
     if _sees_the_future(model):
         raise ValueError(f"'name' must be a family that transformers {transformers.__version__} masks (got {name!r})")
-    if scale_init:
-        _shrink_branch_ends(model, family)
+    if zero_init or scale_init:
+        _shrink_branch_ends(model, family, to_zero=zero_init)
     if dropout > 0 and not family.dropout:
         model.get_input_embeddings().register_forward_hook(partial(_drop_output, dropout))
         for branch in _of_layers(model, family, family.branches):
@@ -182,10 +187,10 @@ def _of_layers(model: PreTrainedModel, family: Family, paths: tuple[str, ...]) -
 
 
 @torch.no_grad()
-def _shrink_branch_ends(model: PreTrainedModel, family: Family) -> None:
+def _shrink_branch_ends(model: PreTrainedModel, family: Family, to_zero: bool) -> None:
     ends = list(_of_layers(model, family, family.ends))
     for weight in ends:
-        weight.mul_(len(ends) ** -0.5)
+        weight.mul_(0.0 if to_zero else len(ends) ** -0.5)
 
 
 def _sees_the_future(model: PreTrainedModel) -> bool:

@@ -5,38 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from tmt_geo.models.hub_config import HubConfig
+from tmt_geo.models.tmt.presets_tmt import PRESETS
 from tmt_geo.nn.exit_gate import RULES, gate_rate
 from tmt_geo.nn.temporal_decay import FORMS
 
 SEARCHES = ("auto", "dense", "blocked", "windows", "ivf")
-
-SIZES = {
-    "small": {"d_model": 256, "n_heads": 4, "n_layers": 4, "graph_k": 4},
-    "medium": {"d_model": 512, "n_heads": 8, "n_layers": 6, "graph_k": 6},  # published with 6 heads, which cannot be
-    "base": {"d_model": 512, "n_heads": 8, "n_layers": 12, "graph_k": 8},
-    "large": {"d_model": 1024, "n_heads": 16, "n_layers": 24, "graph_k": 16},
-}
-COPYING = {"copy_k": 32}  # what has measured best; see docs/results/language.md
-
-# The published formulas, made causal, at the published size.
-PUBLISHED = {
-    **SIZES["base"],
-    "window": 0,
-    "shift": False,
-    "content_mesh": False,
-    "decay": "published",
-    "decay_rate": 0.1,
-    "exit_threshold": 0.85,
-    "gated_heads": False,
-    "gated_streams": False,
-    "ffn_stream_dim": 256,
-    "memory_anchors": 16,
-}
-
-PRESETS: dict[str, dict[str, Any]] = {
-    **{name: {**size, **COPYING} for name, size in SIZES.items()},
-    "published": PUBLISHED,
-}
 
 # What a saved configuration means that does not name an option, because it is older.
 BEFORE = {"content_mesh": False, "gated_heads": False, "gated_streams": False}
@@ -92,6 +65,7 @@ class TMTConfig(HubConfig):
         content_mesh (bool): Edges of the mesh go by content: rotary positions and decay act on the window and the
             token itself alone. Published: they act on all edges.
         gated_heads (bool): Scale each head's output by a gate that depends on the target token.
+        qk_norm (bool): Normalise queries and keys, head by head.
 
     **Exits**
 
@@ -136,6 +110,7 @@ class TMTConfig(HubConfig):
         dropout (float): Probability of dropout everywhere.
         initializer_range (float): Standard deviation of the weights; projections that end a residual branch start
             with it divided by :math:`\sqrt{2L}`.
+        zero_init (bool): Start those projections at zero: every layer then begins as the identity.
         layer_norm_eps (float): Of the layer norms.
         tie_word_embeddings (bool): One matrix for embedding and vocabulary head.
         use_cache (bool): Keep keys, values and index features for generation.
@@ -189,6 +164,7 @@ class TMTConfig(HubConfig):
     rotary: bool = True
     content_mesh: bool = True
     gated_heads: bool = True
+    qk_norm: bool = False
     exit: bool = True
     exit_rule: str | None = None
     exit_threshold: float | None = None
@@ -207,6 +183,7 @@ class TMTConfig(HubConfig):
     copy_memory: int = 2048
     dropout: float = 0.1
     initializer_range: float = 0.02
+    zero_init: bool = False
     layer_norm_eps: float = 1e-5
     tie_word_embeddings: bool = True
     use_cache: bool = True

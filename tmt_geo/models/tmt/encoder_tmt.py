@@ -53,6 +53,7 @@ def build_encoder(config: TMTConfig) -> TMTEncoder:
         decay=None if config.decay is None else TemporalDecay(heads, config.decay, config.decay_rate),
         rotary=config.rotary,
         gated_heads=config.gated_heads,
+        qk_norm=config.qk_norm,
         dropout=config.dropout,
         **mesh,
     )

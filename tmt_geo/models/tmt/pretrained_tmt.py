@@ -48,7 +48,8 @@ class TMTPreTrainedModel(PreTrainedModel):
         std = self.config.initializer_range
         if isinstance(module, nn.Linear) and module in self._branch_ends:
             # Every layer adds branches to the residual stream: keep its variance from growing with depth.
-            init.normal_(module.weight, std=std / math.sqrt(2 * self.config.num_hidden_layers))
+            end_std = 0.0 if self.config.zero_init else std / math.sqrt(2 * self.config.num_hidden_layers)
+            init.normal_(module.weight, std=end_std)
         elif isinstance(module, MemoryAnchors):
             init.normal_(module.anchors)
         elif isinstance(module, TemporalDecay):
