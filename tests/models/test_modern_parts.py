@@ -39,16 +39,17 @@ def test_attention_with_normalised_queries_and_keys_is_that_of_qwen3():
         (expected[0] * weight).sum(), [x, *(p for _, their in pairs for p in their.parameters())]
     )
 
-    half = cos[0, :, : F // H // 2], sin[0, :, : F // H // 2]
+    half = [part[0, :, None, : F // H // 2] for part in (cos, sin)]  # one half is the other
     table = torch.arange(S).repeat(S, 1)
     key, value = ours.key_value(x, half)
     out, _ = ours(ours.query(x, half), key, value, table, table < torch.arange(S).unsqueeze(1), (key, value))
-    torch.testing.assert_close(out.flatten(1), expected[0], rtol=1e-9, atol=1e-9)
+    close = {"rtol": 1e-4, "atol": 1e-4}  # the library normalises in float32
+    torch.testing.assert_close(out.flatten(1), expected[0], **close)
     got = torch.autograd.grad(
         (out.flatten(1) * weight).sum(), [x, *(p for mine, _ in pairs for p in mine.parameters())]
     )
     for mine, their in zip(got, wanted, strict=True):
-        torch.testing.assert_close(mine, their, rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(mine, their, **close)
 
 
 def test_the_scale_of_a_projection_does_not_matter_to_normalised_queries_and_keys():

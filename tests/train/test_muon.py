@@ -55,11 +55,12 @@ def test_matrices_move_along_their_orthogonal_factor_and_the_rest_by_the_sign(ll
             settled = gradient.abs() > 1e-5  # far above AdamW's epsilon
             torch.testing.assert_close(moved[settled], -gradient.sign()[settled], rtol=0, atol=5e-3)
             continue
-        u, _, v = torch.linalg.svd(gradient, full_matrices=False)
-        moved /= 0.2 * math.sqrt(max(before.shape))
-        values = torch.linalg.svdvals(moved)
-        assert values.min() > 0.3 and values.max() < 1.3, name
-        assert -(moved * (u @ v)).sum() > 0.97 * moved.norm() * (u @ v).norm(), name
+        u, values, v = torch.linalg.svd(gradient, full_matrices=False)
+        turned = -(u.T @ moved @ v.T) / (0.2 * math.sqrt(max(before.shape)))
+        large = values > 0.05 * values.norm()  # smaller ones take more iterations
+        turned, found = turned[large][:, large], turned.diagonal()[large]
+        assert len(found) >= 4 and found.min() > 0.6 and found.max() < 1.3, name
+        assert (turned - found.diag()).abs().max() < 0.05, name  # the rest is bfloat16
 
 
 def test_the_schedule_drives_both(llama, blocks, options):
