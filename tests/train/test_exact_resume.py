@@ -87,9 +87,9 @@ def test_without_its_memory_it_would_end_elsewhere(tmt, blocks, options, tmp_pat
 @pytest.mark.parametrize("case", CASES, ids=["copy head", "mesh memory", "both"])
 def test_a_memory_is_its_tensors(tmt, case):
     model, ids = tmt(**case), torch.randint(50, (3, 10))
-    given = {"use_cache": True} if "mesh_memory" in case else {}
+    given = {"use_cache": "mesh_memory" in case}
     output = model.train()(ids, labels=ids, **given)
-    argument = "past_key_values" if given else "copy_memory"
+    argument = "past_key_values" if given["use_cache"] else "copy_memory"
     memory = output[argument].last(7)
     state = memory_state(memory)
     assert state and all(tensor.is_contiguous() and not tensor.requires_grad for tensor in state.values())

@@ -7,6 +7,7 @@ import torch
 from transformers import AutoModelForCausalLM, TrainerCallback
 
 from tmt_geo.train import train_model
+from tmt_geo.train.run_folder import OPTIONS_FILE
 
 
 class Weights(TrainerCallback):
@@ -53,6 +54,19 @@ def test_what_is_kept_is_the_average_and_what_trains_is_not(llama, blocks, optio
         then.load_state_dict({name: tensor.float() for name, tensor in average(step).items()}, strict=False)
         with torch.no_grad():
             assert loss == pytest.approx(then(ids, labels=ids).loss.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_a_run_killed_before_its_model_was_written_ends_with_the_average(llama, blocks, options, tmp_path, optimizer):
+    settings = {"steps": 4, "save_every": 2, "ema_decay": 0.5, "optimizer": optimizer}
+    whole = llama()
+    train_model(whole, None, blocks(5), blocks(2), options(out=tmp_path / "run", **settings))
+    for path in (tmp_path / "run").iterdir():
+        if path.is_file() and path.name != OPTIONS_FILE:
+            path.unlink()
+    resumed = llama()
+    train_model(resumed, None, blocks(5), blocks(2), options(out=tmp_path / "run", resume=True, **settings))
+    assert all(torch.equal(whole.state_dict()[name], tensor) for name, tensor in resumed.state_dict().items())
 
 
 def test_a_weight_without_a_gradient_stands_where_it_stood(llama, blocks, options):

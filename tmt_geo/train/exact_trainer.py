@@ -14,9 +14,10 @@ from transformers import Trainer, TrainerState
 
 from tmt_geo.models.tmt.memory_tmt import Memory, memory_from_state, memory_state
 from tmt_geo.train.checkpoint import MEMORY_FILES, STATE_FILE, UNFINISHED, checkpoint_folders, checkpoint_step
+from tmt_geo.train.weight_average import KEY
 from tmt_geo.train.writing import publish, written_to
 
-ELEMENTWISE = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer")  # a number for each of a parameter
+ELEMENTWISE = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer", KEY)  # a number for each of a parameter
 
 
 class ExactTrainer(Trainer):
@@ -39,6 +40,8 @@ class ExactTrainer(Trainer):
     def restore(self, checkpoint: Path) -> None:
         """Be as after the training that ended with this checkpoint."""
         self._load_from_checkpoint(str(checkpoint))
+        self.create_optimizer_and_scheduler(self.args.max_steps)
+        self._load_optimizer_and_scheduler(str(checkpoint))  # an average of the weights is part of it
         self.state = TrainerState.load_from_json(str(checkpoint / STATE_FILE))
 
     def _get_output_dir(self, trial: Any) -> str:

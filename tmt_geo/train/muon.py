@@ -41,20 +41,9 @@ class MuonWithAdamW(Optimizer):
         return loss
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from a state.
-
-        Raises:
-            ValueError: If the state is of other groups, or of parameters of another shape.
-        """
+        """Go on from a state."""
         super().load_state_dict(state_dict)
         self._share()
-        for parameter, state in self.state.items():
-            for name, value in state.items():
-                if value.dim() and value.shape != parameter.shape:
-                    raise ValueError(
-                        f"'state_dict' must be of these parameters: {name} of one of shape {tuple(parameter.shape)} "
-                        f"differs (got {tuple(value.shape)})"
-                    )
 
     def _share(self) -> None:
         """Groups and state are the same objects in the parts."""
