@@ -8,7 +8,7 @@ import random
 import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,14 +68,20 @@ def killed(job: Callable[[Path], None], folder: Path, seconds: float, kills: int
     raise AssertionError("the last start has no limit")
 
 
-def try_jobs(place: Path, kills: int, seed: int = 0, report: Callable[[str], None] = print) -> int:
+def try_jobs(
+    place: Path,
+    kills: int,
+    seed: int = 0,
+    jobs: Sequence[Callable[[Path], None]] = JOBS,
+    report: Callable[[str], None] = print,
+) -> int:
     """Kill the jobs so many times in all; returns how many ended elsewhere than undisturbed."""
     write_texts(place)
     draw, wrong, done = random.Random(seed), 0, 0
     expected, seconds = {}, {}
     run_job(_import_everything, place)
     while done < kills:
-        for job in JOBS:
+        for job in jobs:
             whole, cut = place / f"{job.__name__}-whole", place / f"{job.__name__}-cut"
             if job not in expected:
                 whole.mkdir()
@@ -83,7 +89,7 @@ def try_jobs(place: Path, kills: int, seed: int = 0, report: Callable[[str], Non
                 if run_job(job, whole):
                     raise RuntimeError(f"{job.__name__} does not run (got {whole})")
                 expected[job], seconds[job] = left_behind(whole), time.perf_counter() - begun
-            count = killed(job, cut, seconds[job], min(kills - done, -(-kills // len(JOBS))), draw)
+            count = killed(job, cut, seconds[job], min(kills - done, -(-kills // len(jobs))), draw)
             same = left_behind(cut) == expected[job]
             report(f"{job.__name__}: killed {count} times, {'the same' if same else 'NOT THE SAME'}")
             wrong, done = wrong + (not same), done + count

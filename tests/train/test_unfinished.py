@@ -10,7 +10,7 @@ import torch
 from transformers import TrainerCallback
 
 from tmt_geo.train import train_model
-from tmt_geo.train.checkpoint import checkpoint_folders, finished_steps
+from tmt_geo.train.checkpoint import checkpoint_folders, finished_steps, last_checkpoint
 from tmt_geo.train.run_folder import prepare_out
 from tmt_geo.train.writing import publish, write_text
 
@@ -77,15 +77,23 @@ def resume(llama, blocks, options, whole):
 
 @pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("damage", ["missing", "truncated", "empty"])
-def test_an_incomplete_checkpoint_is_skipped(run, resume, capsys, name, damage):
-    path = run / "checkpoint-4" / name
+def test_an_incomplete_checkpoint_is_skipped(run, llama, name, damage):
+    path, said = run / "checkpoint-4" / name, []
     content = path.read_bytes()
     path.unlink()
     if damage != "missing":
         path.write_bytes(content[: len(content) * 2 // 3] if damage == "truncated" else b"")
+    before = snapshot(run)
+    assert last_checkpoint(run, llama(), said.append) == run / "checkpoint-2"
+    assert said == [f"{run / 'checkpoint-4'} is skipped: {name} is missing or truncated"]
+    assert snapshot(run) == before
+
+
+def test_the_checkpoint_before_is_gone_on_from(run, resume, capsys):
+    (run / "checkpoint-4" / "memory_0.safetensors").unlink()
     assert resume() == [3, 4, 5, 6]
     skipped = [line for line in capsys.readouterr().err.splitlines() if "skipped" in line]
-    assert skipped == [f"{run / 'checkpoint-4'} is skipped: {name} is missing or truncated"]
+    assert skipped == [f"{run / 'checkpoint-4'} is skipped: memory_0.safetensors is missing or truncated"]
     assert [folder.name for folder in checkpoint_folders(run)] == ["checkpoint-4", "checkpoint-6"]
     assert finished_steps(run) == 6
 
@@ -133,8 +141,10 @@ def test_a_kill_between_the_last_checkpoint_and_the_model_leaves_only_the_model_
     assert resume() == []
     after = snapshot(run)
     assert after.keys() == before.keys()
-    for name in ("config.json", "model.safetensors", "history.json", "trainer_state.json"):
+    for name in ("config.json", "model.safetensors"):
         assert after[name] == before[name], name
+    assert json.loads(after["history.json"]) == json.loads(before["history.json"])
+    assert finished_steps(run) == 6
 
 
 def test_a_longer_run_that_was_killed_is_not_taken_for_the_shorter_one_that_is_there(
