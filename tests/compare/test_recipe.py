@@ -11,12 +11,13 @@ from tmt_geo.compare import Recipe, load_corpus
 from tmt_geo.compare.language import LanguageRow, LanguageRun, LanguageSuite
 from tmt_geo.compare.measure import measure_run
 from tmt_geo.data import byte_count, word_count
+from tmt_geo.train.muon import MuonWithAdamW
 
 # Of each field another value than its default, and than that of any other field.
 OTHER = Recipe(
     d_model=24, n_layers=3, n_heads=2, vocab_size=310, block_size=20, batch_size=5, steps=4, learning_rate=3e-3,
     weight_decay=0.03, warmup=0.5, dropout=0.15, stride=7, eval_every=2, save_every=3,
-    shuffle=True, valid_tokens=90,
+    shuffle=True, valid_tokens=90, optimizer="muon", ema_decay=0.5,
 )  # fmt: skip
 
 SMALL = {"memory_anchors": 2}
@@ -32,6 +33,7 @@ class Recorder(TrainerCallback):
     def on_step_end(self, args, state, control, optimizer=None, lr_scheduler=None, **kwargs):
         self.rates = [*getattr(self, "rates", []), optimizer.param_groups[0]["lr"]]
         self.decays = {group["weight_decay"] for group in optimizer.param_groups}
+        self.optimizer = getattr(optimizer, "optimizer", optimizer)
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +43,16 @@ def other_corpus(text_of):
 
 def test_no_field_is_at_its_default():
     assert all(getattr(OTHER, field.name) != field.default for field in fields(Recipe))
+
+
+def test_what_came_later_is_part_of_a_plan_where_it_is_used_alone():
+    """So that results from before still are those of their plans."""
+    suite = LanguageSuite("toy", "", (), Recipe())
+    plan = suite.plan(LanguageRow("a"))["recipe"]
+    assert not plan.keys() & {"optimizer", "ema_decay"} and Recipe(**plan) == Recipe()
+    for change in ({"optimizer": "muon"}, {"ema_decay": 0.9}):
+        changed = suite.plan(LanguageRow("a", recipe=change))["recipe"]
+        assert changed == plan | change and Recipe(**changed) == replace(Recipe(), **change)
 
 
 @pytest.mark.parametrize(
@@ -64,6 +76,8 @@ def test_a_recipe_is_what_is_done(other_corpus, tmp_path, row, recipe):
     assert (arguments.max_steps, arguments.eval_steps, arguments.save_steps, arguments.seed) == (4, 2, 3, 3)
     # of four steps the first two rise to the peak, and the others fall along a cosine to zero
     assert recorder.rates == pytest.approx([1.5e-3, 3e-3, 1.5e-3, 0.0], abs=1e-9) and recorder.decays == {0.03, 0.0}
+    assert isinstance(recorder.optimizer, MuonWithAdamW)
+    assert all("average" in state for state in recorder.optimizer.state.values())
     assert [entry["step"] for entry in result["history"] if "eval_loss" in entry] == [2, 4]
     assert result["tokens"] == 4 * 5 * 20 and result["plan"]["recipe"] == asdict(OTHER)
 

@@ -136,6 +136,23 @@ def test_branch_ends_shrink_with_depth(name):
     assert len(ends) == (0 if name in ("gpt2", "bigbird") else 8)
 
 
+@pytest.mark.parametrize("name", PEERS)
+def test_branches_that_end_in_zero_begin_as_the_identity(name):
+    """What comes out is the embedding, normalised by the library's own last norm."""
+    family = FAMILIES[name]
+    if not family.ends:
+        with pytest.raises(ValueError, match=rf"^'zero_init' needs a family .*\(got '{name}'\)$"):
+            peer(name, zero_init=True)
+        return
+    plain, model = (peer(name, zero_init=zero, **FOUR).eval() for zero in (False, True))
+    ends = {id(end) for end in at_paths(model, family, family.ends)}
+    for a, b in zip(plain.parameters(), model.parameters(), strict=True):
+        assert (b == 0).all() if id(b) in ends else torch.equal(a, b)
+    with torch.no_grad():
+        swapped = ids().flip(1)
+        assert torch.equal(plain_forward(model, swapped).logits, plain_forward(model, ids()).logits.flip(1))
+
+
 def test_gpt2_draws_its_branch_ends_small_by_itself():
     stds = [layer.mlp.c_proj.weight.std().item() for layer in peer("gpt2", **FOUR).transformer.h]
     assert stds == pytest.approx([0.02 / 8**0.5] * 4, rel=0.1)
