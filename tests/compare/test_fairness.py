@@ -148,6 +148,14 @@ def test_peers_are_within_half_a_step_of_the_budget(row):
     assert_within_half_a_step(replace(PEERS, recipe=small), row)
 
 
+@pytest.mark.parametrize("family", ["tmt", "llama"])
+def test_rows_without_the_sentinel_are_of_before_it(suite, family):
+    head = {"copy_k": 4, "copy_dim": 8, "copy_memory": 16}
+    for named, sentinel in (({}, False), ({"copy_sentinel": True}, True)):
+        row = LanguageRow("copying", family=family, options=head | named)
+        assert build_model(LanguageRun(suite, row, 0)).copy_head.sentinel == sentinel
+
+
 def test_a_copy_head_is_part_of_the_budget(suite):
     """All that the head adds, the model within has less."""
     head = {"copy_k": 4, "copy_dim": 8, "copy_memory": 16}

@@ -5,7 +5,7 @@ import torch
 
 from tmt_geo import TMTConfig, TMTModel
 from tmt_geo.models.tmt.configuration_tmt import PRESETS
-from tmt_geo.testing.tiny import VOCAB, tiny_config
+from tmt_geo.testing.tiny import VOCAB, lively, tiny_config
 
 
 def test_published_and_hugging_face_names_are_one():
@@ -96,6 +96,20 @@ def test_a_model_saved_before_an_option_existed_computes_what_it_did(tmp_path):
     assert torch.equal(TMTModel.from_pretrained(tmp_path).eval()(ids).logits, old(ids).logits)
     assert TMTConfig.from_pretrained(tmp_path, content_mesh=True).content_mesh
     assert TMTConfig.from_dict({"vocab_size": VOCAB}).content_mesh  # written by hand
+
+
+def test_a_copy_head_saved_before_the_sentinel_copies_as_it_did(tmp_path):
+    old, new = (lively(TMTModel(tiny_config(copy_k=3, copy_sentinel=sentinel))) for sentinel in (False, True))
+    old.save_pretrained(tmp_path)
+    saved = json.loads((tmp_path / "config.json").read_text())
+    del saved["copy_sentinel"]
+    (tmp_path / "config.json").write_text(json.dumps(saved))
+    ids = torch.randint(VOCAB, (2, 30))
+    again = TMTModel.from_pretrained(tmp_path).eval()
+    assert torch.equal(again(ids).logits, old(ids).logits)
+    new.load_state_dict(old.state_dict())
+    assert (new(ids).logits - old(ids).logits).abs().max() > 0.01
+    assert TMTConfig().copy_sentinel and TMTConfig.from_preset("published").copy_k == 0
 
 
 @pytest.mark.parametrize("sizes", [{"d_model": 64, "hidden_size": 128}, {"num_hidden_layers": 4, "n_layers": 2}])

@@ -16,6 +16,7 @@ def predictions(seed: int) -> torch.Tensor:
     choose = random.Random(seed)
     torch.manual_seed(seed)
     copying = {"copy_k": choose.choice([1, 3, 40]), "copy_dim": choose.choice([1, 6]), "copy_memory": 30}
+    copying["copy_sentinel"] = choose.random() < 0.5
     model = TMTModel(tiny_config(**copying, n_layers=1, exit=False, content_mesh=choose.random() < 0.5))
     model = lively(model.double(), steps=0)
     with torch.no_grad():

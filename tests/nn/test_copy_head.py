@@ -11,8 +11,8 @@ from tmt_geo.testing import assert_grads_close
 VOCAB = 9
 
 
-def lively_head(k=3, dtype=torch.float64):
-    head = CopyHead(6, k=k, index_dim=4).to(dtype)
+def lively_head(k=3, dtype=torch.float64, sentinel=True):
+    head = CopyHead(6, k=k, index_dim=4, sentinel=sentinel).to(dtype)
     with torch.no_grad():
         for parameter in head.parameters():
             parameter.add_(0.3 * torch.randn_like(parameter))
@@ -24,12 +24,13 @@ def definition(head, x, token, logits):
     z = x @ head.lin_index.weight.t()
     z = z / z.norm(dim=1, keepdim=True)
     gate = (x @ head.lin_gate.weight.t() + head.lin_gate.bias).squeeze(1)
-    return copy_mixture(logits, z, token, head.log_scale.exp(), gate, head.k)
+    return copy_mixture(logits, z, token, head.log_scale.exp(), gate, head.k, head.sentinel)
 
 
+@pytest.mark.parametrize("sentinel", [False, True])
 @pytest.mark.parametrize("length", [1, 7, 12])
-def test_head_is_its_op_with_projections_in_value_and_every_gradient(length):
-    head = lively_head()
+def test_head_is_its_op_with_projections_in_value_and_every_gradient(length, sentinel):
+    head = lively_head(sentinel=sentinel)
     x = torch.randn(length, 6, dtype=torch.float64, requires_grad=True)
     logits = torch.randn(length, VOCAB, dtype=torch.float64, requires_grad=True)
     token = torch.randint(VOCAB, (length,))
@@ -54,6 +55,19 @@ def test_what_is_remembered_votes_as_if_it_stood_before():
     assert torch.equal(memory.token, token) and not memory.index.requires_grad
     late.weight[:, 0].sum().backward()
     assert first.grad is None
+
+
+@pytest.mark.parametrize("sentinel", [False, True])
+def test_without_its_memory_it_copies_less(sentinel):
+    """Where fewer or farther nodes vote, the sentinel has more of the share; without it, as much is copied as ever."""
+    head = lively_head(sentinel=sentinel)
+    x, token = torch.randn(40, 6, dtype=torch.float64), torch.randint(VOCAB, (40,))
+    _, memory = head(
+        torch.randn(200, 6, dtype=torch.float64), torch.randint(VOCAB, (200,)), DenseLayout.uniform(1, 200)
+    )
+    full, _ = head(x, token, DenseLayout.uniform(1, 40), memory)
+    alone, _ = head(x, token, DenseLayout.uniform(1, 40))
+    assert bool((full.gate > alone.gate)[1:].all()) if sentinel else torch.equal(full.gate, alone.gate)
 
 
 def test_memory_forgets_from_both_ends():

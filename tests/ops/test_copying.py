@@ -24,18 +24,19 @@ def sample(length, dim=3, vocab=VOCAB, dtype=torch.float64):
     return inputs, torch.randint(vocab, (length,))
 
 
-def votes_of(inputs, token, k):
+def votes_of(inputs, token, k, sentinel=False):
     layout = DenseLayout.uniform(1, token.numel())
     sources = Sources(inputs["index"].unsqueeze(0), token.unsqueeze(0), layout.batch, layout.position, layout.lengths)
-    return copy_votes(inputs["index"], sources, inputs["scale"], inputs["gate"], k)
+    return copy_votes(inputs["index"], sources, inputs["scale"], inputs["gate"], k, sentinel)
 
 
+@pytest.mark.parametrize("sentinel", [False, True])
 @pytest.mark.parametrize("k", [1, 3, 20])
 @pytest.mark.parametrize("length", [1, 2, 5, 13])
-def test_mixture_is_the_definition_in_value_and_every_gradient(length, k):
+def test_mixture_is_the_definition_in_value_and_every_gradient(length, k, sentinel):
     inputs, token = sample(length)
-    out = votes_of(inputs, token, k).mix(inputs["logits"])
-    expected = copy_mixture(inputs["logits"], inputs["index"], token, inputs["scale"], inputs["gate"], k)
+    out = votes_of(inputs, token, k, sentinel).mix(inputs["logits"])
+    expected = copy_mixture(inputs["logits"], inputs["index"], token, inputs["scale"], inputs["gate"], k, sentinel)
     torch.testing.assert_close(out, expected, rtol=0, atol=1e-12)
     torch.testing.assert_close(out.exp().sum(1), torch.ones(length, dtype=out.dtype))
     if length > 1:
@@ -60,6 +61,30 @@ def test_twins_copy_what_followed():
     out = votes.mix(torch.zeros(4, VOCAB, dtype=torch.float64)).exp()
     torch.testing.assert_close(out[3], torch.eye(VOCAB, dtype=torch.float64)[5], rtol=0, atol=1e-9)
     torch.testing.assert_close(out[0], torch.full_like(out[0], 1 / VOCAB))  # nothing to copy, whatever its gate
+
+
+def test_the_sentinel_takes_the_share_of_votes_that_are_far():
+    """One equal node copies with the share of the logit, two with more, one at a right angle with next to nothing."""
+    index = torch.eye(3, dtype=torch.float64)[[0, 1, 0, 0, 2]]
+    scale, gate = torch.tensor(30.0, dtype=torch.float64), torch.full((5,), -2.0, dtype=torch.float64)
+    share = votes_of({"index": index, "scale": scale, "gate": gate}, torch.arange(5), 9, True).gate.sigmoid().tolist()
+    odds, far = math.exp(-2), math.exp(-30)  # of an equal node, and of one at a right angle beside it
+    expected = [odds, odds * far, odds * (1 + far), odds * (2 + far), odds * 4 * far]
+    assert share[1:] == pytest.approx([one / (1 + one) for one in expected[1:]], rel=1e-9)
+
+
+@pytest.mark.parametrize("scale", [1e-3, 40.0, 1e4])
+def test_the_sentinel_has_finite_gradients_however_far_the_votes(scale):
+    index = torch.nn.functional.normalize(torch.randn(6, 3), dim=1)
+    index[3] = -index[0]
+    inputs = {"index": index.requires_grad_(), "scale": torch.tensor(scale, requires_grad=True)}
+    inputs["gate"] = torch.zeros(6, requires_grad=True)
+    votes = votes_of(inputs, torch.randint(VOCAB, (6,)), 2, True)
+    keep, copied = votes.log_shares(torch.randint(VOCAB, (6,)))
+    (
+        keep.sum() + torch.where(copied > -torch.inf, copied, 0.0).sum() + votes.mix(torch.zeros(6, VOCAB)).sum()
+    ).backward()
+    assert all(value.grad.isfinite().all() for value in inputs.values())
 
 
 def test_nothing_overflows_where_copying_is_sure_or_impossible():

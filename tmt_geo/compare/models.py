@@ -14,6 +14,8 @@ from tmt_geo.evaluate.with_copy_head import CopyLM
 from tmt_geo.nn.copy_head import CopyHead
 
 COPY = ("copy_k", "copy_dim", "copy_memory")
+# What rows mean that do not name an option, because they are older.
+BEFORE = {"copy_sentinel": False}
 
 
 def build_model(run: LanguageRun) -> PreTrainedModel:
@@ -25,7 +27,7 @@ def build_model(run: LanguageRun) -> PreTrainedModel:
     params = full_params(run.suite, run.recipe) if run.row.matched else None
     torch.manual_seed(run.seed)
     if run.row.family == "tmt":
-        return fit_tmt(_sizes(run.recipe) | run.row.options, params)
+        return fit_tmt(BEFORE | _sizes(run.recipe) | run.row.options, params)
     return _peer(run.row, run.recipe, params)
 
 
@@ -41,7 +43,8 @@ def _sizes(recipe: Recipe) -> dict[str, Any]:
 
 
 def _peer(row: LanguageRow, recipe: Recipe, params: int | None) -> PreTrainedModel:
-    options = {name: value for name, value in row.options.items() if name not in COPY}
+    options = {name: value for name, value in (BEFORE | row.options).items() if name not in COPY}
+    sentinel = options.pop("copy_sentinel")
     copying = {name: row.options[name] for name in COPY if name in row.options}
     params = options.pop("params", params)
     if copying:
@@ -51,4 +54,4 @@ def _peer(row: LanguageRow, recipe: Recipe, params: int | None) -> PreTrainedMod
     model = build_peer(row.family, params, **_sizes(recipe) | options)
     if not copying:
         return model
-    return CopyLM(model, copying["copy_k"], copying["copy_dim"], copying["copy_memory"])
+    return CopyLM(model, copying["copy_k"], copying["copy_dim"], copying["copy_memory"], sentinel)

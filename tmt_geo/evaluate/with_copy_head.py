@@ -39,12 +39,15 @@ class CopyLM(PreTrainedModel):
         k: Votes a token.
         index_dim: Channels in which tokens are compared.
         memory: Tokens from before the sequence that may be copied from.
+        sentinel: Copy the less, the farther the nearest earlier tokens are.
     """
 
     _supports_sdpa = True  # the model within has chosen already
     can_skip_logits = True
 
-    def __init__(self, model: PreTrainedModel, k: int = 32, index_dim: int = 32, memory: int = 2048):
+    def __init__(
+        self, model: PreTrainedModel, k: int = 32, index_dim: int = 32, memory: int = 2048, sentinel: bool = True
+    ):
         config = copy.deepcopy(model.config)
         config.copy_k, config.copy_dim, config.copy_memory = k, index_dim, memory
         super().__init__(config)
@@ -52,7 +55,7 @@ class CopyLM(PreTrainedModel):
         self.model = model
         tied = getattr(model, "all_tied_weights_keys", None) or {}
         self.all_tied_weights_keys = {f"model.{name}": f"model.{other}" for name, other in tied.items()}
-        self.copy_head = CopyHead(config.hidden_size, k, index_dim)
+        self.copy_head = CopyHead(config.hidden_size, k, index_dim, sentinel=sentinel)
         torch.nn.init.normal_(self.copy_head.lin_index.weight, std=0.02)
         torch.nn.init.normal_(self.copy_head.lin_gate.weight, std=0.02)
 

@@ -50,6 +50,9 @@ class CopyHead(nn.Module):
         k (int, optional): Votes a node. (default: :obj:`32`)
         index_dim (int, optional): Channels in which nodes are compared. (default: :obj:`32`)
         scale (float, optional): Factor of the cosines at the start; learned. (default: :obj:`16.`)
+        sentinel (bool, optional): Copy the less, the farther the nearest nodes are; off, a node's own state alone
+            decides on its share of copying, which a model that was trained with a memory leaves as large without one.
+            (default: :obj:`True`)
 
     Shapes:
         - **input:** states :math:`(N, F)`, tokens :math:`(N)`
@@ -59,7 +62,7 @@ class CopyHead(nn.Module):
         ValueError: If `k` or `index_dim` is below 1, or `scale` is not positive.
     """
 
-    def __init__(self, channels: int, k: int = 32, index_dim: int = 32, scale: float = 16.0):
+    def __init__(self, channels: int, k: int = 32, index_dim: int = 32, scale: float = 16.0, sentinel: bool = True):
         super().__init__()
         if k < 1:
             raise ValueError(f"'k' must be at least 1 (got {k})")
@@ -70,13 +73,14 @@ class CopyHead(nn.Module):
         self.channels = channels
         self.k = k
         self.initial_scale = scale
+        self.sentinel = sentinel
         self.lin_index = nn.Linear(channels, index_dim, bias=False)
         self.lin_gate = nn.Linear(channels, 1)
         self.log_scale = nn.Parameter(torch.empty(()))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw the weights anew; copying starts with a share of 0.12."""
+        """Draw the weights anew; copying starts with a share of 0.12, or has it for one vote of an equal node."""
         self.lin_index.reset_parameters()
         self.lin_gate.reset_parameters()
         nn.init.constant_(self.lin_gate.bias, -2.0)
@@ -122,7 +126,7 @@ class CopyHead(nn.Module):
 
     def vote(self, x: Tensor, z: Tensor, sources: Sources) -> Votes:
         """The votes of the sources for states (N, F) with features (N, index_dim)."""
-        return copy_votes(z, sources, self.log_scale.exp(), self.lin_gate(x).squeeze(-1), self.k)
+        return copy_votes(z, sources, self.log_scale.exp(), self.lin_gate(x).squeeze(-1), self.k, self.sentinel)
 
     def __repr__(self) -> str:
         return f"{self.__class__.__name__}({self.channels}, k={self.k}, index_dim={self.lin_index.out_features})"

@@ -1,14 +1,22 @@
 r"""Copying as one more message pass: a node's nearest earlier nodes vote with the tokens that followed them.
 
 A neural cache (Grave et al., "Improving Neural Language Models with a Continuous Cache", arXiv:1612.04426) over the
-mesh, mixed by a gate as in pointer networks (Merity et al., "Pointer Sentinel Mixture Models", arXiv:1609.07843):
+mesh, mixed by a gate:
 
 .. math::
     p_i = (1 - g_i)\, \mathrm{softmax}(W h_i) + g_i \sum_{j \in \mathcal{N}_k(i)} a_{ij}\, e_{w_{j+1}}, \qquad
     a_{ij} = \mathrm{softmax}_j(s \cos(z_i, z_j))
 
 with :math:`j < i`, so that :math:`w_{j+1}` is at most node `i`'s own token. A node without earlier nodes
-copies nothing.
+copies nothing. Of a node with the logit :math:`b_i`, the gate is :math:`\sigma(b_i)`, however far its neighbors are;
+or, with a sentinel that competes with the votes for the share (Merity et al., "Pointer Sentinel Mixture Models",
+arXiv:1609.07843),
+
+.. math::
+    g_i = \frac{\sum_j e^{s \cos(z_i, z_j)}}{e^{s - b_i} + \sum_j e^{s \cos(z_i, z_j)}}
+        = \sigma\Bigl(b_i + \log \sum_j e^{s (\cos(z_i, z_j) - 1)}\Bigr),
+
+which is :math:`\sigma(b_i)` for one vote of an equal node, more for several, and next to nothing where none is near.
 """
 
 from __future__ import annotations
@@ -48,7 +56,7 @@ class Votes(NamedTuple):
     Attributes:
         token: The tokens voted for, shape (*, k).
         weight: The weight of each vote, shape (*, k): they sum to one, or are all zero where there is none.
-        gate: Logit of copying, shape (*).
+        gate: Logit of the gate :math:`g`, shape (*).
     """
 
     token: Tensor
@@ -81,7 +89,7 @@ class Votes(NamedTuple):
         return torch.where(self.weight.detach().sum(-1) > 0, F.logsigmoid(-gate), 0.0)
 
 
-def copy_votes(query: Tensor, sources: Sources, scale: Tensor, gate: Tensor, k: int) -> Votes:
+def copy_votes(query: Tensor, sources: Sources, scale: Tensor, gate: Tensor, k: int, sentinel: bool = False) -> Votes:
     """Find the `k` nearest earlier nodes of each node, and what followed them.
 
     Gradients reach the features of both ends, scale and gate; none flows through the selection.
@@ -90,8 +98,9 @@ def copy_votes(query: Tensor, sources: Sources, scale: Tensor, gate: Tensor, k: 
         query (Tensor): Features of the nodes, of unit length, shape (T, F).
         sources (Sources): The nodes that may be copied from; their own features and tokens are already in the grid.
         scale (Tensor): Factor of the cosines, a scalar.
-        gate (Tensor): Logit of copying, shape (T).
+        gate (Tensor): Logit of copying :math:`b`, shape (T).
         k (int): Votes a node.
+        sentinel (bool): Whether a sentinel competes with the votes, or the logit alone is the gate's.
 
     Returns:
         Votes: Those of the nodes, (T, k).
@@ -102,5 +111,8 @@ def copy_votes(query: Tensor, sources: Sources, scale: Tensor, gate: Tensor, k: 
     similarity = sddmm(query.unsqueeze(1), index.flatten(0, 1).unsqueeze(1), edges).view_as(mask)
     score = (scale * similarity).masked_fill(~mask, torch.finfo(similarity.dtype).min)
     weight = score.softmax(-1) * mask  # without votes the softmax is even, and means nothing
+    if sentinel:
+        evidence = score.logsumexp(-1) - scale
+        gate = gate + torch.where(mask.any(-1), evidence, 0.0).to(gate.dtype)
     follows = token.flatten().roll(-1)[table]  # every source is followed by a node of its own row
     return Votes(follows, weight, gate)

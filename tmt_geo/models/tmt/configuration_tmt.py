@@ -12,7 +12,7 @@ from tmt_geo.nn.temporal_decay import FORMS
 SEARCHES = ("auto", "dense", "blocked", "windows", "ivf")
 
 # What a saved configuration means that does not name an option, because it is older.
-BEFORE = {"content_mesh": False, "gated_heads": False, "gated_streams": False}
+BEFORE = {"content_mesh": False, "gated_heads": False, "gated_streams": False, "copy_sentinel": False}
 
 # The least value of each count that must be given.
 LEAST = {
@@ -103,6 +103,7 @@ class TMTConfig(HubConfig):
             prediction, see :class:`~tmt_geo.nn.copy_head.CopyHead`; no copy head at 0.
         copy_dim (int): Channels in which it compares tokens.
         copy_memory (int): Tokens from before the sequence that it may copy from, where it is given a memory.
+        copy_sentinel (bool): Copy the less, the farther the nearest earlier tokens are.
 
     **Training and generation**
 
@@ -181,6 +182,7 @@ class TMTConfig(HubConfig):
     copy_k: int = 0
     copy_dim: int = 32
     copy_memory: int = 2048
+    copy_sentinel: bool = True
     dropout: float = 0.1
     initializer_range: float = 0.02
     zero_init: bool = False

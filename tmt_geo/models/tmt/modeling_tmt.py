@@ -48,7 +48,10 @@ class TMTForCausalLM(TMTPreTrainedModel, TMTGenerationMixin):
         self.loss_type = "ForCausalLM"
         self.backbone = TMTBackbone(config, headed=True)
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
-        self.copy_head = CopyHead(config.hidden_size, config.copy_k, config.copy_dim) if config.copy_k else None
+        self.copy_head = None
+        if config.copy_k:
+            copying = {"k": config.copy_k, "index_dim": config.copy_dim, "sentinel": config.copy_sentinel}
+            self.copy_head = CopyHead(config.hidden_size, **copying)
         self.post_init()
 
     def forward(

@@ -6,7 +6,9 @@ import torch
 from torch import Tensor
 
 
-def copy_mixture(logits: Tensor, index: Tensor, token: Tensor, scale: Tensor, gate: Tensor, k: int) -> Tensor:
+def copy_mixture(
+    logits: Tensor, index: Tensor, token: Tensor, scale: Tensor, gate: Tensor, k: int, sentinel: bool = False
+) -> Tensor:
     """The definition, for one sequence. Read this to learn the op.
 
     Args:
@@ -16,6 +18,7 @@ def copy_mixture(logits: Tensor, index: Tensor, token: Tensor, scale: Tensor, ga
         scale (Tensor): Factor of the cosines, a scalar.
         gate (Tensor): Logit of copying, shape (S).
         k (int): Neighbors that vote.
+        sentinel (bool): Whether the share of copying depends on how near they are.
 
     Returns:
         Tensor: Log-probabilities of the next token, shape (S, V).
@@ -34,5 +37,8 @@ def copy_mixture(logits: Tensor, index: Tensor, token: Tensor, scale: Tensor, ga
         for weight, j in zip(vote, nearest.tolist(), strict=True):
             copied = copied + weight * torch.eye(predicted.numel(), dtype=predicted.dtype)[token[j + 1]]
         share = gate[i].sigmoid()
+        if sentinel:
+            evidence = (scale * similarity[nearest]).exp().sum()
+            share = evidence / (evidence + (scale - gate[i]).exp())
         rows.append(((1 - share) * predicted + share * copied).log())
     return torch.stack(rows)
