@@ -121,6 +121,31 @@ def test_beams_and_crop_take_the_copied_tokens_along(model, ids):
     assert beams.shape == (2, 26)
 
 
+def test_cached_steps_behind_a_memory_equal_the_full_forward(model, ids):
+    memory = model(torch.randint(6, (2, 50)), use_cache=False).copy_memory
+    full = model(ids, use_cache=False, copy_memory=memory).logits
+    assert (full - model(ids, use_cache=False).logits).abs().max() > 0.01
+    out = model(ids[:, :9], copy_memory=memory)
+    steps, cache = [out.logits], out.past_key_values
+    for end in (10, 11, 15, 20):
+        part = ids[:, cache.get_seq_length() : end]
+        out = model(part, past_key_values=cache, copy_memory=out.copy_memory)
+        steps.append(out.logits)
+    torch.testing.assert_close(torch.cat(steps, 1), full, rtol=0, atol=2e-5)
+
+
+@pytest.mark.parametrize("decoding", [{}, {"num_beams": 3}, {"num_beams": 2, "num_return_sequences": 2}])
+def test_generation_copies_from_a_memory(model, ids, decoding):
+    """With and without a cache the same text, and another than without the memory."""
+    with torch.no_grad():
+        model.copy_head.lin_gate.bias.fill_(4.0)
+    memory = model(torch.randint(6, (2, 50)), use_cache=False).copy_memory
+    options = {"max_new_tokens": 12, "do_sample": False, "pad_token_id": 0, **decoding}
+    cached = model.generate(ids[:, :4], copy_memory=memory, **options)
+    assert torch.equal(model.generate(ids[:, :4], copy_memory=memory, use_cache=False, **options), cached)
+    assert not torch.equal(model.generate(ids[:, :4], **options), cached)
+
+
 def test_it_survives_saving(model, ids, tmp_path):
     model.save_pretrained(tmp_path)
     again = TMTModel.from_pretrained(tmp_path)
@@ -140,8 +165,9 @@ def test_what_cannot_be_copied_is_named(model, ids):
     with pytest.raises(ValueError, match="'input_ids' are what the copy head copies"):
         model(inputs_embeds=model.backbone.embed_tokens(ids))
     memory = model(ids, use_cache=False).copy_memory
-    with pytest.raises(ValueError, match="'copy_memory' and a cache"):
-        model(ids, copy_memory=memory)
+    for use_cache in (False, True):
+        with pytest.raises(ValueError, match=r"'memory' of 2 sequences needs as many \(got 1 sequences\)"):
+            model(ids[:1], copy_memory=memory, use_cache=use_cache)
     with pytest.raises(ValueError, match="'copy_memory' needs a copy head"):
         lively(TMTModel(tiny_config()))(ids, copy_memory=memory, use_cache=False)
 

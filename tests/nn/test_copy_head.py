@@ -83,7 +83,7 @@ def test_ragged_sequences_leave_no_memory_and_take_none():
     x, token = torch.randn(5, 6, dtype=torch.float64), torch.randint(VOCAB, (5,))
     _, memory = head(x, token, layout)
     assert memory is None
-    with pytest.raises(ValueError, match="'memory' of 2 sequences"):
+    with pytest.raises(ValueError, match="'memory' needs sequences of one length"):
         head(x, token, layout, CopyMemory(torch.randn(2, 3, 4).double(), torch.zeros(2, 3).long()))
     with pytest.raises(ValueError, match=r"'memory' of 2 sequences .*got 1 sequences\)"):
         memory = CopyMemory(torch.randn(2, 3, 4).double(), torch.zeros(2, 3).long())

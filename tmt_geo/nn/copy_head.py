@@ -33,6 +33,23 @@ class CopyMemory(NamedTuple):
         """The memory of these sequences."""
         return CopyMemory(self.index[rows], self.token[rows])
 
+    def repeat(self, times: int) -> CopyMemory:
+        """Each sequence so many times, one after the other."""
+        return CopyMemory(*(part.repeat_interleave(times, 0) for part in self))
+
+    def before(self, sources: Sources) -> Sources:
+        """The sources with this memory in front of them.
+
+        Raises:
+            ValueError: If they are of another number of sequences.
+        """
+        rows, length = self.token.shape
+        if rows != sources.token.size(0):
+            raise ValueError(f"'memory' of {rows} sequences needs as many (got {sources.token.size(0)} sequences)")
+        index = torch.cat([self.index.to(sources.index.dtype), sources.index], dim=1)
+        token = torch.cat([self.token, sources.token], dim=1)
+        return Sources(index, token, sources.row, sources.rank + length, sources.sizes + length)
+
     def drop_last(self, count: int) -> CopyMemory:
         """Forget the latest `count` tokens."""
         end = max(self.token.size(1) - count, 0)
@@ -110,19 +127,14 @@ class CopyHead(nn.Module):
             ValueError: If there is a memory of another number of sequences, or one for sequences of different length.
         """
         z = self.features(x)
+        if memory is not None and not layout.packed:
+            raise ValueError("'memory' needs sequences of one length, without padding (got different lengths)")
         index, tokens = (layout.to_dense(part) for part in (z, token))
-        rank, sizes = layout.position, layout.lengths
+        sources = Sources(index, tokens, layout.batch, layout.position, layout.lengths)
         if memory is not None:
-            if not layout.packed or memory.token.size(0) != layout.num_graphs:
-                raise ValueError(
-                    f"'memory' of {memory.token.size(0)} sequences needs as many of one length, without padding "
-                    f"(got {layout.num_graphs} sequences{'' if layout.packed else ' of different length'})"
-                )
-            index = torch.cat([memory.index.to(index.dtype), index], dim=1)
-            tokens = torch.cat([memory.token, tokens], dim=1)
-            rank, sizes = rank + memory.token.size(1), sizes + memory.token.size(1)
-        votes = self.vote(x, z, Sources(index, tokens, layout.batch, rank, sizes))
-        return votes, CopyMemory(index.detach(), tokens) if layout.packed else None
+            sources = memory.before(sources)
+        votes = self.vote(x, z, sources)
+        return votes, CopyMemory(sources.index.detach(), sources.token) if layout.packed else None
 
     def vote(self, x: Tensor, z: Tensor, sources: Sources) -> Votes:
         """The votes of the sources for states (N, F) with features (N, index_dim)."""

@@ -41,7 +41,7 @@ class TMTGenerationMixin(GenerationMixin):
             generation_config (GenerationConfig, optional): How to decode; the model's own without it.
             *args: Of ``GenerationMixin.generate``.
             **kwargs: Of ``GenerationMixin.generate``; the cache of a text to be continued is taken as
-                `past_key_values` and as `cache`.
+                `past_key_values` and as `cache`, what a copy head remembers of the text before as `copy_memory`.
 
         Raises:
             ValueError: If the cache is not one of such a model, or another implementation of it or an assistant made
@@ -61,3 +61,18 @@ class TMTGenerationMixin(GenerationMixin):
         if cache is not None:
             kwargs[CACHE] = cache
         return super().generate(inputs, generation_config, *args, **kwargs)
+
+    @staticmethod
+    def _expand_inputs_for_generation(
+        expand_size: int = 1,
+        is_encoder_decoder: bool = False,
+        input_ids: LongTensor | None = None,
+        **model_kwargs: Any,
+    ) -> tuple[LongTensor, dict[str, Any]]:
+        """Repeat the inputs for beams and returned sequences: of what is no tensor, the memory too."""
+        memory = model_kwargs.get("copy_memory")
+        if memory is not None:
+            model_kwargs["copy_memory"] = memory.repeat(expand_size)
+        return GenerationMixin._expand_inputs_for_generation(
+            expand_size, is_encoder_decoder, input_ids, **model_kwargs
+        )

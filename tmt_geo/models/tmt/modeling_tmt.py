@@ -98,7 +98,9 @@ class TMTForCausalLM(TMTPreTrainedModel, TMTGenerationMixin):
                 returned: equal in value and gradients, and much smaller. (default: in training with `labels`, unless
                 head or loss function have been replaced)
             copy_memory (CopyMemory, optional): The copy head's memory of the text before these (B, S) tokens, as the
-                forward over it has returned it; the latest of it are used, as many as configured.
+                forward over it has returned it; the latest of it are used, as many as configured. With
+                a cache it stays the memory of the text before all that is in the cache, and is handed to every call,
+                as ``generate`` does.
             **kwargs: ``num_items_in_batch``: what to divide the summed losses by, in place of the number of scored
                 tokens (gradient accumulation). ``position_ids`` (B, S): nothing but what follows from
                 `attention_mask`. ``shift_labels``: what each position itself is scored on, (B, S), in
@@ -107,7 +109,7 @@ class TMTForCausalLM(TMTPreTrainedModel, TMTGenerationMixin):
         Raises:
             ValueError: If ids are out of range, shapes do not fit, logits are to be skipped without labels, the cache
                 is another model's, or there is a copy head and no `input_ids`, or a `copy_memory` and no copy head,
-                or padding or a cache.
+                or of another number of sequences, or padding without a cache.
         """
         check_no_attentions(kwargs.pop("output_attentions", self.config.output_attentions))
         cache = check_cache(past_key_values, kwargs.pop("cache", None), self.config.num_hidden_layers)
@@ -115,8 +117,6 @@ class TMTForCausalLM(TMTPreTrainedModel, TMTGenerationMixin):
             raise ValueError("'input_ids' are what the copy head copies (got none)")
         if self.copy_head is None and copy_memory is not None:
             raise ValueError("'copy_memory' needs a copy head (got copy_k=0)")
-        if copy_memory is not None and (cache is not None or self.wants_cache(use_cache)):
-            raise ValueError("'copy_memory' and a cache exclude each other: pass use_cache=False (got both)")
         x, tokens = self.backbone.read(
             input_ids, inputs_embeds, attention_mask, kwargs.pop("position_ids", None), cache, use_cache, batch, time
         )
@@ -149,15 +149,16 @@ class TMTForCausalLM(TMTPreTrainedModel, TMTGenerationMixin):
     ) -> tuple[Votes, CopyMemory | None]:
         """What the positions copy, (B, S, k) or (N, k), and the memory of the text that follows."""
         layout, x, token = tokens.layout, tokens.unpad(hidden), tokens.unpad(input_ids)
+        if memory is not None:
+            memory = memory.last(self.config.copy_memory)
         if tokens.cache is None:
-            memory = None if memory is None else memory.last(self.config.copy_memory)
             votes, memory = self.copy_head(x, token, layout, memory)
         else:
             z = self.copy_head.features(x)
             index, seen, _ = tokens.cache.copied.write(layout.slot, z, token, z[:, :0])
             grid = (layout.num_graphs, layout.capacity)
             sources = Sources(index.view(*grid, -1), seen.view(grid), layout.batch, layout.position, layout.lengths)
-            votes = self.copy_head.vote(x, z, sources)
+            votes = self.copy_head.vote(x, z, sources if memory is None else memory.before(sources))
         return Votes(*(tokens.pad(part) for part in votes)), memory
 
     def _loss_and_logits(

@@ -86,7 +86,8 @@ class TMTOutput(LayerOutputs, CausalLMOutputWithPast):
         hidden_states: With `output_hidden_states`: what enters each layer and what leaves the last, L + 1 times
             (B, S, F).
         copy_memory: The copy head's memory, these tokens included: an argument of the forward over the text that
-            follows. None without a copy head, with a cache, or where sequences differ in length.
+            follows. With a cache the one that was given, which what continues it takes too. None without a copy head,
+            or where sequences differ in length.
         num_votes: Votes in the copy head, a scalar; None without.
         last_hidden_state: What the head reads, (B, S, F); zero at padding.
     """
