@@ -1,14 +1,12 @@
 """How much a small model repeats itself, with a copy head and without.
 
     python -m benchmarks.repetition --data wikitext-2
-    python -m benchmarks.repetition --write
 
 Models are trained by the recipe of ``tmt-geo compare ablation``, for 500 steps. Each continues prompts of 8 to 64
 tokens from the validation text by 128 tokens, greedily and by sampling (top-p 0.9). A model with a copy head does so
 once more with its vocabulary head alone: the same weights, without copying. What the text itself says behind the
 prompts stands beside them, cut to the same length. The figures are those of :mod:`tmt_geo.evaluate.repetition`; the
-perplexity is of the validation split. The first command runs what has no result yet, the second writes the tables into
-their page.
+perplexity is of the validation split. Runs what has no result yet, and prints the tables of what has.
 """
 
 from __future__ import annotations
@@ -26,7 +24,6 @@ import torch
 from torch import Tensor
 from transformers import set_seed
 
-from benchmarks.readme import write
 from tmt_geo.compare.corpus import Corpus, load_corpus
 from tmt_geo.compare.language import LanguageRow, LanguageRun, LanguageSuite
 from tmt_geo.compare.markdown import markdown_table
@@ -147,7 +144,7 @@ def _cells(figures: dict[str, float]) -> list[str]:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Run what has no result yet, and print the tables, or write them into their page."""
+    """Run what has no result yet, and print the tables."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.repetition", description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -156,7 +153,6 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--row", action="append", help="only this row; may be repeated")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
     parser.add_argument("--work", type=Path, default=WORK, help="folder of the trained models")
-    parser.add_argument("--write", action="store_true", help="put the tables into their page")
     arguments = parser.parse_args(argv)
     if arguments.data:
         torch.set_num_threads(1)
@@ -165,8 +161,6 @@ def main(argv: list[str] | None = None) -> None:
             if run.load(arguments.out) is None:
                 run.store(arguments.out, measure(run, corpus, arguments.work))
     print(table(arguments.out))
-    if arguments.write:
-        write("repetition", table(arguments.out))
 
 
 if __name__ == "__main__":
