@@ -9,12 +9,12 @@ from pathlib import Path
 import torch
 
 from benchmarks.readme import write
-from benchmarks.speed import attention, conv, decoding, edges, language_model, search
+from benchmarks.speed import attention, conv, decoding, edges, search, shipped
 from benchmarks.speed.measure import device_name, measure
 from benchmarks.speed.results import RESULTS, find, load, store, table, tables
 from benchmarks.speed.row import SpeedRow
 
-ROWS = [*search.ROWS, *attention.ROWS, *language_model.ROWS, *decoding.ROWS, *conv.ROWS, *edges.ROWS]
+ROWS = [*search.ROWS, *attention.ROWS, *shipped.ROWS, *decoding.ROWS, *conv.ROWS, *edges.ROWS]
 
 
 def main(argv: list[str] | None = None, rows: list[SpeedRow] | None = None) -> int:

@@ -62,7 +62,7 @@ def _time(row: SpeedRow, device: torch.device, threads: int) -> tuple[dict, dict
     runs, calls, failed = {}, {}, {}
     for name, build in {"ours": row.ours, **row.peers}.items():
         try:
-            runs[name] = build(device)
+            runs[name], calls[name] = build(device), 1
             for _ in range(row.warmups):
                 calls[name] = calls_of_a_sample(seconds_of_call(runs[name], 1, synchronise))
         except Exception as error:  # a peer that is not installed, or that no compiler can do: the others remain

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from benchmarks.speed.quality import quality
 from benchmarks.speed.row import SpeedRow
 from tmt_geo.compare.json_file import read_json, write_json
 from tmt_geo.compare.markdown import markdown_table
@@ -45,8 +46,8 @@ def table(rows: list[dict], order: list[SpeedRow]) -> str:
                 notes = "".join(f", {name} {value:.3g}" for name, value in done["notes"].items())
                 missed = "" if row.met(figure, done["notes"]) else " (**bar missed**)"
                 measured = row.goal.say(figure) + notes + missed
-        lines.append([row.name, row.at, against, ours, peer, measured, bar, aim])
-    return markdown_table(["row", "at", "against", "ours", "peer", "measured", "bar", "aim"], lines)
+        lines.append([row.name, row.at, against, ours, peer, measured, bar, aim, quality(row.model)])
+    return markdown_table(["row", "at", "against", "ours", "peer", "measured", "bar", "aim", "quality"], lines)
 
 
 def tables(folder: Path, order: list[SpeedRow]) -> str:

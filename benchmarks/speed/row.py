@@ -90,6 +90,7 @@ class SpeedRow(Row):
         warmups: Calls before that, in which compilers compile.
         notes: Makes further figures on a device, which are kept and shown beside the row.
         least: What those figures must be at least, or the bar is missed.
+        model: Sizes and options of our language model, by which a committed result of its quality is found.
     """
 
     at: str
@@ -102,6 +103,7 @@ class SpeedRow(Row):
     warmups: int = 3
     notes: Callable[[torch.device], dict[str, float]] | None = None
     least: dict[str, float] = field(default_factory=dict)
+    model: dict | None = None
 
     def met(self, figure: float, notes: dict[str, float]) -> bool:
         """Whether a row with this figure and these notes reaches its bar."""

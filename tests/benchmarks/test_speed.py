@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from benchmarks import measure as timing
-from benchmarks.speed import attention, conv, decoding, edges, language_model, measure, results, search
+from benchmarks.speed import attention, conv, decoding, edges, language_model, measure, results, search, shipped
 from benchmarks.speed.__main__ import ROWS, main
+from benchmarks.speed.quality import RESULTS, quality
 from benchmarks.speed.row import SpeedRow, as_many, below, faster, growth, share
-from tmt_geo import MeshAttention
+from tmt_geo import MeshAttention, TMTConfig
 
 CPU = torch.device("cpu")
 TINY = {"vocab_size": 97, "d_model": 16, "n_layers": 3, "n_heads": 2}
@@ -157,9 +158,9 @@ def test_the_table_hides_neither_what_is_missed_nor_what_is_missing(tmp_path):
     text = results.tables(tmp_path, rows)
     assert text.startswith("`cpu`, 2 threads, torch 2.13.0:\n\n| row |")
     assert text.splitlines()[4:] == [
-        "| products | 64 | fast | 4 ms | 6 ms | 1.5x as fast (**bar missed**) | 2x as fast | 3x as fast |",
-        "| memory | big | - | 7 MiB | - | 7 MiB | 10 MiB | 5 MiB |",
-        "| none | 1 | - | - | - | not measured | 2x as fast | 3x as fast |",
+        "| products | 64 | fast | 4 ms | 6 ms | 1.5x as fast (**bar missed**) | 2x as fast | 3x as fast | - |",
+        "| memory | big | - | 7 MiB | - | 7 MiB | 10 MiB | 5 MiB | - |",
+        "| none | 1 | - | - | - | not measured | 2x as fast | 3x as fast | - |",
     ]
 
 
@@ -199,9 +200,13 @@ def test_rows_are_distinct_and_can_be_sent_to_a_fresh_process():
         partial(attention.mesh, 40, True),
         partial(attention.mesh, 40, False),
         partial(attention.dense, 40),
-        partial(language_model.tmt_step, 32, TINY),
-        partial(language_model.llama_step, 32, TINY, False),
-        partial(language_model.forward_only, 64, TINY, True),
+        *(partial(language_model.ours, what, 32, TINY, shipped.SHIPPED, 64) for what in language_model.RUNS),
+        *(
+            partial(language_model.theirs, what, family, False, 32, TINY, {"exit": True}, 64)
+            for what in language_model.RUNS
+            for family in ("llama", "mamba2")
+        ),
+        partial(language_model.half_or_whole, 64, TINY, True),
         partial(decoding.tmt_decode, 70, TINY, how="plain"),
         partial(decoding.llama_dynamic, 70, TINY),
         *(partial(edges.edge_step, form, "full", 5) for form in ("factored", *edges.MOST)),
@@ -223,16 +228,44 @@ def test_mesh_and_dense_attention_are_given_the_same_tensors():
 
 def test_the_peer_has_as_many_parameters():
     for size, length in ((TINY, 32), (language_model.SIZE, 256)):
-        ours, theirs = language_model.tmt(length, size), language_model.llama(length, size)
-        assert theirs.num_parameters() == pytest.approx(ours.num_parameters(), rel=0.01)
-        assert theirs.config._attn_implementation == "sdpa"
+        ours = language_model.tmt(length, size, **shipped.SHIPPED)
+        for family in ("llama", "mamba2"):
+            theirs = language_model.peer(family, length, size, **shipped.SHIPPED)
+            assert theirs.num_parameters() == pytest.approx(ours.num_parameters(), rel=0.01)
+        assert language_model.llama(length, size).config._attn_implementation == "sdpa"
+
+
+def test_what_ships_has_exits_and_votes():
+    device_free = shipped.ROWS[0].model | {"d_model": 32, "n_heads": 2, "vocab_size": 97}
+    config = language_model.tmt(32, device_free).config
+    assert config.gate_rule == "budget" and config.content_mesh and config.copy_k == 32
+    default = TMTConfig()
+    changed = {name for name, value in config.to_dict().items() if value != default.to_dict()[name]}
+    sizes = {"vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "max_position_embeddings"}
+    assert changed <= sizes | {"copy_k", "dropout", "architectures"}
+
+
+def test_gates_hold_their_budget_when_they_have_settled():
+    model = language_model.shipped(256, TINY, shipped.SHIPPED, CPU)
+    ids = language_model.tokens(256, TINY, CPU, at_least=512)
+    assert language_model.active_share(model, ids) == pytest.approx(0.5, abs=0.02)
+    assert {layer.gate.momentum for layer in model.backbone.encoder.layers if layer.gate} == {0.8}
+
+
+def test_a_row_names_the_committed_result_of_its_model():
+    assert quality(None) == "-"
+    assert quality({"d_model": 24, "n_heads": 2}) == "none"
+    said = quality({**shipped.COMPARED, **shipped.COMPARED_OPTIONS})
+    runs = [json.loads(path.read_text()) for path in RESULTS.glob("ablation/full-mesh-by-content-*.json")]
+    mean = sum(run["test_word_ppl"] for run in runs) / len(runs)
+    assert said.startswith(f"ablation, full, mesh by content: {mean:.1f} +- ")
+    assert quality({**shipped.COMPARED, **shipped.COMPARED_OPTIONS, "window": 15}) == "none"
 
 
 def test_half_of_the_work_is_half_of_the_work():
-    model, full, ids = language_model.gated(64, TINY, CPU)
-    with torch.no_grad():
-        assert language_model.active_share(model, ids) == pytest.approx(0.5, abs=0.02)
-        assert language_model.active_share(full, ids) == 1
+    model, full, ids = language_model.twins(64, TINY, CPU)
+    assert language_model.active_share(model, ids) == pytest.approx(0.5, abs=0.02)
+    assert language_model.active_share(full, ids) == 1
     for name, value in full.state_dict().items():
         assert torch.equal(value, model.state_dict()[name]), name
 
