@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.measure import CLOCKS
 from benchmarks.readme import write
 from benchmarks.speed import attention, conv, decoding, edges, search, shipped
 from benchmarks.speed.measure import device_name, measure
@@ -30,6 +31,9 @@ def main(argv: list[str] | None = None, rows: list[SpeedRow] | None = None) -> i
     parser.add_argument("--again", action="store_true", help="measure finished rows anew")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument(
+        "--clock", choices=CLOCKS, default="wall", help="the processor's beside other work, one thread"
+    )
     parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--write", action="store_true", help="put the tables into their page")
     arguments = parser.parse_args(argv)
@@ -44,7 +48,7 @@ def main(argv: list[str] | None = None, rows: list[SpeedRow] | None = None) -> i
         if find(load(path), row) is not None and not arguments.again:
             continue
         try:
-            result = measure(row, device, arguments.threads)
+            result = measure(row, device, arguments.threads, arguments.clock)
         except Exception as error:  # the other rows do not hang on this one; its message stands in the output
             print(f"{title}: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
             failed = 1

@@ -16,15 +16,15 @@ from tmt_geo.compare.memory import held_memory, peak_memory, reset_peak_memory
 MIB = 2**20
 
 
-def measure(row: SpeedRow, device: torch.device, threads: int) -> dict:
-    """Measure a row.
+def measure(row: SpeedRow, device: torch.device, threads: int, clock: str = "wall") -> dict:
+    """Measure a row by one of :data:`benchmarks.measure.CLOCKS`.
 
     Returns:
         dict: `ours`, the best `peer` and their `ratio` (ours / peer; None without a peer), the name of that peer, the
         figures of all its configurations, why those that could not run did not, and the row's notes.
     """
     torch.set_num_threads(threads)
-    figures, failed = (_memory if row.unit == "MiB" else _time)(row, device, threads)
+    figures, failed = _memory(row, device, threads) if row.unit == "MiB" else _time(row, device, clock)
     ours = figures.pop("ours")
     best = (max if row.unit == "tokens/s" else min)(figures, key=figures.__getitem__, default=None)
     peer = None if best is None else figures[best]
@@ -42,6 +42,7 @@ def measure(row: SpeedRow, device: torch.device, threads: int) -> dict:
         "aim": row.goal.say(row.goal.aim),
         "device": device_name(device),
         "threads": threads,
+        "clock": clock,
         "torch": torch.__version__,
         "notes": {} if row.notes is None else row.notes(device),
     }
@@ -54,7 +55,7 @@ def device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device).lower().removeprefix("nvidia ").replace(" ", "-")
 
 
-def _time(row: SpeedRow, device: torch.device, threads: int) -> tuple[dict, dict]:
+def _time(row: SpeedRow, device: torch.device, clock: str) -> tuple[dict, dict]:
     torch.compiler.reset()  # what earlier rows have compiled counts against the compiler's limit of versions
     set_compile("auto", after=0)  # as in the middle of a long run
     gc.collect()
@@ -64,13 +65,13 @@ def _time(row: SpeedRow, device: torch.device, threads: int) -> tuple[dict, dict
         try:
             runs[name], calls[name] = build(device), 1
             for _ in range(row.warmups):
-                calls[name] = calls_of_a_sample(seconds_of_call(runs[name], 1, synchronise))
+                calls[name] = calls_of_a_sample(seconds_of_call(runs[name], 1, synchronise, clock))
         except Exception as error:  # a peer that is not installed, or that no compiler can do: the others remain
             if name == "ours":
                 raise
             failed[name] = _reason(error)
             runs.pop(name, None)
-    seconds = alternate(runs, calls, row.repeats, synchronise)
+    seconds = alternate(runs, calls, row.repeats, synchronise, clock)
     if row.unit == "tokens/s":
         return {name: row.per / value for name, value in seconds.items()}, failed
     return {name: 1e3 * value / row.per for name, value in seconds.items()}, failed

@@ -10,6 +10,7 @@ from tmt_geo.compare.json_file import read_json, write_json
 from tmt_geo.compare.markdown import markdown_table
 
 RESULTS = Path(__file__).parents[1] / "results" / "speed"
+BESIDE = "\\* Timed beside other work: seconds of the processor, one thread."
 DEVICES = ("cpu", "h200")  # whose tables the README shows, where there are results
 
 
@@ -40,7 +41,7 @@ def table(rows: list[dict], order: list[SpeedRow]) -> str:
         against, ours, peer, measured = " or ".join(row.peers) or "-", "-", "-", "not measured"
         if done is not None:
             ours, peer = _amount(done["ours"], done["unit"]), _amount(done["peer"], done["unit"])
-            against = done["peer_name"] or against
+            against = (done["peer_name"] or against) + (" *" if done.get("clock") == "processor" else "")
             figure = row.goal.figure(done["ours"], done["peer"])
             if figure is not None:
                 notes = "".join(f", {name} {value:.3g}" for name, value in done["notes"].items())
@@ -61,6 +62,8 @@ def tables(folder: Path, order: list[SpeedRow]) -> str:
         versions = sorted({row["torch"] for row in rows})
         how = f", {'/'.join(map(str, threads))} threads, torch {'/'.join(versions)}" if rows else ""
         parts.append(f"`{device}`{how}:\n\n{table(rows, order)}")
+        if any(row.get("clock") == "processor" for row in rows):
+            parts.append(BESIDE)
     return "\n\n".join(parts)
 
 

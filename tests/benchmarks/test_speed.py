@@ -18,7 +18,7 @@ CPU = torch.device("cpu")
 TINY = {"vocab_size": 97, "d_model": 16, "n_layers": 3, "n_heads": 2}
 KEYS = {
     "row", "at", "ours", "peer", "ratio", "unit", "peer_name", "peers", "failed", "bar", "aim", "device", "threads",
-    "torch", "notes",
+    "clock", "torch", "notes",
 }  # fmt: skip
 
 
@@ -60,6 +60,21 @@ def test_the_median_is_that_of_a_call(monkeypatch):
     clock = iter([0.0, 4.0, 10.0, 30.0, 50.0, 52.0])  # two calls in 4, 20 and 2 seconds
     monkeypatch.setattr(timing.time, "perf_counter", clock.__next__)
     assert timing.alternate({"a": lambda: None}, {"a": 2}, 3, lambda: None) == {"a": 2.0}
+
+
+def test_the_processor_does_not_count_what_it_waits():
+    wait = partial(timing.time.sleep, 0.05)
+    assert timing.seconds_of_call(wait, 1, lambda: None, "processor") < 0.02
+    assert timing.seconds_of_call(wait, 1, lambda: None) >= 0.05
+    row = measure.measure(tiny_row(), CPU, 1, "processor")
+    assert row["clock"] == "processor" and row["peer_name"] == "fast"
+
+
+def test_a_row_timed_beside_other_work_says_so(tmp_path):
+    row = tiny_row()
+    results.store(tmp_path / "cpu.json", done(row, 4.0, 6.0) | {"clock": "processor"}, [row])
+    text = results.tables(tmp_path, [row])
+    assert "| fast * |" in text and text.endswith(results.BESIDE)
 
 
 def test_short_calls_are_repeated_to_a_sample(monkeypatch):
