@@ -9,6 +9,7 @@ from benchmarks.speed.row import Goal, SpeedRow, as_many, share
 from tmt_geo.models.tmt.configuration_tmt import PRESETS
 
 SHIPPED = {"exit": True, "copy_k": 32}  # the defaults of `TMTConfig` but for the copy head, which the presets add
+PLAIN = {"exit": False}
 SLOW = {"repeats": 1, "warmups": 0}  # of minutes: the first call of each counts
 DEMO = {"vocab_size": 2048, "d_model": 128, "n_layers": 4, "n_heads": 4}
 # The full model of the comparisons, its mesh by content: one whose quality is known.
@@ -24,8 +25,8 @@ MAMBA = {"Mamba2, without its kernels": ("mamba2", False)}
 
 
 def lm_row(
-    what: str,
     name: str,
+    what: str,
     length: int,
     goal: Goal,
     peers: dict[str, tuple[str, bool]],
@@ -34,10 +35,10 @@ def lm_row(
     at_least: int = 2048,
     **options,
 ) -> SpeedRow:
-    """Ours and its peers do one thing at this length."""
+    """Ours and its peers do one thing at this length: one of :data:`benchmarks.speed.language_model.RUNS`."""
     given = (length, size, model, at_least)
     return SpeedRow(
-        f"{name}, {what}" + (", peak memory" if options.get("unit") == "MiB" else ""), f"{length:,} tokens", goal,
+        name + (", peak memory" if options.get("unit") == "MiB" else ""), f"{length:,} tokens", goal,
         ours=partial(ours, what, *given),
         peers={said: partial(theirs, what, *kind, *given) for said, kind in peers.items()},
         notes=partial(share_reached, *given), model=size | model, **options,
@@ -50,7 +51,7 @@ def preset_row(what: str, preset: str, peers: dict[str, tuple[str, bool]], **opt
     size = {"vocab_size": PRESET_VOCABULARY} | {name: known[name] for name in SIZE if name in known}
     model = {name: value for name, value in known.items() if name not in size} | {"exit": True}
     goal = share(*BARS[what][PRESET_TOKENS], "time")
-    return lm_row(what, f"preset {preset}", PRESET_TOKENS, goal, peers, size, model, PRESET_TOKENS, **options)
+    return lm_row(f"preset {preset}, {what}", what, PRESET_TOKENS, goal, peers, size, model, PRESET_TOKENS, **options)
 
 
 def exit_row(length: int, size: dict = SIZE) -> SpeedRow:
@@ -72,23 +73,33 @@ HOW = {256: {"repeats": 7}, 1024: {"repeats": 7}, 4096: {"repeats": 3, "warmups"
 
 ROWS = [
     *(
-        lm_row(what, "LM as it ships", length, share(*bar, "time"), PEERS[length], **HOW[length])
+        lm_row(f"LM as it ships, {what}", what, length, share(*bar, "time"), PEERS[length], **HOW[length])
         for what, bars in BARS.items()
         for length, bar in bars.items()
     ),
-    *(lm_row(what, "LM as it ships, beside Mamba2", 256, share(1.0, 0.5, "time"), MAMBA, repeats=1, warmups=1)
-      for what in BARS),
-    lm_row("training step", "LM as it ships", 16384, share(0.5, 0.25, "memory"), EAGER, unit="MiB"),
-    lm_row(
-        "training step", "full model of the comparisons", 256, share(0.65, 0.5, "time"), LLAMA, COMPARED,
-        COMPARED_OPTIONS, repeats=7,
+    lm_row("LM as it ships, training step", "training step", 16384, share(0.5, 0.25, "memory"), EAGER, unit="MiB"),
+    *(
+        lm_row(f"LM as it ships, {what}, beside Mamba2", what, 256, share(1.0, 0.5, "time"), MAMBA, repeats=1,
+               warmups=1)
+        for what in BARS
     ),
-    lm_row(
-        "training step", "LM of the demo, tokens/s", 256, as_many(1.0, 1.3), LLAMA, DEMO, {"exit": True},
-        unit="tokens/s", per=2048, repeats=7,
-    ),
+    lm_row("full model of the comparisons, training step", "training step", 256, share(0.65, 0.5, "time"), LLAMA,
+           COMPARED, COMPARED_OPTIONS, repeats=7),
+    lm_row("LM of the demo, training, tokens/s", "training step", 256, as_many(1.0, 1.3), LLAMA, DEMO,
+           {"exit": True}, unit="tokens/s", per=2048, repeats=7),
     *(preset_row(what, preset, LLAMA, repeats=3, warmups=1)
       for preset in ("small", "medium", "base") for what in BARS),
+]  # fmt: skip
+
+# What was there before: no exits and no copy head, and a forward with half of the work beside the whole.
+NO_EXITS = [
+    lm_row("LM training step, no exits", "training step", 256, share(1.2, 1.0, "time"), LLAMA, model=PLAIN, repeats=7),
+    lm_row("LM training step, no exits", "training step", 4096, share(0.4, 0.25, "time"), LLAMA, model=PLAIN,
+           repeats=5, warmups=2),
+    lm_row("LM training step, no exits", "training step", 16384, share(0.15, 0.08, "time"), LLAMA, model=PLAIN,
+           repeats=3, warmups=1),
+    lm_row("LM training step, no exits", "training step", 16384, share(0.5, 0.25, "memory"), LLAMA, model=PLAIN,
+           unit="MiB"),
     exit_row(256),
     exit_row(4096),
 ]  # fmt: skip

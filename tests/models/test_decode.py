@@ -1,5 +1,7 @@
 """The compiled step of cached decoding is the plain one."""
 
+from collections import Counter
+
 import pytest
 import torch
 
@@ -17,19 +19,32 @@ def always():
     compiled.set_compile("auto")
 
 
+def counted(monkeypatch):
+    """How often each of the graphs is entered, by name."""
+    calls = Counter()
+    for name in ("attend", "run"):
+        graph = getattr(decode, name)
+
+        def count(*args, name=name, function=graph.function):
+            calls[name] += 1
+            return function(*args)
+
+        monkeypatch.setattr(graph, "function", count)
+    return calls
+
+
 @pytest.mark.parametrize(
-    ("rows", "options"),
+    ("rows", "options", "graph"),
     [
-        (1, {"num_key_value_heads": 2}),
-        (3, {"exit": False, "decay": None, "rotary": False, "memory_anchors": 0, "window": 0}),
-        (2, {"num_key_value_heads": 1, "qk_norm": True}),
+        (1, {"num_key_value_heads": 2}, "attend"),
+        (2, {"num_key_value_heads": 1, "qk_norm": True}, "attend"),
+        (1, {"exit": False, "content_mesh": True, "memory_anchors": 3}, "run"),
+        (3, {"exit": False, "decay": None, "rotary": False, "memory_anchors": 0, "window": 0}, "run"),
     ],
-    ids=["one with exits", "three without anything", "two with normalised queries and keys"],
+    ids=["one with exits", "two with normalised queries and keys", "one without exits", "three without anything"],
 )
-def test_compiled_decoding_is_the_full_forward(always, monkeypatch, options, rows):
-    calls = []
-    run = decode.attend.function
-    monkeypatch.setattr(decode.attend, "function", lambda *args: calls.append(1) or run(*args))
+def test_compiled_decoding_is_the_full_forward(always, monkeypatch, options, rows, graph):
+    calls = counted(monkeypatch)
     model = lively(TMTModel(tiny_config(**options))).double().eval()
     S = 14
     ids = torch.randint(model.config.vocab_size, (rows, S))
@@ -42,4 +57,39 @@ def test_compiled_decoding_is_the_full_forward(always, monkeypatch, options, row
             out = model(ids[:, t : t + 1], attention_mask=mask[:, : t + 1], past_key_values=out.past_key_values)
             torch.testing.assert_close(out.logits[:, -1], full.logits[:, t], rtol=0, atol=1e-8)
             assert torch.equal(out.exit_masks[..., -1], full.exit_masks[..., t])
-    assert calls
+    assert set(calls) == {graph}
+    if graph == "run":
+        assert calls["run"] == S - 6  # all layers at once
+
+
+def test_one_graph_returns_what_the_layers_do(always, monkeypatch):
+    """Every output of a step, against the plain code."""
+    calls = counted(monkeypatch)
+    model = lively(TMTModel(tiny_config(exit=False, memory_anchors=3))).double().eval()
+    ids = torch.randint(model.config.vocab_size, (2, 9))
+    outputs = {}
+    for mode in ("never", "always"):
+        compiled.set_compile(mode)
+        with torch.no_grad():
+            cache = model(ids[:, :8], use_cache=True).past_key_values
+            outputs[mode] = model(ids[:, 8:], past_key_values=cache, output_hidden_states=True), cache
+    (plain, plain_cache), (graph, graph_cache) = outputs["never"], outputs["always"]
+    assert calls["run"] == 1
+    torch.testing.assert_close(graph.hidden_states, plain.hidden_states, rtol=0, atol=1e-12)
+    for name in ("logits", "num_edges", "active_share", "exit_masks"):
+        torch.testing.assert_close(getattr(graph, name), getattr(plain, name), rtol=0, atol=1e-12)
+    for one, other in zip(graph_cache.layers, plain_cache.layers, strict=True):
+        for name in ("keys", "values", "index"):
+            torch.testing.assert_close(getattr(one, name), getattr(other, name), rtol=0, atol=1e-12)
+
+
+def test_slots_that_must_not_be_written_in_place_go_layer_by_layer(always, monkeypatch):
+    calls = counted(monkeypatch)
+    model = lively(TMTModel(tiny_config(exit=False))).double().eval()
+    ids = torch.randint(model.config.vocab_size, (1, 9))
+    with torch.inference_mode():
+        cache = model(ids[:, :8], use_cache=True).past_key_values
+    with torch.no_grad():
+        last = model(ids[:, 8:], past_key_values=cache).logits[:, -1]
+        torch.testing.assert_close(last, model(ids, use_cache=False).logits[:, -1], rtol=0, atol=1e-8)
+    assert set(calls) == {"attend"}

@@ -14,6 +14,7 @@ from torch_geometric.nn.dense.linear import Linear
 
 from tmt_geo.models.checkpointing import checkpointed
 from tmt_geo.models.layer_graph import edge_cosine, layer_graph, node_edges
+from tmt_geo.nn.decode import can_decode_all, decode_all
 from tmt_geo.nn.edge_stream import EdgeStream
 from tmt_geo.nn.exit_gate import exit_gates
 from tmt_geo.nn.memory_anchors import MemoryAnchors
@@ -267,6 +268,11 @@ class TMTEncoder(nn.Module):
     ) -> EncoderOutput:
         """Run the layers; no buffer is updated."""
         state, outputs, seen = NodeState(x), [], [x]
+        if cache is not None and can_decode_all(self.layers, state, layout):
+            decoded = decode_all(self.layers, x, layout, cache)
+            if decoded is not None:
+                states, outputs = decoded
+                return EncoderOutput(self.norm(states[-1]), layout, outputs, [x, *states])
         # Anchors and thresholds move only after the last layer, and a recomputed forward reads those of this moment.
         snapshots = [layer.snapshot() for layer in self.layers]
         for i, layer in enumerate(self.layers):

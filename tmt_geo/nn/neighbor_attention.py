@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -10,6 +13,7 @@ from torch_geometric.typing import OptTensor, PairTensor
 
 from tmt_geo.nn.joint_linear import joint_linear
 from tmt_geo.nn.temporal_decay import TemporalDecay, decay_resolver
+from tmt_geo.ops.layout import DenseLayout
 from tmt_geo.ops.mesh_attention import RotatedWindow, table_attention
 from tmt_geo.ops.rotary import apply_rotation
 
@@ -113,6 +117,46 @@ class NeighborAttention(nn.Module):
         x = x if norm is None else norm(x)
         return x if rotation is None else apply_rotation(x, *rotation)
 
+    def rotation(self, layout: DenseLayout, nodes: Tensor | None, dtype: torch.dtype) -> PairTensor | None:
+        """The rotations of these nodes, or of all; None where no rows are rotated before the edges are known."""
+        if not self.rotary or self.content_mesh:
+            return None
+        return layout.rotation(self.head_dim, dtype, nodes)
+
+    def rotated_window(
+        self,
+        size: int,
+        targets: Tensor,
+        rotation: Callable[[int, torch.dtype], PairTensor],
+        dtype: torch.dtype,
+    ) -> RotatedWindow | None:
+        """The edges that are rotated in the forward, the last `size` of a table; None where there are none.
+
+        Args:
+            size (int): Columns of the window.
+            targets (Tensor): The source that each target is :math:`(T)`.
+            rotation (callable): Makes the rotations of all sources from the channels of a head and their type.
+            dtype (torch.dtype): That type.
+        """
+        if not (size and self.rotary and self.content_mesh):
+            return None
+        return RotatedWindow(size, partial(rotation, self.head_dim, dtype), targets)
+
+    def lag(self, table: Tensor, targets: Tensor, time: Tensor, window: int) -> Tensor | None:
+        """The time that each edge on which the decay acts spans, as the forward takes it; None without a decay.
+
+        Args:
+            table (Tensor): The source of each edge :math:`(T, K)`, the window last.
+            targets (Tensor): The source that each target is :math:`(T)`.
+            time (Tensor): Of the sources :math:`(N)`.
+            window (int): Columns of the window.
+        """
+        if self.decay is None:
+            return None
+        if self.content_mesh:
+            table = table[:, table.size(1) - window :]
+        return time[targets].unsqueeze(1) - time[table]
+
     def forward(
         self,
         query: Tensor,
@@ -143,7 +187,7 @@ class NeighborAttention(nn.Module):
         """
         return table_attention(
             query, key, value, table, mask, self_kv=self_kv, shift_weight=self._shift_weight(key.dtype),
-            dropout=self.dropout if self.training else 0.0, rotated=window if window and window.size else None,
+            dropout=self.dropout if self.training else 0.0, rotated=window,
             **self._decay_terms(lag, table.size(1)),
         )  # fmt: skip
 

@@ -19,6 +19,9 @@ class LayerCache(Protocol):
     def write(self, slot: Tensor, key: Tensor, value: Tensor, index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Store new nodes at their slots; return keys, values and index features of all slots, (B C, ...)."""
 
+    def slots(self) -> tuple[Tensor, Tensor, Tensor] | None:
+        """The same, to be written in place by the caller; None where there are none yet or a graph may hold them."""
+
     def once(self, make: Callable[[], tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
         """What `make` made in the first call: the projected anchors."""
 

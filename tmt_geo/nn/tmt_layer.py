@@ -22,7 +22,6 @@ from tmt_geo.nn.past_attention import attend_past
 from tmt_geo.ops.checks import check_features, check_finite
 from tmt_geo.ops.layout import DenseLayout
 from tmt_geo.ops.mesh import Mesh
-from tmt_geo.ops.mesh_attention import RotatedWindow
 
 
 class TMTLayer(nn.Module):
@@ -170,7 +169,7 @@ class TMTLayer(nn.Module):
         snapshot = self.snapshot() if snapshot is None else snapshot
         if state.active is not None and state.active.numel() == 0:
             return self._skip(state, layout, cache, trace)
-        anchors = self._project_anchors(cache, snapshot, state.x.dtype)
+        anchors = self.read_anchors(cache, snapshot, state.x.dtype)
         if cache is not None and can_decode(self, state, layout):
             y, mesh, parts = decode(self, state.x, layout, cache, anchors)
             output = TMTLayerOutput(None, mesh, mesh.mask.sum() + y.size(0))
@@ -212,21 +211,7 @@ class TMTLayer(nn.Module):
         """What of these states is searched, see :meth:`MeshSearch.features`; no channels with dense attention."""
         return x.new_zeros(x.size(0), 0) if self.search is None else self.search.features(x)
 
-    def rotation(self, layout: DenseLayout, nodes: Tensor | None, dtype: torch.dtype) -> tuple[Tensor, Tensor] | None:
-        """The rotations of these nodes, or of all; None where no rows are rotated before the edges are known."""
-        if not self.attention.rotary or self.attention.content_mesh:
-            return None
-        return layout.rotation(self.attention.head_dim, dtype, nodes)
-
-    def lag(self, table: Tensor, targets: Tensor, slot_time: Tensor) -> Tensor | None:
-        """The time that each edge on which the decay acts spans, see :class:`NeighborAttention`; None without one."""
-        if self.attention.decay is None:
-            return None
-        if self.attention.content_mesh:
-            table = table[:, table.size(1) - self.search.window :]
-        return slot_time[targets].unsqueeze(1) - slot_time[table]
-
-    def _project_anchors(
+    def read_anchors(
         self, cache: LayerCache | None, snapshot: BufferSnapshot, dtype: torch.dtype
     ) -> tuple[Tensor, Tensor] | None:
         """Keys and values of the anchors in this type: the cache's where neither anchors nor weights are to learn."""
@@ -240,7 +225,7 @@ class TMTLayer(nn.Module):
 
         def project(nodes: Tensor | None) -> tuple[Tensor, Tensor]:
             rows = self.norm_attention(state.x if nodes is None else state.x[nodes]) if h is None else h
-            return self.attention.key_value(rows, self.rotation(layout, nodes, rows.dtype))
+            return self.attention.key_value(rows, self.attention.rotation(layout, nodes, rows.dtype))
 
         return state.project_kv(project)
 
@@ -249,7 +234,7 @@ class TMTLayer(nn.Module):
         trace: bool,
     ) -> tuple[Tensor, tuple[Tensor, Tensor] | None, TMTLayerOutput]:  # fmt: skip
         """Output (T, F) of the active nodes, the neighbors of all nodes, and the output of the layer so far."""
-        query = self.attention.query(h, self.rotation(layout, state.active, h.dtype))
+        query = self.attention.query(h, self.attention.rotation(layout, state.active, h.dtype))
         own = (state.of_active(key), state.of_active(value))
         features, cached = self.features(state.x), None
         if cache is not None:
@@ -261,11 +246,8 @@ class TMTLayer(nn.Module):
             return attend_past(self.attention, query, key, value, state, layout), None, output
 
         mesh, neighbors = self.search(layout, features, state.active, state.neighbors, cached)
-        window = None
-        if self.attention.content_mesh and self.attention.rotary:
-            turn = partial(layout.slot_rotation, self.attention.head_dim, h.dtype)
-            window = RotatedWindow(self.search.window, turn, mesh.targets)
-        lag = self.lag(mesh.table, mesh.targets, layout.slot_time)
+        window = self.attention.rotated_window(self.search.window, mesh.targets, layout.slot_rotation, h.dtype)
+        lag = self.attention.lag(mesh.table, mesh.targets, layout.slot_time, self.search.window)
         out, alpha = self.attention(query, key, value, mesh.table, mesh.mask, own, lag, window)
         output = TMTLayerOutput(state.active, mesh, mesh.mask.sum() + mesh.targets.numel())
         if self.edge_stream is not None:

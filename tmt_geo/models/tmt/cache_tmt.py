@@ -47,20 +47,29 @@ class TMTCacheLayer(CacheLayerMixin):
                 part.new_zeros(*self.shape, *part.shape[1:]) for part in (key, value, index)
             )
             self.is_initialized = True
+        parts, slots = (key, value, index), self.slots()
+        if slots is not None:
+            for row, part in zip(slots, parts, strict=True):
+                row.index_copy_(0, slot, part.to(row.dtype))
+            return slots
         grids: tuple[Any, ...] = (self.keys, self.values, self.index)
-        # A graph may hold the slots, and a tensor of inference mode cannot be written outside of it.
-        in_place = not torch.is_grad_enabled() and not any(grid.requires_grad for grid in grids)
-        if in_place and self.keys.is_inference() == torch.is_inference_mode_enabled():
-            for grid, part in zip(grids, (key, value, index), strict=True):
-                grid.flatten(0, 1).index_copy_(0, slot, part.to(grid.dtype))
-        else:
-            grids = tuple(
-                grid.flatten(0, 1).index_copy(0, slot, part.to(grid.dtype)).view_as(grid)
-                for grid, part in zip(grids, (key, value, index), strict=True)
-            )
-            self.keys, self.values, self.index = grids
-        keys, values, features = (grid.flatten(0, 1) for grid in grids)
-        return keys, values, features
+        self.keys, self.values, self.index = (
+            grid.flatten(0, 1).index_copy(0, slot, part.to(grid.dtype)).view_as(grid)
+            for grid, part in zip(grids, parts, strict=True)
+        )
+        return self.keys.flatten(0, 1), self.values.flatten(0, 1), self.index.flatten(0, 1)
+
+    def slots(self) -> tuple[Tensor, Tensor, Tensor] | None:
+        """All slots, flat, where they can be written in place; None where there are none yet.
+
+        A graph may hold the slots, and a tensor of inference mode cannot be written outside of it: None then too.
+        """
+        grids: tuple[Any, ...] = (self.keys, self.values, self.index)
+        if self.keys is None or torch.is_grad_enabled() or any(grid.requires_grad for grid in grids):
+            return None
+        if self.keys.is_inference() != torch.is_inference_mode_enabled():
+            return None
+        return self.keys.flatten(0, 1), self.values.flatten(0, 1), self.index.flatten(0, 1)
 
     def once(self, make: Callable[[], tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
         """What `make` made in the first call: anchors do not move while a text is continued."""
