@@ -79,7 +79,9 @@ def test_empty_folder_is_welcome(tmp_path):
 @pytest.mark.parametrize("out", ["file", "file/below"])
 def test_out_that_cannot_be_written_is_named(tmp_path, llama, blocks, options, out):
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(ValueError, match=r"^'out' must be a folder that can be written \(got .*\)$"):
+    with pytest.raises(
+        ValueError, match=r"^'out' must be a folder that can be written, with room on its disk \(got .*\)$"
+    ):
         train_model(llama(), None, blocks(8), None, options(out=tmp_path / out))
     assert (tmp_path / "file").read_text() == "mine"
 
@@ -91,7 +93,10 @@ def test_read_only_folder_is_named(tmp_path, monkeypatch):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr("tempfile.TemporaryFile", refuse)
-    with pytest.raises(ValueError, match=r"^'out' must be a folder that can be written \(got .*Permission denied\)$"):
+    with pytest.raises(
+        ValueError,
+        match=r"^'out' must be a folder that can be written, with room on its disk \(got .*Permission denied\)$",
+    ):
         prepare_out(tmp_path / "out", overwrite=False)
 
 

@@ -192,7 +192,8 @@ def test_a_full_disk_is_one_line_and_harms_no_checkpoint(
     with monkeypatch.context() as patched:
         patched.setattr(place, failure)
         with pytest.raises(
-            ValueError, match=rf"^'out' must be a folder that can be written \(got .*run: .*{reason}.*\)$"
+            ValueError,
+            match=rf"^'out' must be a folder that can be written, with room on its disk \(got .*run: .*{reason}.*\)$",
         ):
             train_model(llama(), None, blocks(8), None, options(save_every=2, resume=True))
     after = snapshot(run)
@@ -213,7 +214,10 @@ def test_a_read_only_folder_is_one_line(run, llama, blocks, options, monkeypatch
         return write(path, *args, **kwargs)
 
     monkeypatch.setattr(Path, "write_text", refuse)
-    with pytest.raises(ValueError, match=r"^'out' must be a folder that can be written \(got .*Permission denied\)$"):
+    with pytest.raises(
+        ValueError,
+        match=r"^'out' must be a folder that can be written, with room on its disk \(got .*Permission denied\)$",
+    ):
         train_model(llama(), None, blocks(8), None, options(resume=True))
     assert snapshot(run) == before
 

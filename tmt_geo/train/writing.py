@@ -46,4 +46,6 @@ def written_to(out: Path) -> Iterator[None]:
         yield
     except (OSError, RuntimeError, SafetensorError) as error:  # PyTorch's writer of archives has no error of its own
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())
-        raise ValueError(f"'out' must be a folder that can be written (got {out}: {reason})") from error
+        raise ValueError(
+            f"'out' must be a folder that can be written, with room on its disk (got {out}: {reason})"
+        ) from error
