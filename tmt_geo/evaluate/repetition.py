@@ -43,11 +43,17 @@ def repetition(continuations: Sequence[Tokens]) -> Repetition:
     Raises:
         ValueError: If there is no continuation, or one of less than 4 tokens.
     """
-    distinct = [distinct_n(continuations, n) for n in (1, 2, 3)]
     repeated = {n: [seq_rep_n(tokens, n) for tokens in continuations] for n in (1, 2, 3, 4)}
     pairs, triples, fours = repeated[2], repeated[3], repeated[4]
     diverse = [(1 - two) * (1 - three) * (1 - four) for two, three, four in zip(pairs, triples, fours, strict=True)]
-    return Repetition(*distinct, _mean(repeated[1]), _mean(repeated[4]), _mean(diverse))
+    return Repetition(
+        distinct_1=distinct_n(continuations, 1),
+        distinct_2=distinct_n(continuations, 2),
+        distinct_3=distinct_n(continuations, 3),
+        seq_rep_1=_mean(repeated[1]),
+        seq_rep_4=_mean(fours),
+        diversity=_mean(diverse),
+    )
 
 
 def seq_rep_n(tokens: Tokens, n: int) -> float:

@@ -62,17 +62,12 @@ class TMTGenerationMixin(GenerationMixin):
             kwargs[CACHE] = cache
         return super().generate(inputs, generation_config, *args, **kwargs)
 
-    @staticmethod
     def _expand_inputs_for_generation(
-        expand_size: int = 1,
-        is_encoder_decoder: bool = False,
-        input_ids: LongTensor | None = None,
-        **model_kwargs: Any,
+        self, expand_size: int = 1, is_encoder_decoder: bool = False, input_ids: Tensor | None = None, **kwargs: Any
     ) -> tuple[LongTensor, dict[str, Any]]:
         """Repeat the inputs for beams and returned sequences: of what is no tensor, the memory too."""
-        memory = model_kwargs.get("copy_memory")
+        memory = kwargs.get("copy_memory")
         if memory is not None:
-            model_kwargs["copy_memory"] = memory.repeat(expand_size)
-        return GenerationMixin._expand_inputs_for_generation(
-            expand_size, is_encoder_decoder, input_ids, **model_kwargs
-        )
+            kwargs["copy_memory"] = memory.repeat(expand_size)
+        given = {"expand_size": expand_size, "is_encoder_decoder": is_encoder_decoder, "input_ids": input_ids}
+        return super()._expand_inputs_for_generation(**given, **kwargs)
