@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tmt_geo.ops.swiglu import swiglu
+
 
 class DualStreamFFN(nn.Module):
     r"""Two feed-forward streams and a gate that mixes them channel by channel.
@@ -59,11 +61,7 @@ class DualStreamFFN(nn.Module):
     def forward(self, x: Tensor, return_gate: bool = False) -> Tensor | tuple[Tensor, Tensor]:
         """Run both streams and mix them."""
         hidden = self.lin_in(x)
-        if self.gated:
-            opening, hidden = hidden.chunk(2, dim=-1)
-            hidden = F.silu(opening) * hidden
-        else:
-            hidden = F.gelu(hidden)
+        hidden = swiglu(hidden) if self.gated else F.gelu(hidden)
         hidden = F.dropout(hidden, self.dropout, self.training)
         syntax, semantic = hidden.chunk(2, dim=-1)
         gate = self.gate(x).sigmoid()

@@ -136,7 +136,7 @@ def table_attention(
         neighbors = _Rows(key, value, table, self_kv, shift_weight)
     else:
         neighbors = _TwoKindsOfRows(key, value, table, self_kv, shift_weight, rotated)
-    score = neighbors.dot(query).mul_(1 / math.sqrt(query.size(-1)))  # [T, K + 1, H]
+    score = neighbors.dot(query) * (1 / math.sqrt(query.size(-1)))  # [T, K + 1, H]
     if bias is not None:
         score = score + bias
     mask = mask.unsqueeze(-1)
