@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from tmt_geo import Mesh, knn_graph
+from tmt_geo.ops import mesh_attention as module
 from tmt_geo.ops.layout import DenseLayout
 from tmt_geo.ops.mesh_attention import RotatedWindow, mesh_attention, table_attention
 from tmt_geo.ops.naive.mesh_attention import mesh_attention as naive_mesh_attention
@@ -17,6 +18,15 @@ def leaves(*shapes, dtype=torch.float64):
     return [torch.randn(shape, dtype=dtype, requires_grad=True) for shape in shapes]
 
 
+@pytest.fixture(params=["few", "many"])
+def either_path(request, monkeypatch):
+    """The graphs of these tests as small ones, which they are, and as large ones."""
+    if request.param == "many":
+        monkeypatch.setattr(module, "SMALL", -1)
+    return request.param
+
+
+@pytest.mark.usefixtures("either_path")
 @pytest.mark.parametrize(("N", "E", "H", "C"), [pytest.param(*s, id="N{}-E{}-H{}-C{}".format(*s)) for s in SHAPES])
 @pytest.mark.parametrize("terms", [(), ("bias",), ("gain",), ("bias", "gain")], ids=lambda t: "-".join(t) or "plain")
 def test_mesh_attention_matches_naive(N, E, H, C, terms):
@@ -30,6 +40,37 @@ def test_mesh_attention_matches_naive(N, E, H, C, terms):
     torch.testing.assert_close(out, expected, rtol=0, atol=1e-12)
 
 
+@pytest.mark.usefixtures("either_path")
+@pytest.mark.parametrize("groups", [1, 2])
+def test_heads_that_share_keys_and_values_match_naive(groups):
+    q, k, v = leaves((7, 4, 3), (9, groups, 3), (9, groups, 3))
+    edge_index = torch.stack([torch.randint(9, (30,)), torch.randint(7, (30,))])
+    out, _ = mesh_attention(q, k, v, edge_index)
+    wide = [part.repeat_interleave(4 // groups, dim=1) for part in (k, v)]
+    assert_grads_close(out, naive_mesh_attention(q, *wide, edge_index), {"query": q, "key": k, "value": v})
+
+
+@pytest.mark.usefixtures("either_path")
+def test_scores_far_apart_overflow_nowhere():
+    """The softmax of each target is taken less the largest score of its own, here 1e4 above or below another's."""
+    q = torch.tensor([1e4, -1e4, 1.0]).view(3, 1, 1).requires_grad_()
+    k, v = torch.tensor([1.0, 1.0, 1.0]).view(3, 1, 1), torch.tensor([3.0, 5.0, 7.0]).view(3, 1, 1)
+    out, alpha = mesh_attention(q, k, v, torch.tensor([[0, 1, 1, 2], [0, 0, 1, 1]]))
+    torch.testing.assert_close(out.flatten(), torch.tensor([4.0, 6.0, 0.0]))
+    torch.testing.assert_close(alpha.flatten(), torch.full((4,), 0.5))
+    (grad,) = torch.autograd.grad(out.sum(), q)
+    assert torch.isfinite(grad).all()
+
+
+@pytest.mark.usefixtures("either_path")
+def test_a_graph_without_edges_gives_zeros_and_gradients():
+    q, k, v = leaves((4, 2, 3), (4, 2, 3), (4, 2, 3))
+    out, alpha = mesh_attention(q, k, v, torch.zeros(2, 0, dtype=torch.long))
+    assert out.shape == (4, 2, 3) and alpha.shape == (0, 2) and not out.any()
+    assert all(not grad.any() for grad in torch.autograd.grad(out.sum(), (q, k, v)))
+
+
+@pytest.mark.usefixtures("either_path")
 def test_equal_keys_give_the_mean_of_the_values():
     v = torch.randn(4, 2, 3, dtype=torch.float64)
     ones = torch.ones_like(v)
@@ -38,6 +79,7 @@ def test_equal_keys_give_the_mean_of_the_values():
     assert (out[:3] == 0).all()  # no edges, no output
 
 
+@pytest.mark.usefixtures("either_path")
 def test_gradcheck():
     edge_index = torch.tensor([[0, 1, 2, 2], [1, 2, 2, 0]])
     q, k, v, gain = leaves((3, 1, 2), (3, 1, 2), (3, 1, 2), (4, 1))
@@ -46,6 +88,7 @@ def test_gradcheck():
         return mesh_attention(q, k, v, edge_index, gain=gain)[0]
 
     assert torch.autograd.gradcheck(run, (q, k, v, gain))
+    assert torch.autograd.gradgradcheck(run, (q, k, v, gain))
 
 
 def table_edges(mesh, loop):

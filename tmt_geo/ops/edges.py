@@ -157,6 +157,24 @@ def edge_softmax(score: Tensor, edges: Edges) -> Tensor:
     return _EdgeSoftmax.apply(score, edges)
 
 
+def list_softmax(score: Tensor, target: Tensor, num_targets: int) -> Tensor:
+    r"""The same for edges in any order, of which there are few.
+
+    Args:
+        score (Tensor): Score of each head on each edge, shape :math:`(E, H)`.
+        target (Tensor): The target of each edge, shape :math:`(E)`.
+        num_targets (int): The number of targets :math:`T`.
+
+    Returns:
+        Tensor: Shape :math:`(E, H)`.
+    """
+    size, index = (num_targets, score.size(1)), target.unsqueeze(1).expand_as(score)
+    most = score.new_full(size, float("-inf")).scatter_reduce_(0, index, score.detach(), "amax")
+    part = (score - most.index_select(0, target)).exp()
+    total = part.new_zeros(size).scatter_add(0, index, part)
+    return part / total.index_select(0, target)
+
+
 def _spmm_transposed(weight: Tensor, a: Tensor, edges: Edges, groups: int) -> Tensor:
     """The sums over the edges out of each source, shape (N, H', C)."""
     back, order = edges.reverse

@@ -12,9 +12,14 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch_geometric.typing import PairTensor
 
-from tmt_geo.ops.edges import Edges, edge_softmax, sddmm, spmm
+from tmt_geo.ops.edges import Edges, edge_softmax, list_softmax, sddmm, spmm
 from tmt_geo.ops.rotary import apply_rotation, rotation
 from tmt_geo.ops.shift import shifted_rows
+
+# Numbers in the messages of all edges up to which these are made one by one, since to group edges by their ends costs
+# more than it saves. Forward and backward on a CPU core, in shares of the time of grouped edges: 0.24 at 2**11.6, 0.45
+# at 2**15.8, 0.88 at 2**18.9, 1.5 at 2**19.7.
+SMALL = 2**19
 
 
 def mesh_attention(
@@ -45,6 +50,8 @@ def mesh_attention(
         :math:`(E, H)` before dropout.
     """
     src, dst = edge_index
+    if src.numel() * query.shape[1:].numel() <= SMALL:
+        return _by_messages(query, key, value, src, dst, bias, gain, dropout)
     order = None
     if bool((dst[1:] < dst[:-1]).any()):
         order = dst.argsort(stable=True)
@@ -56,6 +63,28 @@ def mesh_attention(
     weight = F.dropout(alpha, dropout) if dropout else alpha
     out = spmm(weight.to(value.dtype), value, edges)
     return out, alpha if order is None else torch.empty_like(alpha).index_copy(0, order, alpha)
+
+
+def _by_messages(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    src: Tensor,
+    dst: Tensor,
+    bias: Tensor | None,
+    gain: Tensor | None,
+    dropout: float,
+) -> tuple[Tensor, Tensor]:
+    """The same with a message for each edge in memory, for edges in any order."""
+    targets, heads, channels = query.shape
+    if key.size(1) < heads:
+        key, value = (rows.repeat_interleave(heads // key.size(1), dim=1) for rows in (key, value))
+    score = (query.index_select(0, dst) * key.index_select(0, src)).sum(-1)
+    softmax = partial(list_softmax, target=dst, num_targets=targets)
+    alpha = attention_weights(score, channels, softmax, bias, gain)
+    weight = F.dropout(alpha, dropout) if dropout else alpha
+    message = value.index_select(0, src) * weight.to(value.dtype).unsqueeze(-1)
+    return message.new_zeros(targets, heads, channels).index_add(0, dst, message), alpha
 
 
 def attention_weights(
