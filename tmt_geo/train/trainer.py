@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from tmt_geo.models.tmt.memory_tmt import memory_after, memory_inputs
+from tmt_geo.train.compile_when_it_pays import CompileWhenItPays
 from tmt_geo.train.exact_trainer import ExactTrainer
 from tmt_geo.train.muon import muon_with_adamw
 from tmt_geo.train.weight_average import WeightAverage
@@ -138,6 +139,7 @@ class LanguageModelTrainer(ExactTrainer):
         self._train_sums, self._eval_sums, self._clock = _Sums(), _Sums(), _StepClock()
         self._streams = self.args.train_sampling_strategy == "sequential"
         self.add_callback(self._clock)
+        self.add_callback(CompileWhenItPays)
 
     def compute_loss(
         self,
