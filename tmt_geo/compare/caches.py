@@ -46,10 +46,7 @@ def measure_caches(run: LanguageRun, model: PreTrainedModel, corpus: Corpus) -> 
     scores = {split: score_tokens(model, text, **windows) for split, text in texts.items()}
     unit = scores["valid"].state.double().square().sum(1).mean().item()
     factors = [factor / unit for factor in TRIED[NEURAL]]
-    reach = REMEMBERED + recipe.block_size
-    found = {
-        split: _variants(texts[split], scores[split], factors, reach, corpus, recipe.vocab_size) for split in splits
-    }
+    found = {split: _variants(run, corpus, texts[split], scores[split], factors) for split in splits}
     result = {}
     for name, parts in CONTROLS.items():
         chosen, weights = choose_mixture([found["valid"][part] for part in parts])
