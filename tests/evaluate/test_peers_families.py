@@ -13,6 +13,7 @@ from tmt_geo.evaluate import PEERS, build_peer, count_flops, evaluate_model
 from tmt_geo.evaluate.forward import plain_forward
 from tmt_geo.evaluate.peers import scan_flops
 from tmt_geo.evaluate.peers.families import FAMILIES
+from tmt_geo.evaluate.with_copy_head import CopyLM
 from tmt_geo.testing import assert_causal
 
 V, D, L, S = 64, 32, 2, 24
@@ -267,6 +268,15 @@ def test_the_gate_of_a_head_is_a_sigmoid_of_what_the_layer_reads():
             plain_forward(gated, ids())
         share = 1 / (1 + (-said["read"] @ gate.T).exp())
         torch.testing.assert_close(said["gated"], said["plain"] * share, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["llama", "qwen3", "qwen3_next", "mistral", "mixtral", "deepseek"])
+def test_a_copy_head_goes_on_top(name):
+    model, text = CopyLM(peer(name), k=4, index_dim=4, memory=8).train(), ids() % 4  # few tokens: votes hit
+    loss = model(text, labels=text).loss
+    loss.backward()
+    assert loss.item() < torch.tensor(float(V)).log().item()
+    assert model.copy_head.lin_index.weight.grad.abs().sum() > 0
 
 
 def test_an_index_selects_as_many_tokens_as_it_says():

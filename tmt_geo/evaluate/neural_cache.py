@@ -22,7 +22,7 @@ def neural_cache(tokens: Tensor, state: Tensor, thetas: Sequence[float], size: i
     Args:
         tokens: The text with its start token (N + 1).
         state: The model's last state before each token behind the start (N, F).
-        thetas: Factors of the products, each a cache of its own (K).
+        thetas: Positive factors of the products, each a cache of its own (K).
         size: States that are remembered, the latest before that of the prediction.
         vocab_size: Of the uniform distribution that an empty cache gives, at the first token.
 
@@ -40,14 +40,12 @@ def neural_cache(tokens: Tensor, state: Tensor, thetas: Sequence[float], size: i
         raise ValueError(f"'size' must be at least 1 (got {size})")
     target = tokens[1:]
     prob = torch.full((len(thetas), target.numel()), 1 / vocab_size, dtype=torch.double)
-    for begin in range(0, target.numel(), BLOCK):
+    for begin in range(1, target.numel(), BLOCK):
         end, oldest = min(begin + BLOCK, target.numel()), max(begin - size, 0)
         place, seen = torch.arange(begin, end).unsqueeze(1), torch.arange(oldest, end - 1)
-        inside = (seen < place) & (seen >= place - size)
-        product = state[begin:end] @ state[oldest : end - 1].T
-        hit = inside & (target[begin:end].unsqueeze(1) == target[oldest : end - 1])  # x_{i + 1} follows state i
-        filled = inside.any(1)
+        outside = (seen >= place) | (seen < place - size)
+        product = (state[begin:end] @ state[oldest : end - 1].T).masked_fill_(outside, -torch.inf)
+        hit = target[begin:end].unsqueeze(1) == target[oldest : end - 1]  # x_{i + 1} follows state i
         for row, theta in zip(prob, thetas, strict=True):
-            weight = (theta * product).masked_fill_(~inside, -torch.inf)[filled].softmax(1)
-            row[begin:end][filled] = (weight * hit[filled]).sum(1).double()
+            row[begin:end] = (theta * product).softmax(1).mul_(hit).sum(1)
     return prob

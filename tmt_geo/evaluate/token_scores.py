@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
 
 from tmt_geo.evaluate.forward import measuring, plain_forward
@@ -56,10 +55,10 @@ def score_tokens(
     def read(part: Windows) -> Any:
         out = plain_forward(model, tokens[part.place], part.memory)
         here, scored = part.place[part.scored], part.scored.to(out.logits.device)
-        logits = out.logits[scored]
-        exact = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        nll = cross_entropy(exact, tokens[here + 1].to(exact.device), reduction="none")
-        found.append((here, (-nll.double()).exp().cpu(), read_by_head.pop()[scored].cpu()))
+        exact = out.logits.to(torch.promote_types(out.logits.dtype, torch.float32))
+        target = tokens[part.place + 1].to(exact.device).unsqueeze(-1)
+        log_prob = exact.gather(-1, target).squeeze(-1) - exact.logsumexp(-1)
+        found.append((here, log_prob[scored].double().exp().cpu(), read_by_head.pop()[scored].cpu()))
         return out
 
     hook = model.get_output_embeddings().register_forward_pre_hook(lambda head, inputs: read_by_head.append(inputs[0]))

@@ -181,7 +181,7 @@ def _drop_pooler(model: PreTrainedModel) -> None:
 
 
 def _loop_over_experts(model: PreTrainedModel) -> None:
-    """The grouped matrix product is one that PyTorch's counter of operations does not know."""
+    """The grouped matrix product is one that PyTorch's counter does not know, and that no copy head can go around."""
     model.set_experts_implementation("eager")
 
 
@@ -195,7 +195,7 @@ LIKE_LLAMA: dict[str, Any] = {
 FAMILIES = {
     "llama": Family("LlamaForCausalLM", _llama, **LIKE_LLAMA),
     "qwen3": Family("Qwen3ForCausalLM", _qwen3, **LIKE_LLAMA),
-    "qwen3_next": Family("Qwen3NextForCausalLM", _qwen3_next, **LIKE_LLAMA),
+    "qwen3_next": Family("Qwen3NextForCausalLM", _qwen3_next, **LIKE_LLAMA, finish=_loop_over_experts),
     "gpt2": Family(
         "GPT2LMHeadModel",
         _gpt2,
