@@ -47,7 +47,7 @@ def measure_caches(run: LanguageRun, model: PreTrainedModel, corpus: Corpus) -> 
     unit = scores["valid"].state.double().square().sum(1).mean().item()
     factors = [factor / unit for factor in TRIED[NEURAL]]
     found = {split: _variants(run, corpus, texts[split], scores[split], factors) for split in splits}
-    result = {}
+    result: dict[str, dict[str, Any]] = {}
     for name, parts in CONTROLS.items():
         chosen, weights = choose_mixture([found["valid"][part] for part in parts])
         result[name] = {"weights": dict(zip(parts, weights.tolist(), strict=True))}
