@@ -23,7 +23,7 @@ def _double():
 def language_model() -> TMTModel:
     sizes = {"vocab_size": 40, "d_model": 16, "n_heads": 2, "n_layers": 3, "max_seq_len": 64, "graph_k": 3}
     parts = {"window": 4, "memory_anchors": 4, "copy_k": 4, "index_dim": 8, "rebuild_every": 2, "exit_rule": "budget"}
-    parts["content_mesh"] = False
+    parts |= {"content_mesh": False, "copy_sentinel": False}
     return TMTModel(TMTConfig(**sizes, **parts, dropout=0.0)).double()
 
 
