@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from tmt_geo.compare.language import Recipe
 
 # About a million parameters outside the embeddings: an ablation takes hours on two CPU cores.
@@ -32,7 +34,7 @@ FULL_RATE = {"learning_rate": 8e-3}
 COPY_RATE = {"learning_rate": 4e-3}  # of the library's Llama with the copy head
 
 # The full model without exits and anchors, and the same in two layers, wider so that its parameters are those of all.
-UNGATED = {"exit": False, "memory_anchors": 0, "content_mesh": True}
+UNGATED: dict[str, Any] = {"exit": False, "memory_anchors": 0, "content_mesh": True}
 TWO_LAYERS = {**FULL, **UNGATED, "n_layers": 2}
 
 # A mesh and its window, without copy head, exits and anchors.

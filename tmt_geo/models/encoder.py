@@ -267,7 +267,8 @@ class TMTEncoder(nn.Module):
         trace: bool = False,
     ) -> EncoderOutput:
         """Run the layers; no buffer is updated."""
-        state, outputs, seen = NodeState(x), [], [x]
+        state, seen = NodeState(x), [x]
+        outputs: list[TMTLayerOutput] = []
         if cache is not None and can_decode_all(self.layers, state, layout):
             decoded = decode_all(self.layers, x, layout, cache)
             if decoded is not None:

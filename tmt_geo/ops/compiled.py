@@ -105,7 +105,7 @@ class Compiled:
             # no other one where two lengths happen to be equal.
             with (
                 torch._dynamo.config.patch(recompile_limit=64, fail_on_recompile_limit_hit=True),
-                shapes.patch(use_duck_shape=False),  # type: ignore[attr-defined],
+                shapes.patch(use_duck_shape=False),  # type: ignore[attr-defined]
             ):
                 return self.function(*args)
         except Exception as error:  # no compiler, or one that fails: whatever it says, the plain code is right

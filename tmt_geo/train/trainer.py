@@ -162,7 +162,7 @@ class LanguageModelTrainer(ExactTrainer):
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """The optimiser, and where it is wanted the average of what it moves."""
         if self.optimizer is None and self._optimizer_name == "muon":
-            of = self.model if model is None else model
+            of: Any = self.model if model is None else model
             betas, decayed = (self.args.adam_beta1, self.args.adam_beta2), set(self.get_decay_parameter_names(of))
             rate, weight_decay = self.args.learning_rate, self.args.weight_decay
             self.optimizer = muon_with_adamw(of, decayed, rate, weight_decay, betas)

@@ -69,5 +69,9 @@ class TMTGenerationMixin(GenerationMixin):
         memory = kwargs.get("copy_memory")
         if memory is not None:
             kwargs["copy_memory"] = memory.repeat(expand_size)
-        given = {"expand_size": expand_size, "is_encoder_decoder": is_encoder_decoder, "input_ids": input_ids}
+        given: dict[str, Any] = {
+            "expand_size": expand_size,
+            "is_encoder_decoder": is_encoder_decoder,
+            "input_ids": input_ids,
+        }
         return super()._expand_inputs_for_generation(**given, **kwargs)

@@ -50,7 +50,11 @@ class TMTForCausalLM(TMTPreTrainedModel, TMTGenerationMixin):
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         self.copy_head = None
         if config.copy_k:
-            copying = {"k": config.copy_k, "index_dim": config.copy_dim, "sentinel": config.copy_sentinel}
+            copying: dict[str, Any] = {
+                "k": config.copy_k,
+                "index_dim": config.copy_dim,
+                "sentinel": config.copy_sentinel,
+            }
             self.copy_head = CopyHead(config.hidden_size, **copying)
         self.post_init()
 
