@@ -10,12 +10,12 @@ import torch
 
 from benchmarks.measure import CLOCKS
 from benchmarks.readme import write
-from benchmarks.speed import attention, conv, decoding, edges, search, shipped
+from benchmarks.speed import attention, conv, decoding, edges, search, shipped, small
 from benchmarks.speed.measure import device_name, measure
 from benchmarks.speed.results import RESULTS, find, load, store, table, tables
 from benchmarks.speed.row import SpeedRow
 
-ROWS = [*search.ROWS, *attention.ROWS, *shipped.NO_EXITS, *decoding.ROWS, *conv.ROWS, *edges.ROWS]
+ROWS = [*search.ROWS, *attention.ROWS, *shipped.NO_EXITS, *decoding.ROWS, *conv.ROWS, *small.ROWS, *edges.ROWS]
 
 
 def main(argv: list[str] | None = None, rows: list[SpeedRow] | None = None) -> int:
