@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from benchmarks import measure as timing
-from benchmarks.speed import attention, conv, decoding, edges, language_model, measure, results, search, shipped
+from benchmarks.speed import attention, conv, decoding, edges, language_model, measure, results, search, shipped, small
 from benchmarks.speed.__main__ import ROWS, main
 from benchmarks.speed.quality import RESULTS, quality
 from benchmarks.speed.row import SpeedRow, as_many, below, faster, growth, share
@@ -227,6 +227,7 @@ def test_rows_are_distinct_and_can_be_sent_to_a_fresh_process():
         *(partial(edges.edge_step, form, "full", 5) for form in ("factored", *edges.MOST)),
         partial(edges.edge_step, "factored", "mesh", 30),
         *(partial(conv.conv_step, cls, 30, 90, 6, 2, 4, False) for cls in (MeshAttention, *conv.PEERS.values())),
+        *(partial(small.cloud_step, make) for make in (small.OursDynamic, small.edge_ours)),
     ],
     ids=lambda build: f"{build.func.__module__.split('.')[-1]}.{build.func.__name__}-{build.args[0]}",
 )

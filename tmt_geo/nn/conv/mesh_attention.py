@@ -33,7 +33,7 @@ class MeshAttention(AttentionMessages):
     where :math:`b_{ij} = -r_h |t_i - t_j|` for ``decay="log"`` and :math:`\lambda_{ij} = \sigma(w_h |t_i - t_j|)` for
     ``decay="published"`` (rows then no longer sum to one). Given an ``edge_index`` it propagates like any convolution;
     given a :class:`~tmt_geo.Mesh` it takes the table of neighbors, which is faster and gives the same. Messages are
-    kept only for edge features, an explainer, a hook, a compiler, a subclass or an aggregation other than the sum.
+    kept only for small graphs, edge features, explainers, hooks, compilers, subclasses, or if `aggr` is not the sum.
 
     Args:
         in_channels (int or tuple): Size of each input sample, ``-1`` to infer it; a tuple for source and target.
