@@ -6,7 +6,7 @@ from functools import partial
 
 from benchmarks.speed.language_model import SIZE, half_or_whole, ours, share_reached, shares_of_twins, theirs
 from benchmarks.speed.row import Goal, SpeedRow, as_many, share
-from tmt_geo.models.tmt.configuration_tmt import PRESETS
+from tmt_geo.models.tmt.presets_tmt import PRESETS
 
 SHIPPED = {"exit": True, "copy_k": 32}  # the defaults of `TMTConfig` but for the copy head, which the presets add
 PLAIN = {"exit": False}
