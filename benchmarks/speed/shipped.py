@@ -6,15 +6,15 @@ from functools import partial
 
 from benchmarks.speed.language_model import SIZE, half_or_whole, ours, share_reached, shares_of_twins, theirs
 from benchmarks.speed.row import Goal, SpeedRow, as_many, share
-from tmt_geo.models.tmt.presets_tmt import PRESETS
+from tmt_geo.models.tmt.presets_tmt import COPYING, PRESETS
 
-SHIPPED = {"exit": True, "copy_k": 32}  # the defaults of `TMTConfig` but for the copy head, which the presets add
+SHIPPED = {"exit": True, **COPYING}  # the defaults of `TMTConfig` but for the copy head, which the presets add
 PLAIN = {"exit": False}
 SLOW = {"repeats": 1, "warmups": 0}  # of minutes: the first call of each counts
 DEMO = {"vocab_size": 2048, "d_model": 128, "n_layers": 4, "n_heads": 4}
 # The full model of the comparisons, its mesh by content: one whose quality is known.
 COMPARED = {"vocab_size": 8192, "d_model": 128, "n_layers": 4, "n_heads": 4}
-COMPARED_OPTIONS = {**SHIPPED, "window": 16, "index_dim": 32, "exit_budget": 0.32, "memory_anchors": 16}
+COMPARED_OPTIONS = {"copy_k": 32, "window": 16, "index_dim": 32, "exit_budget": 0.32, "memory_anchors": 16}
 PRESET_VOCABULARY = 50257
 PRESET_TOKENS = 1024
 

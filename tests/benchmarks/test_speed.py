@@ -13,6 +13,7 @@ from benchmarks.speed.__main__ import ROWS, main
 from benchmarks.speed.quality import RESULTS, quality
 from benchmarks.speed.row import SpeedRow, as_many, below, faster, growth, share
 from tmt_geo import MeshAttention, TMTConfig
+from tmt_geo.models.tmt.presets_tmt import COPYING
 
 CPU = torch.device("cpu")
 TINY = {"vocab_size": 97, "d_model": 16, "n_layers": 3, "n_heads": 2}
@@ -258,7 +259,7 @@ def test_what_ships_has_exits_and_votes():
     default = TMTConfig()
     changed = {name for name, value in config.to_dict().items() if value != default.to_dict()[name]}
     sizes = {"vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "max_position_embeddings"}
-    assert changed <= sizes | {"copy_k", "dropout", "architectures"}
+    assert changed <= sizes | {*COPYING, "dropout", "architectures"}
 
 
 def test_gates_hold_their_budget_when_they_have_settled():
