@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from tmt_geo.compare.language import LanguageRow, LanguageSuite
-from tmt_geo.compare.shared_options import ALONE, TINY
+from tmt_geo.compare.shared_options import ALONE, MUON, TINY
 
 # Parameters of Llamas whose layers are those of the six (392 hidden units), and of six narrower layers whose
 # operations are those of three.
@@ -43,7 +43,7 @@ DEPTH = LanguageSuite(
         _exits("mesh, budget 0.5, exits after one layer", 0.5, exit_after=1),
         _exits("mesh, budget 0.5, threshold that follows fast", 0.5, exit_momentum=0.2),
     ),
-    recipe=replace(TINY, n_layers=6, steps=4900, eval_every=490, save_every=490, valid_tokens=200_000),
+    recipe=replace(TINY, n_layers=6, steps=4900, eval_every=490, save_every=490, valid_tokens=200_000, **MUON),
     full={**ALONE, "n_layers": 6},
     baseline="llama",
     seeds=(42,),

@@ -5,13 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from tmt_geo.compare.language import LanguageRow, LanguageSuite
-from tmt_geo.compare.shared_options import COPY, COPY_RATE, FULL, FULL_RATE, SIZE, TINY
+from tmt_geo.compare.shared_options import COPY, COPY_RATE, FULL_RATE, MUON, SIZE, TINY, TWO_LAYERS
 
 MUON_RATES = (4e-3, 8e-3, 1.6e-2)
-MUON_RATE = 8e-3
-BEST = {"optimizer": "muon", "learning_rate": MUON_RATE}
-# The best full model of `push`.
-TWO_LAYERS = {**FULL, "n_layers": 2, "exit": False, "memory_anchors": 0, "content_mesh": True}
 
 # Name, family, options and rate by AdamW of each model.
 MODELS: tuple[tuple[str, str, dict[str, Any], dict[str, Any]], ...] = (
@@ -32,25 +28,25 @@ def _rows(what: str, recipe: dict[str, Any] | None = None, **options: Any) -> li
 def _qk_norm() -> list[LanguageRow]:
     """Normalised queries and keys: Qwen3 is Llama with them."""
     return [
-        LanguageRow(f"{name}, + QK-norm", family="qwen3", options=own, recipe=BEST)
+        LanguageRow(f"{name}, + QK-norm", family="qwen3", options=own, recipe=MUON)
         if family == "llama"
-        else LanguageRow(f"{name}, + QK-norm", options={**own, "qk_norm": True}, recipe=BEST)
+        else LanguageRow(f"{name}, + QK-norm", options={**own, "qk_norm": True}, recipe=MUON)
         for name, family, own, _ in MODELS
     ]
 
 
 RECIPE = LanguageSuite(
     name="recipe",
-    about="A modern recipe, chosen on the validation split after 500 steps: Muon at three rates, then, at "
-    f"{MUON_RATE:g}, one thing more at a time. `full` is the two layers of `push` whose mesh goes by content.",
+    about="A modern recipe, chosen on the validation split after 500 steps: Muon at three rates, then on top of it "
+    "one thing more at a time. `full` is the two layers of `push` whose mesh goes by content.",
     rows=(
         *_rows("AdamW"),
-        *(row for rate in MUON_RATES for row in _rows(f"Muon, rate {rate:g}", BEST | {"learning_rate": rate})),
+        *(row for rate in MUON_RATES for row in _rows(f"Muon, rate {rate:g}", MUON | {"learning_rate": rate})),
         *_qk_norm(),
-        *_rows("+ branches that end in zero", BEST, zero_init=True),
-        *_rows("+ average of weights", BEST | {"ema_decay": 0.98}),
-        *_rows("+ weight decay of 0.3", BEST | {"weight_decay": 0.3}),
-        *_rows("+ weight decay of 1", BEST | {"weight_decay": 1.0}),
+        *_rows("+ branches that end in zero", MUON, zero_init=True),
+        *_rows("+ average of weights", MUON | {"ema_decay": 0.98}),
+        *_rows("+ weight decay of 0.3", MUON | {"weight_decay": 0.3}),
+        *_rows("+ weight decay of 1", MUON | {"weight_decay": 1.0}),
     ),
     recipe=TINY,
     full=SIZE,

@@ -32,6 +32,7 @@ SIZE = {**COPY, "gated_heads": False, "gated_streams": False, "memory_anchors": 
 # Rates chosen on the validation split (TUNING); rows without one have that of the recipe.
 FULL_RATE = {"learning_rate": 8e-3}
 COPY_RATE = {"learning_rate": 4e-3}  # of the library's Llama with the copy head
+MUON: dict[str, Any] = {"optimizer": "muon", "learning_rate": 8e-3}  # the first rate that was tried (RECIPE)
 
 # The full model without exits and anchors, and the same in two layers, wider so that its parameters are those of all.
 UNGATED: dict[str, Any] = {"exit": False, "memory_anchors": 0, "content_mesh": True}

@@ -162,10 +162,11 @@ class LanguageModelTrainer(ExactTrainer):
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """The optimiser, and where it is wanted the average of what it moves."""
         if self.optimizer is None and self._optimizer_name == "muon":
-            of: Any = self.model if model is None else model
-            betas, decayed = (self.args.adam_beta1, self.args.adam_beta2), set(self.get_decay_parameter_names(of))
+            trained: Any = self.model if model is None else model
+            decayed = set(self.get_decay_parameter_names(trained))
+            betas = (self.args.adam_beta1, self.args.adam_beta2)
             rate, weight_decay = self.args.learning_rate, self.args.weight_decay
-            self.optimizer = muon_with_adamw(of, decayed, rate, weight_decay, betas)
+            self.optimizer = muon_with_adamw(trained, decayed, rate, weight_decay, betas)
         optimizer = super().create_optimizer(model)
         if self._ema_decay is not None and self.average is None:
             self.average = WeightAverage(optimizer, self._ema_decay)
