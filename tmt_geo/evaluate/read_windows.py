@@ -70,15 +70,16 @@ def read_windows(
     starts, first = windows
     offsets = torch.arange(context)
     memory: Memory | None = None
-    end = 0
+    out, end = None, 0
     for index, scores in bar(_batches(model, starts, batch_size)):
-        if memory is not None:  # of the chunks that go on, without what their next windows read again
-            memory = memory.rows(slice(-index.numel(), None)).drop_last(end - int(starts[index[-1]]))
+        if out is not None and remembers(model):  # without what the next windows read again
+            memory = memory_after(model.config, out, dropped=end - int(starts[index[-1]]))
+        if memory is not None:  # of the chunks that go on
+            memory = memory.rows(slice(-index.numel(), None))
         place = starts[index].unsqueeze(1) + offsets
         scored = (offsets >= first[index].unsqueeze(1)) & scores.unsqueeze(1)
         out = read(Windows(index, place, scores, scored, memory))
-        if remembers(model):
-            memory, end = memory_after(model.config, out), int(starts[index[-1]]) + context
+        end = int(starts[index[-1]]) + context
 
 
 def _batches(model: PreTrainedModel, starts: Tensor, batch_size: int) -> list[tuple[Tensor, Tensor]]:

@@ -15,6 +15,7 @@ from tmt_geo.nn.joint_linear import joint_linear
 from tmt_geo.nn.temporal_decay import TemporalDecay, decay_resolver
 from tmt_geo.ops.layout import DenseLayout
 from tmt_geo.ops.mesh_attention import RotatedWindow, table_attention
+from tmt_geo.ops.remembered_edges import RememberedEdges
 from tmt_geo.ops.rotary import apply_rotation
 
 EPS = 1e-6  # of the norms of queries and keys
@@ -167,6 +168,7 @@ class NeighborAttention(nn.Module):
         self_kv: PairTensor,
         lag: OptTensor = None,
         window: RotatedWindow | None = None,
+        far: RememberedEdges | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Attend to the neighbors of each target and to the target itself.
 
@@ -180,6 +182,7 @@ class NeighborAttention(nn.Module):
             lag (Tensor, optional): Time between target and source, :math:`(T, K)`; with `content_mesh` that of the
                 window alone :math:`(T, w)`. Needed by the decay.
             window (RotatedWindow, optional): The window, which with `rotary` and `content_mesh` is rotated.
+            far (RememberedEdges, optional): Edges from remembered nodes, which go by content.
 
         Returns:
             tuple[Tensor, Tensor]: Output :math:`(T, H, C)`, and weights before dropout :math:`(T, K + 1, H)`, the self
@@ -187,7 +190,7 @@ class NeighborAttention(nn.Module):
         """
         return table_attention(
             query, key, value, table, mask, self_kv=self_kv, shift_weight=self._shift_weight(key.dtype),
-            dropout=self.dropout if self.training else 0.0, rotated=window,
+            dropout=self.dropout if self.training else 0.0, rotated=window, far=far,
             **self._decay_terms(lag, table.size(1)),
         )  # fmt: skip
 

@@ -10,11 +10,22 @@ from torch import Tensor
 
 from tmt_geo.nn.edge_sets import EdgeStates
 from tmt_geo.nn.exit_gate import GateOutput
+from tmt_geo.nn.remembered import Remembered
 from tmt_geo.ops.mesh import Mesh
 
 
 class LayerCache(Protocol):
-    """Keys, values and index features of earlier nodes, on the slots of a :class:`~tmt_geo.ops.layout.DenseLayout`."""
+    """Keys, values and index features of earlier nodes, on the slots of a :class:`~tmt_geo.ops.layout.DenseLayout`.
+
+    Attributes:
+        remembered: Nodes from before those slots, and the first slots once more; None without a memory.
+        carried: How many of the latest remembered nodes are those first slots.
+        forgets: Which of the present nodes belong to another text than what is remembered (N).
+    """
+
+    remembered: Remembered | None
+    carried: int
+    forgets: Tensor | None
 
     def write(self, slot: Tensor, key: Tensor, value: Tensor, index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Store new nodes at their slots; return keys, values and index features of all slots, (B C, ...)."""

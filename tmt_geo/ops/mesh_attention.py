@@ -13,6 +13,7 @@ from torch import Tensor
 from torch_geometric.typing import PairTensor
 
 from tmt_geo.ops.edges import Edges, edge_softmax, list_softmax, sddmm, spmm
+from tmt_geo.ops.remembered_edges import RememberedEdges
 from tmt_geo.ops.rotary import apply_rotation, rotation
 from tmt_geo.ops.shift import shifted_rows
 
@@ -131,6 +132,7 @@ def table_attention(
     gain: Tensor | None = None,
     dropout: float = 0.0,
     rotated: RotatedWindow | None = None,
+    far: RememberedEdges | None = None,
 ) -> tuple[Tensor, Tensor]:
     r"""The same attention over a table of neighbors, and over the target itself where its own key is given.
 
@@ -150,6 +152,8 @@ def table_attention(
         dropout (float): Probability with which a weight is dropped.
         rotated (RotatedWindow, optional): The edges whose queries and keys are rotated first. The self edge needs no
             rotation: that of a query and of a key at one position cancel.
+        far (RememberedEdges, optional): More edges in the same softmax, from nodes that are no sources. Neither `bias`
+            nor `gain` acts on them, and their weights are not returned.
 
     Returns:
         tuple[Tensor, Tensor]: Output :math:`(T, H, C)`, and weights shaped like `bias` before dropout.
@@ -169,13 +173,22 @@ def table_attention(
     if bias is not None:
         score = score + bias
     mask = mask.unsqueeze(-1)
-    alpha = score.masked_fill_(~mask, torch.finfo(score.dtype).min).softmax(dim=1)
+    score = score.masked_fill_(~mask, torch.finfo(score.dtype).min)
+    width = score.size(1)
+    if far is not None:
+        key_weight, value_weight = (None, None) if shift_weight is None else shift_weight
+        score = torch.cat([score, far.scores(query, key_weight)], dim=1)
+    alpha, beyond = score.softmax(dim=1).tensor_split([width], dim=1)
     if self_kv is None:
         alpha = alpha * mask  # a target without edges gets zero, not the mean of nothing
     if gain is not None:
         alpha = alpha * gain
     weight = F.dropout(alpha, dropout) if dropout else alpha
-    return neighbors.weighted_sum(weight.to(value.dtype)), alpha
+    out = neighbors.weighted_sum(weight.to(value.dtype))
+    if far is not None:
+        beyond = F.dropout(beyond, dropout) if dropout else beyond
+        out = out + far.weighted_sum(beyond.to(value.dtype), value_weight)
+    return out, alpha
 
 
 class _Rows:

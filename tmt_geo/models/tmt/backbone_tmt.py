@@ -109,6 +109,8 @@ class TMTBackbone(TMTPreTrainedModel):
                 cache = TMTCache(self.config.num_hidden_layers)
         longest, memory = self.config.max_position_embeddings, self.config.mesh_memory
         tokens = Tokens.of(x, longest, attention_mask, position_ids, cache, batch, time, memory)
+        if tokens.cache is not None:
+            self._end_documents(input_ids, tokens)
         return self.dropout(tokens.unpad(x)), tokens
 
     def encode(
@@ -149,6 +151,16 @@ class TMTBackbone(TMTPreTrainedModel):
             num_edges=num_edges,
             **cache,
         )
+
+    def _end_documents(self, input_ids: Tensor | None, tokens: Tokens) -> None:
+        """Tell the cache where documents end, and its layers which tokens have no memory of the text before."""
+        end = self.config.eos_token_id
+        ends = torch.zeros(tokens.shape, dtype=torch.bool, device=tokens.layout.slot_time.device)
+        if input_ids is not None and end is not None:
+            ends = torch.isin(input_ids, torch.tensor(end, device=ends.device))
+        forgets = tokens.cache.end_documents(ends)
+        for layer in tokens.cache.layers:
+            layer.forgets = None if forgets is None else tokens.unpad(forgets)
 
     def _embed(self, input_ids: Tensor | None, inputs_embeds: Tensor | None) -> Tensor:
         """The embeddings, given or those of the tokens."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, CacheLayerMixin
+
+from tmt_geo.nn.remembered import Remembered
+from tmt_geo.ops.copying import Sources
 
 
 class TMTCacheLayer(CacheLayerMixin):
@@ -16,6 +19,8 @@ class TMTCacheLayer(CacheLayerMixin):
     Padding takes no slot: slot `p` of a row is its `p`-th real token. The grid grows in powers of two, so that a token
     is moved once on average. It is written in place where no gradient is wanted. Where one is, the grid is copied
     and stays in the graph, as in ``DynamicCache``: the gradient of a loss goes through the cache to earlier calls.
+
+    What is remembered from before the grid stands beside it, without a graph, see :class:`~tmt_geo.nn.node_state.LayerCache`.
     """
 
     is_sliding = False
@@ -26,6 +31,9 @@ class TMTCacheLayer(CacheLayerMixin):
         self.index: Tensor | None = None
         self.length = 0
         self.made: tuple[Tensor, Tensor] | None = None
+        self.remembered: Remembered | None = None
+        self.carried = 0
+        self.forgets: Tensor | None = None
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         """Nothing to prepare: the first :meth:`write` knows the shapes."""
@@ -99,20 +107,29 @@ class TMTCacheLayer(CacheLayerMixin):
 
     get_max_cache_shape = get_max_length
 
-    def take(self, other: TMTCacheLayer, rows: slice, columns: slice) -> None:
-        """Hold what another layer holds of these sequences and columns, detached."""
-        if other.keys is None:
-            return
-        parts: tuple[Any, ...] = (other.keys, other.values, other.index)
-        self.keys, self.values, self.index = (part[rows, columns].detach() for part in parts)
+    def part(self, rows: slice | Tensor = slice(None), columns: slice = slice(None)) -> list[Tensor]:
+        """Keys, values and features of these sequences and columns."""
+        parts: tuple[Any, ...] = (self.keys, self.values, self.index)
+        return [part[rows][:, columns] for part in parts]
+
+    def hold(self, parts: Sequence[Tensor], remembered: Remembered | None, carried: int) -> None:
+        """Hold these keys, values and features, and what is remembered, all without their graph."""
+        self.keys, self.values, self.index = (part.detach() for part in parts)
         self.is_initialized = True
-        self.length = columns.stop - columns.start
+        self.length = self.keys.size(1)
+        self.remembered, self.carried = remembered, carried
+
+    def remember(self, columns: slice, kept: Tensor) -> Remembered:
+        """What is remembered and these columns behind it, the latest `kept` (B) of each sequence."""
+        new = Remembered.of(*(part.detach() for part in self.part(columns=columns)))
+        return (new if self.remembered is None else self.remembered.extended(new)).last(kept)
 
     def select(self, rows: Tensor) -> None:
         """Keep these rows, in this order."""
         if self.keys is not None:
-            parts: tuple[Any, ...] = (self.keys, self.values, self.index)
-            self.keys, self.values, self.index = (part[rows] for part in parts)
+            self.keys, self.values, self.index = self.part(rows)
+        if self.remembered is not None:
+            self.remembered = self.remembered.select(rows)
 
 
 class TMTCache(Cache):
@@ -128,6 +145,8 @@ class TMTCache(Cache):
         super().__init__(layers=[TMTCacheLayer() for _ in range(num_layers)])
         self.copied = TMTCacheLayer()  # the copy head's: features as keys, tokens as values
         self.seen: Tensor | None = None  # (B, P) bool: which columns were tokens, not padding
+        self.ended: Tensor | None = None  # (B, P) bool: with which columns a document ended
+        self.carried = 0  # columns that were read before the text was cut here
         self.capacity = 0
 
     def lengths(self, rows: int, device: torch.device | None = None) -> Tensor:
@@ -159,6 +178,18 @@ class TMTCache(Cache):
             layer.length = self.seen.size(1)
         return self.capacity
 
+    def end_documents(self, ends: Tensor) -> Tensor | None:
+        """Note with which of the new columns (B, n) a document ends.
+
+        Returns:
+            Tensor or None: Which of them no longer belong to the document that is remembered, (B, n).
+        """
+        self.ended = ends if self.ended is None else torch.cat([self.ended, ends], dim=1)
+        if all(layer.remembered is None for layer in self.layers):
+            return None
+        before = self.ended.cumsum(1) - self.ended.long() > 0
+        return before[:, -ends.size(1) :]
+
     def get_seq_length(self, layer_idx: int = 0) -> int:
         """Columns seen, padding included."""
         return 0 if self.seen is None else self.seen.size(1)
@@ -168,6 +199,7 @@ class TMTCache(Cache):
         if self.seen is None:
             return
         self.seen = self.seen[indices.to(self.seen.device)]
+        self.ended = None if self.ended is None else self.ended[indices.to(self.seen.device)]
         for layer in (*self.layers, self.copied):
             layer.select(indices.to(self.seen.device))
 
@@ -181,34 +213,61 @@ class TMTCache(Cache):
             rows = torch.arange(self.seen.size(0), device=self.seen.device)
             self.batch_select_indices(rows.repeat_interleave(repeats))
 
-    def part(self, rows: slice = slice(None), columns: slice = slice(None)) -> TMTCache:
-        """A cache of its own that holds these sequences and these columns, without the graph that made them.
+    def remember(self, length: int, carried: int, layers: Collection[int], dropped: int = 0) -> TMTCache:
+        """A cache of its own for the text that follows, without the graph that made this one.
+
+        Its first columns are the latest of this one. Some layers, and a copy head, also remember nodes from before: of
+        a layer those of the document that goes on, of a copy head all.
+
+        Args:
+            length (int): The most tokens that are remembered, those columns included.
+            carried (int): How many columns it begins with.
+            layers (Collection[int]): Which layers remember more.
+            dropped (int): The latest columns, which are forgotten because they will be read again.
 
         Raises:
             ValueError: If there is padding: places are then not columns.
         """
-        part = TMTCache(len(self.layers))
-        if self.seen is None:
-            return part
+        made = TMTCache(len(self.layers))
+        if self.seen is None or self.ended is None:
+            return made
         if not bool(self.seen.all()):
             raise ValueError("'past_key_values' must hold sequences of one length, without padding (got padding)")
-        part.seen = self.seen[rows, columns]
-        kept = range(self.seen.size(1))[columns]
-        for old, new in zip((*self.layers, self.copied), (*part.layers, part.copied), strict=True):
-            new.take(old, rows, slice(kept.start, kept.stop))
-        return part
+        rows, end = self.seen.size(0), self.seen.size(1) - dropped
+        new, last = slice(self.carried, end), slice(max(end - carried, 0), end)
+        made.seen, made.ended, made.carried = self.seen[:, last], self.ended[:, last], last.stop - last.start
+        most = torch.full((rows,), length, device=self.seen.device)
+        # Columns behind the last end of a document, or more than are remembered where there is none.
+        column = torch.arange(1, end + 1, device=most.device)
+        since = torch.where(self.ended[:, :end].any(1), end - (column * self.ended[:, :end]).amax(1), length)
+        for i, (old, layer) in enumerate(zip(self.layers, made.layers, strict=True)):
+            remembered = old.remember(new, torch.minimum(most, since)) if i in layers else None
+            layer.hold(old.part(columns=last), remembered, made.carried)
+        if self.copied.keys is not None:
+            made.copied.hold(self.copied.part(columns=last), self.copied.remember(new, most), made.carried)
+        return made
 
-    def last(self, length: int) -> TMTCache:
-        """The latest tokens, at most so many: a memory of the text before."""
-        return self.part(columns=slice(max(self.get_seq_length() - length, 0), None))
+    def behind_copied(self, sources: Sources) -> Sources:
+        """These tokens of the grid as sources of a copy head, behind those that it remembers."""
+        memory, carried = self.copied.remembered, self.carried
+        if memory is None:
+            return sources
+        before = int(memory.size[0]) - carried  # a copy head remembers as much of every sequence
+        index = torch.cat([memory.key[:, :before].to(sources.index.dtype), sources.index], dim=1)
+        token = torch.cat([memory.value[:, :before], sources.token], dim=1)
+        return Sources(index, token, sources.row, sources.rank + before, sources.sizes + before)
 
     def rows(self, rows: slice) -> TMTCache:
-        """The memory of these sequences."""
-        return self.part(rows=rows)
-
-    def drop_last(self, count: int) -> TMTCache:
-        """Forget the latest `count` tokens."""
-        return self.part(columns=slice(max(self.get_seq_length() - count, 0)))
+        """The memory of these sequences, as :meth:`remember` has made it."""
+        made = TMTCache(len(self.layers))
+        if self.seen is None or self.ended is None:
+            return made
+        made.seen, made.ended, made.carried = self.seen[rows], self.ended[rows], self.carried
+        for old, layer in zip((*self.layers, self.copied), (*made.layers, made.copied), strict=True):
+            if old.keys is not None:
+                remembered = None if old.remembered is None else old.remembered.select(rows)
+                layer.hold(old.part(rows), remembered, self.carried)
+        return made
 
     def crop(self, tokens_to_remove: int) -> None:
         """Forget the latest columns, padding included, as many as a negative number says; 0 does nothing.
@@ -217,6 +276,7 @@ class TMTCache(Cache):
         """
         if self.seen is not None and tokens_to_remove:
             self.seen = self.seen[:, :tokens_to_remove]
+            self.ended = None if self.ended is None else self.ended[:, :tokens_to_remove]
             for layer in (*self.layers, self.copied):
                 layer.length = self.seen.size(1)
 

@@ -18,7 +18,8 @@ BEFORE = {"content_mesh": False, "gated_heads": False, "gated_streams": False, "
 LEAST = {
     "vocab_size": 1, "hidden_size": 1, "num_hidden_layers": 1, "num_attention_heads": 1, "max_position_embeddings": 1,
     "graph_k": 1, "window": 0, "rebuild_every": 1, "exit_after": 1, "memory_anchors": 0,
-    "copy_k": 0, "copy_dim": 1, "copy_memory": 0, "mesh_memory": 0,
+    "copy_k": 0, "copy_dim": 1, "copy_memory": 0, "mesh_memory": 0, "memory_k": 1,
+    "memory_layers": 1,
 }  # fmt: skip
 
 
@@ -48,9 +49,12 @@ class TMTConfig(HubConfig):
         index_dim (int, optional): Search among so many channels, a projection of the states; the cache then keeps so
             many. (default: the states themselves)
         rebuild_every (int): Build the mesh in every so many layers; those between reuse the last one.
-        mesh_memory (int): Tokens from before the sequence that the mesh of every layer still finds, where a text is
-            read in order: keys, values and index features, without their graph. Needs `content_mesh`. A copy head
-            then copies from as many.
+        mesh_memory (int): Tokens from before the sequence that are remembered where a text is read in order: keys,
+            values and index features, without their graph. The window reaches into them, and some layers find the
+            nearest of all of them, until a document ends with `eos_token_id`. A copy head then copies from as many.
+            Without a mesh, every layer attends to all of them. Needs `content_mesh` where there is one.
+        memory_k (int): Nearest remembered tokens a token, beside its `graph_k` nearest of the sequence.
+        memory_layers (int): The last so many of the layers that build the mesh anew find them.
         search (str): ``"auto"`` (exact), ``"ivf"`` or ``"windows"``, see :func:`~tmt_geo.knn_graph`. A continued
             cache is searched exactly by all but ``"windows"``.
 
@@ -158,6 +162,8 @@ class TMTConfig(HubConfig):
     index_dim: int | None = None
     rebuild_every: int = 1
     mesh_memory: int = 0
+    memory_k: int = 16
+    memory_layers: int = 1
     search: str = "auto"
     shift: bool = True
     decay: str | None = "log"
@@ -240,6 +246,17 @@ class TMTConfig(HubConfig):
             return None
         return self.exit_rule or ("budget" if self.exit_threshold is None else "fixed")
 
+    @property
+    def carried(self) -> int:
+        """The latest remembered tokens, which every layer has as if they stood in the sequence."""
+        return max(self.window, 1) if self.mesh else self.mesh_memory
+
+    @property
+    def far_layers(self) -> tuple[int, ...]:
+        """The layers that find all that is remembered."""
+        searching = range(0, self.num_hidden_layers, self.rebuild_every)
+        return tuple(searching[-self.memory_layers :]) if self.mesh and self.mesh_memory else ()
+
     def check(self) -> None:
         """Raise a `ValueError` that names the first value out of range."""
         for name, least in LEAST.items():
@@ -262,8 +279,10 @@ class TMTConfig(HubConfig):
             self.check_count("index_dim", 1)
             if self.index_dim > self.hidden_size:
                 raise ValueError(f"'index_dim' must be at most d_model = {self.hidden_size} (got {self.index_dim})")
-        if self.mesh_memory and not (self.mesh and self.content_mesh):
-            raise ValueError(f"'mesh_memory' needs mesh=True and content_mesh=True (got {self.mesh_memory})")
+        if self.mesh_memory and self.mesh and not self.content_mesh:
+            raise ValueError(f"'mesh_memory' needs content_mesh=True where there is a mesh (got {self.mesh_memory})")
+        if self.mesh_memory and self.mesh_memory < self.carried:
+            raise ValueError(f"'mesh_memory' must be at least the window of {self.window} (got {self.mesh_memory})")
         if self.decay not in (None, *FORMS):
             raise ValueError(f"'decay' must be one of {FORMS} or None (got {self.decay!r})")
         if not self.decay_rate > 0:

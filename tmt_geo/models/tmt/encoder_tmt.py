@@ -11,6 +11,7 @@ from torch import nn
 from tmt_geo.models.encoder import TMTEncoder
 from tmt_geo.models.tmt.configuration_tmt import TMTConfig
 from tmt_geo.nn.dual_stream import FFN, DualStreamFFN
+from tmt_geo.nn.far_mesh import FarMesh
 from tmt_geo.nn.memory_anchors import MemoryAnchors
 from tmt_geo.nn.temporal_decay import TemporalDecay
 
@@ -33,7 +34,7 @@ def build_encoder(config: TMTConfig) -> TMTEncoder:
             "content_mesh": config.content_mesh,
             "backend": config.search,
         }
-    return TMTEncoder(
+    encoder = TMTEncoder(
         None,
         channels,
         config.num_hidden_layers,
@@ -57,3 +58,6 @@ def build_encoder(config: TMTConfig) -> TMTEncoder:
         dropout=config.dropout,
         **mesh,
     )
+    for i in config.far_layers:
+        encoder.layers[i].far = FarMesh(channels, heads, config.memory_k, config.search)
+    return encoder

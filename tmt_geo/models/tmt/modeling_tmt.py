@@ -162,6 +162,7 @@ class TMTForCausalLM(TMTPreTrainedModel, TMTGenerationMixin):
             index, seen, _ = tokens.cache.copied.write(layout.slot, z, token, z[:, :0])
             grid = (layout.num_graphs, layout.capacity)
             sources = Sources(index.view(*grid, -1), seen.view(grid), layout.batch, layout.position, layout.lengths)
+            sources = tokens.cache.behind_copied(sources)
             votes = self.copy_head.vote(x, z, sources if memory is None else memory.before(sources))
         return Votes(*(tokens.pad(part) for part in votes)), memory
 

@@ -16,6 +16,7 @@ from tmt_geo.models.hub_files import write_card
 from tmt_geo.models.tmt.configuration_tmt import TMTConfig
 from tmt_geo.nn.copy_head import CopyHead
 from tmt_geo.nn.exit_gate import ExitGate
+from tmt_geo.nn.far_mesh import FarMesh
 from tmt_geo.nn.memory_anchors import MemoryAnchors
 from tmt_geo.nn.mesh_index import MeshIndex
 from tmt_geo.nn.neighbor_attention import NeighborAttention
@@ -59,6 +60,9 @@ class TMTPreTrainedModel(PreTrainedModel):
         elif isinstance(module, CopyHead):
             init.constant_(module.lin_gate.bias, -2.0)
             init.constant_(module.log_scale, math.log(module.initial_scale))
+        elif isinstance(module, FarMesh):
+            init.zeros_(module.lin.weight)
+            init.constant_(module.lin.bias, module.initial_bias)
         elif isinstance(module, MeshIndex):
             init.orthogonal_(module.weight)
         elif isinstance(module, ExitGate):
