@@ -13,6 +13,9 @@ from tmt_geo.nn.remembered import Remembered
 from tmt_geo.ops.copying import Sources
 
 
+HELD = ("keys", "values", "index")
+
+
 class TMTCacheLayer(CacheLayerMixin):
     """One layer's keys (B, C, H, c), values, and index features (B, C, F), on the grid of tokens in order.
 
@@ -267,6 +270,29 @@ class TMTCache(Cache):
             if old.keys is not None:
                 remembered = None if old.remembered is None else old.remembered.select(rows)
                 layer.hold(old.part(rows), remembered, self.carried)
+        return made
+
+    def state(self) -> dict[str, Tensor]:
+        """The tensors of a memory by name: `seen`, `ended`, and what the layers hold and remember."""
+        found: dict[str, Any] = {"seen": self.seen, "ended": self.ended}
+        for number, layer in enumerate((*self.layers, self.copied)):
+            found |= {f"{number}.{name}": getattr(layer, name) for name in HELD}
+            if layer.remembered is not None:
+                found |= {f"{number}.remembered.{name}": part for name, part in layer.remembered._asdict().items()}
+        return {name: part for name, part in found.items() if part is not None}
+
+    @classmethod
+    def from_state(cls, num_layers: int, state: dict[str, Tensor]) -> TMTCache:
+        """The memory of so many layers that :meth:`state` gave."""
+        made = cls(num_layers)
+        made.seen, made.ended = state["seen"], state["ended"]
+        made.carried = made.seen.size(1)
+        for number, layer in enumerate((*made.layers, made.copied)):
+            if f"{number}.keys" not in state:
+                continue
+            parts = {name: state.get(f"{number}.remembered.{name}") for name in Remembered._fields}
+            remembered = None if parts["key"] is None else Remembered(**parts)  # type: ignore[arg-type]  # all or none
+            layer.hold([state[f"{number}.{name}"] for name in HELD], remembered, made.carried)
         return made
 
     def crop(self, tokens_to_remove: int) -> None:

@@ -40,6 +40,23 @@ def memory_after(config: Any, output: Any, dropped: int = 0) -> Memory | None:
     return memory if memory is None else memory.drop_last(dropped)
 
 
+def memory_state(memory: Memory | None) -> dict[str, Tensor]:
+    """The tensors of a memory by name, each whole in a storage of its own; none where there is no memory."""
+    if memory is None:
+        return {}
+    state = memory.state() if isinstance(memory, TMTCache) else memory._asdict()
+    return {name: part.clone(memory_format=torch.contiguous_format) for name, part in state.items()}
+
+
+def memory_from_state(config: Any, state: dict[str, Tensor]) -> Memory | None:
+    """The memory of a model of this configuration whose tensors :func:`memory_state` gave."""
+    if not state:
+        return None
+    if not getattr(config, "mesh_memory", 0):
+        return CopyMemory(**state)
+    return TMTCache.from_state(config.num_hidden_layers, state)
+
+
 @torch.no_grad()
 def read_text(model: Any, input_ids: Tensor) -> TMTCache:
     """Read the text before a prompt, in sequences of the longest that the model was trained on.
