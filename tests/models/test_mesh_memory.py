@@ -1,4 +1,4 @@
-"""The mesh reaches back into the text before a sequence: bounded, without its graph, and no further than a document."""
+"""The mesh reaches back into the text before a sequence: bounded, without its graph, within a document."""
 
 import math
 from weakref import WeakSet

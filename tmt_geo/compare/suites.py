@@ -181,25 +181,43 @@ LENGTH = LanguageSuite(
     seeds=(42,),
 )  # fmt: skip
 
+# The token that ends a document, in every vocabulary that is trained here.
+REMEMBERING = {"eos_token_id": 0}
+# Dense attention over what is remembered too, as in Transformer-XL.
+DENSE = {"mesh": False, "content_mesh": False, "decay": None}
+
+
+def _context(length: int) -> dict[str, int]:
+    """Sequences of another length, at equal tokens in all, and in a step where that holds one such sequence."""
+    rows = max(1, TINY.block_size * TINY.batch_size // length)
+    steps = TINY.steps * TINY.block_size * TINY.batch_size // (rows * length)
+    return {"block_size": length, "batch_size": rows, "stride": length, "steps": steps}
+
+
 STREAMS = LanguageSuite(
     name="streams",
     about="Long documents read in order: what a mesh gains by finding nodes of the text before its sequence, and what "
     "a copy head does.",
     rows=(
         LanguageRow("mesh", options=ALONE),
-        LanguageRow("mesh, memory of 1,024", options={**ALONE, "mesh_memory": 1024}),
-        LanguageRow("mesh, memory of 8,192", options={**ALONE, "mesh_memory": 8192}),
+        LanguageRow("mesh, memory of 1,024", options={**ALONE, **REMEMBERING, "mesh_memory": 1024}),
+        LanguageRow("mesh, memory of 8,192", options={**ALONE, **REMEMBERING, "mesh_memory": 8192}),
+        LanguageRow("dense, memory of 1,024", options={**ALONE, **DENSE, **REMEMBERING, "mesh_memory": 1024}),
         LanguageRow("llama", family="llama"),
+        LanguageRow("llama, 1,024 tokens", family="llama", recipe=_context(1024)),
+        LanguageRow("llama, 4,096 tokens", family="llama", recipe=_context(4096)),
+        LanguageRow("mistral, window of 24", family="mistral", options={"keys": 24}),
         LanguageRow("llama with copy head", family="llama", options=COPY, recipe=COPY_RATE),
         LanguageRow("mesh with copy head", options={**ALONE, **COPY}),
-        LanguageRow("mesh with copy head, memory of 8,192", options={**ALONE, **COPY, "mesh_memory": 8192}),
+        LanguageRow("mesh with copy head, memory of 8,192",
+                    options={**ALONE, **COPY, **REMEMBERING, "mesh_memory": 8192}),
     ),
     recipe=replace(TINY, valid_tokens=200_000),
     full=SIZE,
     baseline="mesh",
     tested=False,
     far=1000,
-)
+)  # fmt: skip
 
 # What the options were when the rows below were measured, and the same without exits.
 EARLIER = {

@@ -11,6 +11,7 @@ from tmt_geo.data.embedded import load_embedded
 from tmt_geo.data.hub import FORMATS, load_hub
 from tmt_geo.data.local import has_split_folders, load_file, load_folder, text_files
 from tmt_geo.data.splits import TextSplits, check_fraction
+from tmt_geo.data.standard_library import load_standard_library
 
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]{,95}(/[A-Za-z0-9][\w.-]{,95})?")
 
@@ -27,10 +28,11 @@ def load_text(
     """Loads a corpus as training, validation and test documents.
 
     Args:
-        source (str or path): ``"embedded"`` for the reference topics that every Python carries, split by topic; a
-            text file, cut in order into three; a folder with ``train.txt``, ``valid.txt`` and ``test.txt``, or with
-            folders ``train``, ``valid`` and ``test`` of ``.txt`` files, or with any such files, each of them a
-            document; a ``.json``, ``.jsonl``, ``.csv`` or ``.parquet`` file or a
+        source (str or path): ``"embedded"`` for the reference topics that every Python carries, split by topic;
+            ``"stdlib"`` for the code of its standard library, split by package; a text file, cut in order into three;
+            a folder with ``train.txt``, ``valid.txt`` and ``test.txt``, or with folders ``train``, ``valid`` and
+            ``test`` of ``.txt`` files, or with any such files, each of them a document; a ``.json``, ``.jsonl``,
+            ``.csv`` or ``.parquet`` file or a
             folder of such; or the name of a data set on the Hugging Face hub, such as ``"Salesforce/wikitext"``,
             ``"roneneldan/TinyStories"`` or ``"allenai/c4"``. What exists locally goes before the hub.
             (default: ``"embedded"``)
@@ -56,6 +58,8 @@ def load_text(
     is_file = os.path.exists(name) and not is_folder  # a pipe too
     if name == "embedded":
         return _first(load_embedded(valid_fraction), limit)
+    if name == "stdlib":
+        return _first(load_standard_library(valid_fraction), limit)
     if is_folder and (text_files(path) or has_split_folders(path)):
         return _first(load_folder(path, name, valid_fraction), limit)
     if is_file and suffix not in FORMATS:

@@ -52,5 +52,3 @@ class RememberedEdges:
     def _of_heads(self, shift: Tensor, heads: int) -> Tensor:
         """The mixture of each query head (H, C)."""
         return shift.repeat_interleave(heads // shift.size(0), dim=0)
-
-

@@ -12,7 +12,6 @@ from transformers.cache_utils import Cache, CacheLayerMixin
 from tmt_geo.nn.remembered import Remembered
 from tmt_geo.ops.copying import Sources
 
-
 HELD = ("keys", "values", "index")
 
 
@@ -23,7 +22,8 @@ class TMTCacheLayer(CacheLayerMixin):
     is moved once on average. It is written in place where no gradient is wanted. Where one is, the grid is copied
     and stays in the graph, as in ``DynamicCache``: the gradient of a loss goes through the cache to earlier calls.
 
-    What is remembered from before the grid stands beside it, without a graph, see :class:`~tmt_geo.nn.node_state.LayerCache`.
+    What is remembered from before the grid stands beside it, without a graph, see
+    :class:`~tmt_geo.nn.node_state.LayerCache`.
     """
 
     is_sliding = False
