@@ -93,6 +93,8 @@ run = Compiled(_run, _run)
 def can_decode(layer: TMTLayer, state: NodeState, layout: DenseLayout) -> bool:
     """Whether the compiled pieces are wanted, and compute what this layer would."""
     search = layer.search
+    if layer.far is not None:
+        return False
     if not project.always or layer.training or torch.is_grad_enabled() or state.active is not None:
         return False
     if search is None or not search.rebuild or search.backend != "auto" or layer.edge_stream is not None:

@@ -173,7 +173,7 @@ class TMTLayer(nn.Module):
         if state.active is not None and state.active.numel() == 0:
             return self._skip(state, layout, cache, trace)
         anchors = self.read_anchors(cache, snapshot, state.x.dtype)
-        if cache is not None and cache.remembered is None and can_decode(self, state, layout):
+        if cache is not None and can_decode(self, state, layout):
             y, mesh, parts = decode(self, state.x, layout, cache, anchors)
             output = TMTLayerOutput(None, mesh, mesh.mask.sum() + y.size(0))
         else:
