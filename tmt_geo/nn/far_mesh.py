@@ -60,7 +60,7 @@ class FarMesh(nn.Module):
         if forgets is not None:
             rank = rank.masked_fill(forgets, 0)
         table, mask = search(
-            features, memory.index.to(features.dtype), row, rank, memory.size, self.k, backend=self.backend,
+            features, memory.features.to(features.dtype), row, rank, memory.size, self.k, backend=self.backend,
             skip=skip, tolerance=state_tolerance(features),
         )  # fmt: skip
         key, value = (part.flatten(0, 1).to(h.dtype) for part in (memory.key, memory.value))

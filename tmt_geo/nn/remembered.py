@@ -14,19 +14,19 @@ class Remembered(NamedTuple):
     Attributes:
         key: Keys, detached, not rotated and not shifted, (B, M, H', C).
         value: Values likewise.
-        index: Features to find them by, (B, M, F).
+        features: Features to find them by, (B, M, F).
         size: How many nodes each sequence has (B).
     """
 
     key: Tensor
     value: Tensor
-    index: Tensor  # type: ignore[assignment]  # in place of `tuple.index`
+    features: Tensor
     size: Tensor
 
     @classmethod
-    def of(cls, key: Tensor, value: Tensor, index: Tensor) -> Remembered:
+    def of(cls, key: Tensor, value: Tensor, features: Tensor) -> Remembered:
         """All of these nodes, (B, M, ...)."""
-        return cls(key, value, index, torch.full((key.size(0),), key.size(1), device=key.device))
+        return cls(key, value, features, torch.full((key.size(0),), key.size(1), device=key.device))
 
     def extended(self, later: Remembered) -> Remembered:
         """These nodes and, behind the last of each sequence, all of some later ones."""
@@ -40,8 +40,8 @@ class Remembered(NamedTuple):
                 return grid
             return grid.scatter(1, place.view(*place.shape, *[1] * (new.dim() - 2)).expand_as(new), new)
 
-        parts = [join(old, new) for old, new in zip(self[:3], later[:3], strict=True)]
-        return Remembered(*parts, self.size + count)
+        key, value, features = (join(old, new) for old, new in zip(self[:3], later[:3], strict=True))
+        return Remembered(key, value, features, self.size + count)
 
     def last(self, kept: Tensor) -> Remembered:
         """The latest nodes of each sequence, as many as `kept` (B) says at most."""
@@ -49,10 +49,12 @@ class Remembered(NamedTuple):
         first, width = self.size - kept, int(kept.max())
         begin = int(first[0])
         if bool((first == begin).all()):
-            return Remembered(*(part[:, begin : begin + width] for part in self[:3]), kept)
-        place = (first.unsqueeze(1) + torch.arange(width, device=first.device)).clamp(max=self.key.size(1) - 1)
-        row = torch.arange(first.numel(), device=first.device).unsqueeze(1)
-        return Remembered(*(part[row, place] for part in self[:3]), kept)
+            key, value, features = (part[:, begin : begin + width] for part in self[:3])
+        else:
+            place = (first.unsqueeze(1) + torch.arange(width, device=first.device)).clamp(max=self.key.size(1) - 1)
+            row = torch.arange(first.numel(), device=first.device).unsqueeze(1)
+            key, value, features = (part[row, place] for part in self[:3])
+        return Remembered(key, value, features, kept)
 
     def select(self, rows: Tensor | slice) -> Remembered:
         """Those of some sequences."""
