@@ -141,6 +141,7 @@ def test_generation_copies_from_a_memory(model, ids, decoding):
         model.copy_head.lin_gate.bias.fill_(4.0)
     memory = model(torch.randint(6, (2, 50)), use_cache=False).copy_memory
     options = {"max_new_tokens": 12, "do_sample": False, "pad_token_id": 0, **decoding}
+    options["attention_mask"] = torch.ones(2, 4, dtype=torch.long)  # token 0 is no padding here
     cached = model.generate(ids[:, :4], copy_memory=memory, **options)
     assert torch.equal(model.generate(ids[:, :4], copy_memory=memory, use_cache=False, **options), cached)
     assert not torch.equal(model.generate(ids[:, :4], **options), cached)
