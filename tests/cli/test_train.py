@@ -176,7 +176,7 @@ def test_a_run_killed_before_its_model_was_whole_is_finished_as_generate_says(tm
     assert "checkpoint-4, or finish with `train --resume`" in refused("generate", run, "the quick")
     result = tmt("train", "--config", run / "train.yaml", "--out", run, "--resume")
     assert result.exit_code == 0, result.output
-    result = tmt("generate", run, "the quick")
+    result = tmt("generate", run, "the quick", "--max-new-tokens", 3)
     assert result.exit_code == 0, result.output
 
 

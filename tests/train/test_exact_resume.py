@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from transformers import TrainerCallback, TrainingArguments
 
 from tmt_geo.models import TMTConfig, TMTModel
-from tmt_geo.models.tmt.memory_tmt import memory_from_state, memory_state
+from tmt_geo.models.tmt.memory_tmt import memory_after, memory_from_state, memory_state
 from tmt_geo.train import LanguageModelTrainer, collate_blocks, train_model
 from tmt_geo.train.exact_trainer import check_shapes
 
@@ -90,7 +90,7 @@ def test_a_memory_is_its_tensors(tmt, case):
     given = {"use_cache": "mesh_memory" in case}
     output = model.train()(ids, labels=ids, **given)
     argument = "past_key_values" if given["use_cache"] else "copy_memory"
-    memory = output[argument].last(7)
+    memory = memory_after(model.config, output)
     state = memory_state(memory)
     assert state and all(tensor.is_contiguous() and not tensor.requires_grad for tensor in state.values())
     model.eval()
