@@ -8,6 +8,7 @@ from typing import Any
 
 from tmt_geo.compare.json_file import read_json
 from tmt_geo.compare.mean import mean_of
+from tmt_geo.compare.models import BEFORE
 from tmt_geo.models import TMTConfig
 
 RESULTS = Path(__file__).parents[1] / "results" / "quality"
@@ -40,8 +41,11 @@ def _trained() -> list[tuple[dict[str, Any], str]]:
     """The committed runs of our own models, each with what tells its model from others."""
     runs = [read_json(path) for path in sorted(RESULTS.glob("*/*.json"))]
     ours = [run for run in runs if run["plan"]["family"] == "tmt"]
-    return [(run, _key(**{name: run["plan"]["recipe"][name] for name in SIZES}, **run["plan"]["options"]))
-            for run in ours]  # fmt: skip
+    return [(run, _key(**BEFORE | _sizes(run["plan"]["recipe"]) | run["plan"]["options"])) for run in ours]
+
+
+def _sizes(recipe: dict[str, Any]) -> dict[str, Any]:
+    return {name: recipe[name] for name in SIZES}
 
 
 def _key(**model: Any) -> str:

@@ -49,6 +49,7 @@ ABLATION = LanguageSuite(
         LanguageRow("decay + exit", options=_mechanisms(decay=True, exit=True), claimed=(37.0, 0.50)),
         LanguageRow("mesh + decay + exit", options=_mechanisms(True, True, True), claimed=(29.4, 0.48)),
         _full("full, mesh by content", content_mesh=True),
+        _full("full, mesh by content, sentinel", content_mesh=True, copy_sentinel=True),
         _full("full without copy head", copy_k=0),
         _full("full without memory", copy_memory=0),
         _full("full without mesh", mesh=False),
