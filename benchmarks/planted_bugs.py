@@ -59,7 +59,7 @@ BUGS = (
     Bug(
         "a run is resumed from checkpoint-200 although there is checkpoint-1000",
         "tmt_geo/train/checkpoint.py",
-        'return sorted(folders, key=lambda path: int(path.name.removeprefix("checkpoint-")))',
+        "return sorted(folders, key=checkpoint_step)",
         "return sorted(folders)",
         ("tests/train/test_newest_checkpoint.py",),
     ),
@@ -154,8 +154,8 @@ BUGS = (
     Bug(
         "scores are divided by the root of all channels",
         "tmt_geo/ops/mesh_attention.py",
-        "mul_(1 / math.sqrt(query.size(-1)))",
-        "mul_(1 / math.sqrt(query[0].numel() if query.size(0) else 1))",
+        "(1 / math.sqrt(query.size(-1)))",
+        "(1 / math.sqrt(query[0].numel() if query.size(0) else 1))",
         (ORACLE,),
     ),
     Bug(
