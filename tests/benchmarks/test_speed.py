@@ -208,6 +208,11 @@ def test_rows_are_distinct_and_can_be_sent_to_a_fresh_process():
         assert row.goal.of == "ours" or row.peers, row.name
 
 
+def name_of(argument):
+    """A name that is the same in every process."""
+    return getattr(argument, "__name__", argument)
+
+
 @pytest.mark.parametrize(
     "build",
     [
@@ -230,7 +235,7 @@ def test_rows_are_distinct_and_can_be_sent_to_a_fresh_process():
         *(partial(conv.conv_step, cls, 30, 90, 6, 2, 4, False) for cls in (MeshAttention, *conv.PEERS.values())),
         *(partial(small.cloud_step, make) for make in (small.OursDynamic, small.edge_ours)),
     ],
-    ids=lambda build: f"{build.func.__module__.split('.')[-1]}.{build.func.__name__}-{build.args[0]}",
+    ids=lambda build: f"{build.func.__module__.split('.')[-1]}.{build.func.__name__}-{name_of(build.args[0])}",
 )
 def test_contestants_run_again_and_again(build):
     run = build(CPU)
