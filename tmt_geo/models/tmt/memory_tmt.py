@@ -37,7 +37,7 @@ def memory_after(config: Any, output: Any, dropped: int = 0) -> Memory | None:
     if getattr(config, "mesh_memory", 0):
         return output.past_key_values.remember(config.mesh_memory, config.carried, config.far_layers, dropped)
     memory = getattr(output, "copy_memory", None)
-    return memory if memory is None else memory.drop_last(dropped)
+    return memory.drop_last(dropped) if dropped and memory is not None else memory
 
 
 def memory_state(memory: Memory | None) -> dict[str, Tensor]:
