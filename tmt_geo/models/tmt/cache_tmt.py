@@ -10,6 +10,7 @@ from torch import Tensor
 from transformers.cache_utils import Cache
 
 from tmt_geo.models.tmt.cache_layer_tmt import HELD, TMTCacheLayer
+from tmt_geo.nn.copy_head import CopyMemory
 from tmt_geo.nn.remembered import Remembered
 from tmt_geo.ops.copying import Sources
 
@@ -135,9 +136,7 @@ class TMTCache(Cache):
         if memory is None:
             return sources
         before = int(memory.size[0]) - carried  # a copy head remembers as much of every sequence
-        index = torch.cat([memory.key[:, :before].to(sources.index.dtype), sources.index], dim=1)
-        token = torch.cat([memory.value[:, :before], sources.token], dim=1)
-        return Sources(index, token, sources.row, sources.rank + before, sources.sizes + before)
+        return CopyMemory(memory.key[:, :before], memory.value[:, :before]).before(sources)
 
     def rows(self, rows: slice) -> TMTCache:
         """The memory of these sequences, as :meth:`remember` has made it."""
