@@ -5,30 +5,49 @@ import torch
 
 from tmt_geo import TMTModel
 from tmt_geo.data import train_tokenizer
-from tmt_geo.evaluate.far_names import far_names
+from tmt_geo.evaluate.far_names import identifiers, names, said_long_ago
 from tmt_geo.evaluate.perplexity import mean_nll_of
 from tmt_geo.testing.tiny import VOCAB, lively, tiny_config
 
 TEXT = "We met Anna there. Anna went, and Bertha came to Anna and to Paul. and the cat saw the Cat and Paul too. "
 
 
-def test_names_of_long_ago():
-    tokenizer = train_tokenizer([TEXT * 40], vocab_size=400)
-    stream = torch.tensor(tokenizer.encode(TEXT * 3))
-    words = [tokenizer.decode([int(token)]) for token in stream]
+CODE = "def load_text(path): # load the text there\n    return self.load_text(path)[text]\nclass Other: pass\n"
+
+
+def read(text):
+    tokenizer = train_tokenizer([text * 40], vocab_size=400)
+    stream = torch.tensor(tokenizer.encode(text * 3))
+    return tokenizer, stream, [tokenizer.decode([int(token)]) for token in stream]
+
+
+def test_names_of_prose():
+    tokenizer, stream, words = read(TEXT)
     assert " Anna" in words and " Bertha" in words
-    for distance in (3, 8, 12):
-        expected = []
-        for i, word in enumerate(words):
-            is_name = (
-                len(word) > 3 and word[0] == " " and word[1:].isalpha() and word[1].isupper() and word[2:].islower()
-            )
-            inside = i > 0 and (words[i - 1].strip()[-1:].isalpha() or words[i - 1].strip() in (",", ";"))
-            earlier = [j for j in range(i) if words[j] == word]
-            expected.append(is_name and inside and bool(earlier) and i - earlier[-1] > distance)
-        found = far_names(stream, tokenizer, distance)
-        assert found.tolist() == expected and found.any()
-    assert not far_names(stream, tokenizer, len(stream)).any()
+    found = {(words[i - 1], words[i]) for i in names(stream, tokenizer).nonzero().flatten().tolist()}
+    behind = {("met", "Anna"), ("and", "Bertha"), ("to", "Anna"), ("to", "Paul"), ("the", "Cat"), ("and", "Paul")}
+    assert {(before.strip(), name.strip()) for before, name in found} == behind
+
+
+def test_words_of_identifiers():
+    tokenizer, stream, words = read(CODE)
+    assert "".join(words) == CODE * 3
+    found = {(words[i - 1], words[i]) for i in identifiers(stream, tokenizer).nonzero().flatten().tolist()}
+    assert found == {
+        ("def", " load"), ("_", "text"), ("(", "path"), (".", "load"), (")[", "text"), ("class", " Other"),
+    }, words  # fmt: skip
+
+
+@pytest.mark.parametrize("distance", [3, 8, 12])
+def test_said_long_ago(distance):
+    stream = torch.randint(9, (60,))
+    expected = []
+    for i, token in enumerate(stream.tolist()):
+        earlier = [j for j in range(i) if stream[j] == token]
+        expected.append(bool(earlier) and i - earlier[-1] > distance)
+    found = said_long_ago(stream, distance)
+    assert found.tolist() == expected and found.any()
+    assert not said_long_ago(stream, len(stream)).any()
 
 
 def test_what_some_tokens_cost():

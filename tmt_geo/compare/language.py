@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tmt_geo.compare.run import Run
 from tmt_geo.compare.suite import Row, Suite
 
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedTokenizerFast
+
+    Names = Callable[[Tensor, PreTrainedTokenizerFast], Tensor]
+
+FAR = 1000  # tokens since a name was last said
 REVISION = 1  # of the protocol: results of another one are taken anew
 LATER = ("optimizer", "ema_decay")  # of a recipe, newer than the first results: no part of a plan at their defaults
 
@@ -105,7 +112,7 @@ class LanguageSuite(Suite):
         baseline: The row that ratios refer to.
         seeds: Of the runs.
         tested: Whether the test split is measured; not where something is still to be chosen.
-        far: Names that were last said more than so many tokens ago are measured too; 0 for not.
+        names: Which tokens of a text are names, of which those last said over `FAR` tokens ago are measured too.
     """
 
     rows: tuple[LanguageRow, ...]
@@ -114,7 +121,7 @@ class LanguageSuite(Suite):
     baseline: str = "vanilla"
     seeds: tuple[int, ...] = (42, 1337, 2024)
     tested: bool = True
-    far: int = 0
+    names: Names | None = None
 
     @property
     def splits(self) -> tuple[str, ...]:

@@ -16,12 +16,12 @@ from transformers import PreTrainedModel
 
 from tmt_geo.compare.caches import measure_caches
 from tmt_geo.compare.corpus import Corpus
-from tmt_geo.compare.language import LanguageRun
+from tmt_geo.compare.language import FAR, LanguageRun
 from tmt_geo.compare.memory import peak_memory, reset_peak_memory
 from tmt_geo.compare.models import build_model
 from tmt_geo.compare.training import train_run, train_seconds
 from tmt_geo.evaluate import evaluate_model, exit_profile
-from tmt_geo.evaluate.far_names import far_names
+from tmt_geo.evaluate.far_names import said_long_ago
 from tmt_geo.evaluate.passkey import passkey_accuracy
 from tmt_geo.evaluate.perplexity import mean_nll_of
 
@@ -76,11 +76,11 @@ def measure_run(
         result |= {"exit_profile": asdict(profile)}
     if run.row.cached:
         result |= {"caches": measure_caches(run, model, corpus)}
-    if run.suite.far:
+    if run.suite.names is not None:
         stream = corpus.streams[splits[-1]]
-        names = far_names(stream, corpus.tokenizer, run.suite.far)
-        nats = mean_nll_of(model, stream, names, **windows)
-        result |= {"far_names": int(names.sum()), "far_bits": nats / math.log(2)}
+        far = run.suite.names(stream, corpus.tokenizer) & said_long_ago(stream, FAR)
+        nats = mean_nll_of(model, stream, far, **windows)
+        result |= {"far_names": int(far.sum()), "far_bits": nats / math.log(2)}
     if run.row.passkey:
         trials = {"context": recipe.block_size, "trials": PASSKEYS, "seed": run.seed}
         found = passkey_accuracy(model, corpus.tokenizer, corpus.streams["test"], run.row.passkey, **trials)

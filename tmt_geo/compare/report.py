@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tmt_geo.compare.language import LanguageSuite
+from tmt_geo.compare.language import FAR, LanguageSuite
 from tmt_geo.compare.markdown import markdown_table
 from tmt_geo.compare.mean import Mean, mean_of, say_seeds
 from tmt_geo.compare.results import load_results
@@ -49,7 +49,7 @@ def _columns(suite: LanguageSuite) -> list[tuple[str, Callable[[Runs, Runs], str
     """Name of each column, and its cell from a row's runs and those of the baseline."""
     against = f"against {suite.baseline}"
     last = suite.splits[-1]
-    far = (f"bits a name of over {suite.far:,} tokens ago", lambda runs, base: mean_of(runs, "far_bits").say(3))
+    far = (f"bits a name of over {FAR:,} tokens ago", lambda runs, base: mean_of(runs, "far_bits").say(3))
     return [
         ("parameters", lambda runs, base: f"{runs[0]['params']:,}"),
         ("of which not embeddings", lambda runs, base: f"{runs[0]['params_without_embeddings']:,}"),
@@ -59,7 +59,7 @@ def _columns(suite: LanguageSuite) -> list[tuple[str, Callable[[Runs, Runs], str
         ),
         (against, lambda runs, base: _ratio(runs, base, f"{last}_word_ppl")),
         (f"{last} bits per byte", lambda runs, base: mean_of(runs, f"{last}_bits_per_byte").say(3)),
-        *([far] if suite.far else []),
+        *([far] if suite.names else []),
         ("MFLOP a token, layers", lambda runs, base: f"{mean_of(runs, 'flops_per_token').value / 1e6:.2f}"),
         (against, lambda runs, base: _ratio(runs, base, "flops_per_token")),
         ("head", lambda runs, base: f"{mean_of(runs, 'flops_per_token_head').value / 1e6:.2f}"),

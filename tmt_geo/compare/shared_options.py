@@ -21,6 +21,7 @@ PLAIN = {
     "content_mesh": False,
 }  # fmt: skip
 COPY = {"copy_k": 32, "copy_dim": 32, "copy_memory": 2048}
+SENTINEL: dict[str, Any] = {"copy_sentinel": True}
 FULL = {
     **COPY, "window": 16, "index_dim": 32, "gated_heads": True, "gated_streams": True, "exit_budget": 0.32,
     "memory_anchors": 16, "content_mesh": False,

@@ -9,7 +9,6 @@ from tmt_geo.compare.depth_suite import DEPTH
 from tmt_geo.compare.language import LanguageRow, LanguageSuite
 from tmt_geo.compare.recipe_suite import RECIPE
 from tmt_geo.compare.shared_options import (
-    ALONE,
     BASE,
     COPY,
     COPY_RATE,
@@ -17,11 +16,13 @@ from tmt_geo.compare.shared_options import (
     FULL_RATE,
     PLAIN,
     RECIPES,
+    SENTINEL,
     SIZE,
     TINY,
     TWO_LAYERS,
     UNGATED,
 )  # fmt: skip
+from tmt_geo.compare.streams_suite import CODE, STREAMS
 
 
 def _full(name: str = "full", recipe: dict | None = None, profiled: bool = False, **change: Any) -> LanguageRow:
@@ -49,7 +50,7 @@ ABLATION = LanguageSuite(
         LanguageRow("decay + exit", options=_mechanisms(decay=True, exit=True), claimed=(37.0, 0.50)),
         LanguageRow("mesh + decay + exit", options=_mechanisms(True, True, True), claimed=(29.4, 0.48)),
         _full("full, mesh by content", content_mesh=True),
-        _full("full, mesh by content, sentinel", content_mesh=True, copy_sentinel=True),
+        _full("full, mesh by content, sentinel", content_mesh=True, **SENTINEL),
         _full("full without copy head", copy_k=0),
         _full("full without memory", copy_memory=0),
         _full("full without mesh", mesh=False),
@@ -136,6 +137,10 @@ PUSH = LanguageSuite(
                 cached=True)
             for said, layers in (("", {}), (", two layers", {"n_layers": 2}), (", one layer", {"n_layers": 1}))
         ),
+        LanguageRow("two layers, mesh by content, sentinel", options={**TWO_LAYERS, **SENTINEL}, recipe=FULL_RATE,
+            cached=True),
+        LanguageRow("llama with copy head, sentinel", family="llama", options={**COPY, **SENTINEL}, recipe=COPY_RATE,
+            cached=True),
         LanguageRow("llama with copy head and gated heads", family="qwen3_next", options=COPY, recipe=COPY_RATE,
             cached=True),
         LanguageRow("vanilla of two layers", options={**_mechanisms(), "intermediate_size": 512},
@@ -182,44 +187,6 @@ LENGTH = LanguageSuite(
     seeds=(42,),
 )  # fmt: skip
 
-# The token that ends a document, in every vocabulary that is trained here.
-REMEMBERING = {"eos_token_id": 0}
-# Dense attention over what is remembered too, as in Transformer-XL.
-DENSE = {"mesh": False, "content_mesh": False, "decay": None}
-
-
-def _context(length: int) -> dict[str, int]:
-    """Sequences of another length, at equal tokens in all, and in a step where that holds one such sequence."""
-    rows = max(1, TINY.block_size * TINY.batch_size // length)
-    steps = TINY.steps * TINY.block_size * TINY.batch_size // (rows * length)
-    return {"block_size": length, "batch_size": rows, "stride": length, "steps": steps}
-
-
-STREAMS = LanguageSuite(
-    name="streams",
-    about="Long documents read in order: what a mesh gains by finding nodes of the text before its sequence, and what "
-    "a copy head does.",
-    rows=(
-        LanguageRow("mesh", options=ALONE),
-        LanguageRow("mesh, memory of 1,024", options={**ALONE, **REMEMBERING, "mesh_memory": 1024}),
-        LanguageRow("mesh, memory of 8,192", options={**ALONE, **REMEMBERING, "mesh_memory": 8192}),
-        LanguageRow("dense, memory of 1,024", options={**ALONE, **DENSE, **REMEMBERING, "mesh_memory": 1024}),
-        LanguageRow("llama", family="llama"),
-        LanguageRow("llama, 1,024 tokens", family="llama", recipe=_context(1024)),
-        LanguageRow("llama, 4,096 tokens", family="llama", recipe=_context(4096)),
-        LanguageRow("mistral, window of 24", family="mistral", options={"keys": 24}),
-        LanguageRow("llama with copy head", family="llama", options=COPY, recipe=COPY_RATE),
-        LanguageRow("mesh with copy head", options={**ALONE, **COPY}),
-        LanguageRow("mesh with copy head, memory of 8,192",
-                    options={**ALONE, **COPY, **REMEMBERING, "mesh_memory": 8192}),
-    ),
-    recipe=replace(TINY, valid_tokens=200_000),
-    full=SIZE,
-    baseline="mesh",
-    tested=False,
-    far=1000,
-)  # fmt: skip
-
 # What the options were when the rows below were measured, and the same without exits.
 EARLIER = {
     "window": 8, "gated_heads": False, "gated_streams": False, "memory_anchors": 16, "content_mesh": False,
@@ -260,7 +227,8 @@ OPTIONS = LanguageSuite(
 )  # fmt: skip
 
 SUITES = {
-    suite.name: suite for suite in (ABLATION, PEERS, TUNING, PUSH, SCALE, LENGTH, STREAMS, OPTIONS, DEPTH, RECIPE)
+    suite.name: suite
+    for suite in (ABLATION, PEERS, TUNING, PUSH, SCALE, LENGTH, STREAMS, CODE, OPTIONS, DEPTH, RECIPE)
 }
 AT_BASE = (ABLATION, PEERS)
 
