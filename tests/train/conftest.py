@@ -6,7 +6,14 @@ import pytest
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import nn
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+    TrainerCallback,
+)
 from transformers.utils import ModelOutput
 
 from tmt_geo.train import TrainConfig
@@ -89,6 +96,20 @@ def blocks():
         return [{"input_ids": row} for row in ((starts + torch.arange(length)) % VOCAB).tolist()]
 
     return make
+
+
+class Steps(TrainerCallback):
+    def __init__(self):
+        self.seen = []
+
+    def on_step_end(self, args, state, control, **kwargs):
+        self.seen.append(state.global_step)
+
+
+@pytest.fixture(scope="session")
+def watch_steps():
+    """Makes a callback that notes in ``seen`` which steps were taken."""
+    return Steps
 
 
 @pytest.fixture(scope="session")

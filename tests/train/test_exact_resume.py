@@ -38,14 +38,6 @@ class Cut(TrainerCallback):
             raise KeyboardInterrupt
 
 
-class Steps(TrainerCallback):
-    def __init__(self):
-        self.seen = []
-
-    def on_step_end(self, args, state, control, **kwargs):
-        self.seen.append(state.global_step)
-
-
 def losses(history):
     timed = ("per_second", "runtime")
     return [{name: value for name, value in row.items() if not name.endswith(timed)} for row in history]
@@ -53,7 +45,7 @@ def losses(history):
 
 @pytest.mark.parametrize("case", CASES, ids=["copy head", "mesh memory", "both"])
 @pytest.mark.parametrize("grad_accum", [1, 2])
-def test_what_was_read_is_remembered(tmt, blocks, options, tmp_path, case, grad_accum):
+def test_what_was_read_is_remembered(tmt, blocks, options, watch_steps, tmp_path, case, grad_accum):
     """With dropout, across the end of the text, and with rows of the loss curve that no checkpoint ends at."""
     case = case | {"dropout": 0.1}
     change = {"steps": 9, "save_every": 4, "log_every": 3, "batch_size": 2, "streams": True, "grad_accum": grad_accum}
@@ -62,7 +54,7 @@ def test_what_was_read_is_remembered(tmt, blocks, options, tmp_path, case, grad_
     with pytest.raises(KeyboardInterrupt):
         train_model(tmt(**case), None, blocks(11), blocks(2), options(**change), callbacks=[Cut(7)])
     torch.manual_seed(9)
-    resumed, steps = tmt(**case), Steps()
+    resumed, steps = tmt(**case), watch_steps()
     for parameter in resumed.parameters():
         torch.nn.init.normal_(parameter)
     result = train_model(resumed, None, blocks(11), blocks(2), options(resume=True, **change), callbacks=[steps])

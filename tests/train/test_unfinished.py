@@ -25,14 +25,6 @@ class Cut(TrainerCallback):
             raise KeyboardInterrupt
 
 
-class Steps(TrainerCallback):
-    def __init__(self):
-        self.seen = []
-
-    def on_step_end(self, args, state, control, **kwargs):
-        self.seen.append(state.global_step)
-
-
 def snapshot(folder):
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
@@ -60,9 +52,9 @@ def run(tmp_path, cut):
 
 
 @pytest.fixture
-def resume(llama, blocks, options, whole):
+def resume(llama, blocks, options, watch_steps, whole):
     def go(**change):
-        model, steps = llama(), Steps()
+        model, steps = llama(), watch_steps()
         torch.nn.init.normal_(model.model.embed_tokens.weight)
         torch.manual_seed(5)
         if not change.pop("from_weights", True):
@@ -148,13 +140,13 @@ def test_a_kill_between_the_last_checkpoint_and_the_model_leaves_only_the_model_
 
 
 def test_a_longer_run_that_was_killed_is_not_taken_for_the_shorter_one_that_is_there(
-    run, resume, llama, blocks, options
+    run, resume, llama, blocks, options, watch_steps
 ):
     resume()
     with pytest.raises(KeyboardInterrupt):
         stop = type("Stop", (Cut,), {"on_step_begin": lambda self, a, state, c, **k: _raise_at(state, 7)})
         train_model(llama(), None, blocks(8), None, options(resume=True, steps=9), callbacks=[stop()])
-    steps = Steps()
+    steps = watch_steps()
     train_model(llama(), None, blocks(8), None, options(resume=True, steps=9), callbacks=[steps])
     assert steps.seen == [7, 8, 9] and finished_steps(run) == 9
     with pytest.raises(ValueError, match=r"^'steps' must be more than the 9 .*\(got 8\)$"):

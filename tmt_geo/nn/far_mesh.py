@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from tmt_geo.nn.node_state import LayerCache, NodeState
 from tmt_geo.nn.remembered import Remembered
 from tmt_geo.ops.knn import search
 from tmt_geo.ops.knn.scores import state_tolerance
+from tmt_geo.ops.layout import DenseLayout
 from tmt_geo.ops.remembered_edges import RememberedEdges
 
 
@@ -68,3 +70,22 @@ class FarMesh(nn.Module):
 
     def __repr__(self) -> str:
         return f"{self.__class__.__name__}(k={self.k})"
+
+
+def look_far(
+    far: FarMesh | None, h: Tensor, features: Tensor, state: NodeState, layout: DenseLayout, cache: LayerCache | None
+) -> RememberedEdges | None:
+    """The edges of the active nodes from what a cache remembers; None where there is nothing to look at.
+
+    Args:
+        far (FarMesh, optional): Of the layer.
+        h (Tensor): States of the active nodes, normalised, (T, F).
+        features (Tensor): What is searched of all nodes, (N, F').
+        state (NodeState): Which nodes are active.
+        layout (DenseLayout): Where they stand.
+        cache (LayerCache, optional): Of the layer.
+    """
+    if far is None or cache is None or cache.remembered is None:
+        return None
+    row, forgets = state.of_active(layout.batch), None if cache.forgets is None else state.of_active(cache.forgets)
+    return far(h, state.of_active(features), row, cache.remembered, cache.carried, forgets)

@@ -14,7 +14,7 @@ from tmt_geo.nn.decode import can_decode, decode
 from tmt_geo.nn.dual_stream import DualStreamFFN
 from tmt_geo.nn.edge_stream import EdgeStream
 from tmt_geo.nn.exit_gate import ExitGate
-from tmt_geo.nn.far_mesh import FarMesh
+from tmt_geo.nn.far_mesh import FarMesh, look_far
 from tmt_geo.nn.memory_anchors import MemoryAnchors
 from tmt_geo.nn.mesh_search import MeshSearch
 from tmt_geo.nn.neighbor_attention import NeighborAttention
@@ -23,7 +23,6 @@ from tmt_geo.nn.past_attention import attend_past
 from tmt_geo.ops.checks import check_features, check_finite
 from tmt_geo.ops.layout import DenseLayout
 from tmt_geo.ops.mesh import Mesh
-from tmt_geo.ops.remembered_edges import RememberedEdges
 
 
 class TMTLayer(nn.Module):
@@ -251,7 +250,7 @@ class TMTLayer(nn.Module):
         mesh, neighbors = self.search(layout, features, state.active, state.neighbors, cached)
         window = self.attention.rotated_window(self.search.window, mesh.targets, layout.slot_rotation, h.dtype)
         lag = self.attention.lag(mesh.table, mesh.targets, layout.slot_time, self.search.window)
-        far = None if cache is None else self._look_far(h, features, state, layout, cache)
+        far = look_far(self.far, h, features, state, layout, cache)
         out, alpha = self.attention(query, key, value, mesh.table, mesh.mask, own, lag, window, far)
         num_edges = mesh.mask.sum() + mesh.targets.numel() + (0 if far is None else far.mask.sum())
         output = TMTLayerOutput(state.active, mesh, num_edges)
@@ -262,16 +261,6 @@ class TMTLayer(nn.Module):
             factor = None if lag is None else self.attention.decay_factor(lag, mesh.table.size(1))
             output = output._replace(attention=alpha, decay=factor)
         return out.flatten(1), neighbors, output
-
-    def _look_far(
-        self, h: Tensor, features: Tensor, state: NodeState, layout: DenseLayout, cache: LayerCache
-    ) -> RememberedEdges | None:
-        """The edges of the active nodes from what is remembered."""
-        if self.far is None or cache.remembered is None:
-            return None
-        features, row = state.of_active(features), state.of_active(layout.batch)
-        forgets = None if cache.forgets is None else state.of_active(cache.forgets)
-        return self.far(h, features, row, cache.remembered, cache.carried, forgets)
 
     def _apply_gate(
         self, state: NodeState, y: Tensor, parts: dict, output: TMTLayerOutput, running: Tensor | None

@@ -18,8 +18,7 @@ BEFORE = {"content_mesh": False, "gated_heads": False, "gated_streams": False, "
 LEAST = {
     "vocab_size": 1, "hidden_size": 1, "num_hidden_layers": 1, "num_attention_heads": 1, "max_position_embeddings": 1,
     "graph_k": 1, "window": 0, "rebuild_every": 1, "exit_after": 1, "memory_anchors": 0,
-    "copy_k": 0, "copy_dim": 1, "copy_memory": 0, "mesh_memory": 0, "memory_k": 1,
-    "memory_layers": 1,
+    "copy_k": 0, "copy_dim": 1, "copy_memory": 0, "mesh_memory": 0, "memory_k": 1, "memory_layers": 1,
 }  # fmt: skip
 
 
