@@ -1,4 +1,4 @@
-"""The table of the README: eight results, each beside its strongest control, as the committed files have them.
+"""The table of the README: nine results, each beside its strongest control, as the committed files have them.
 
     python -m benchmarks.highlights
 
@@ -43,10 +43,12 @@ class Side:
 
 
 def table(folder: Path = RESULTS) -> str:
-    """The eight results in Markdown."""
+    """The nine results in Markdown."""
     rows = [
         _language(folder, "language model, 2,400 steps of WikiText-2: perplexity a word", "push",
-                  "full, deeper, without anchors", "llama with copy head"),
+                  "two layers, mesh by content", "llama with copy head"),
+        _language(folder, "the same beside n-grams of the training split and a neural cache", "push",
+                  "two layers, mesh by content", "llama with copy head", "with both"),
         _language(folder, "the three published mechanisms in a plain transformer, 500 steps: perplexity a word",
                   "ablation", "mesh + decay + exit", "vanilla"),
         _graphs(folder, "clouds of points, 40 shapes: accuracy", "shapes"),
@@ -86,9 +88,13 @@ def _runs(folder: Path, suite: str) -> Iterator[dict[str, Any]]:
             yield run
 
 
-def _language(folder: Path, about: str, suite: str, ours: str, control: str) -> list[str]:
-    """Two rows of a suite of language models, over the seeds that both have."""
-    runs = {name: {run["seed"]: run for run in _runs(folder, suite) if run["row"] == name} for name in (ours, control)}
+def _language(folder: Path, about: str, suite: str, ours: str, control: str, beside: str = "alone") -> list[str]:
+    """Two rows of a suite of language models, alone or beside the same caches, over the seeds that both have."""
+    runs: dict[str, dict[int, dict[str, Any]]] = {ours: {}, control: {}}
+    for run in _runs(folder, suite):
+        measured = run if beside == "alone" else run.get("caches", {}).get(beside)
+        if run["row"] in runs and measured is not None:
+            runs[run["row"]][run["seed"]] = {**measured, "flops_per_token": run["flops_per_token"]}
     seeds = sorted(runs[ours].keys() & runs[control].keys())
     sides = []
     for name, found in runs.items():
