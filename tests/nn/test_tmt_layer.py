@@ -100,14 +100,16 @@ def test_what_a_frozen_node_has_found_is_kept_for_layers_that_share_it():
 
 
 def test_everyone_frozen_costs_and_changes_nothing():
-    layer = TMTLayer(8, heads=2, causal=True, memory=MemoryAnchors(8, 2)).train()
+    layer = TMTLayer(8, heads=2, causal=True, memory=MemoryAnchors(8, 2), gate=ExitGate(8)).train()
     x, layout = torch.randn(5, 8), DenseLayout.from_batch(5)
     state, output = layer.step(NodeState(x, torch.arange(0)), layout)
     assert state.x is x and output.num_edges == 0 and output.mesh.num_edges == 0
     anchors = layer.memory.anchors.clone()
-    assert output.memory_statistic is not None  # so that ranks with and without active nodes reduce alike
+    # so that ranks with and without active nodes reduce alike
+    assert output.memory_statistic is not None and output.gate_statistic.numel() == 0
     layer.update(output)
     assert torch.equal(layer.memory.anchors, anchors)
+    assert layer.gate.running == layer.gate.initial_running and layer.gate.count == 0
 
 
 def test_the_loss_reaches_the_gate_straight_through():

@@ -187,7 +187,7 @@ class MeshGNN(BasicGNN):
         graph = self._input(x, edge_index, edge_attr, edge_time, time, batch, batch_size)
         states, _, statistics = self._run(x, graph)
         if self.training:
-            for gate, statistic in zip(self.gates, statistics, strict=False):
+            for gate, statistic in zip(self.gates, statistics, strict=True):
                 gate.update_threshold(statistic)
         x = self.jk(states[1:]) if hasattr(self, "jk") else states[-1]
         x = x if self.pool is None else self.pool(x, graph.batch, dim_size=graph.batch_size)
@@ -237,8 +237,8 @@ class MeshGNN(BasicGNN):
             targets = state.active
             state, gated, edges, alpha = self._layer(i, state, graph, trace)
             states.append(state.x)
-            if gated is not None:
-                statistics.append(self.gates[i].statistic(gated))
+            if i < len(self.gates):  # where no node was active, nothing is added to what other ranks have
+                statistics.append(x.new_empty(0) if gated is None else self.gates[i].statistic(gated))
             if trace:
                 fields = layer_fields(self.convs[i], edges, alpha, targets, x.size(0))  # type: ignore[arg-type]  # a list
                 traces.append(fields | ({} if state.confidence is None else {"confidence": state.confidence}))

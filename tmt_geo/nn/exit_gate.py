@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tmt_geo.nn.precise_buffers import PreciseBuffers
+from tmt_geo.ops.all_ranks import rows_of_ranks
 from tmt_geo.ops.exit import running_quantile, stay_rate
 
 RULES = ("fixed", "learned", "budget")
@@ -164,12 +165,14 @@ class ExitGate(PreciseBuffers):
     def update_threshold(self, statistic: Tensor) -> None:
         """Move the running threshold (or share) by one training forward; no-op if no node reached the gate.
 
-        The buffers are replaced, never written in place: what a step has begun with stays what it was.
+        The buffers are replaced, never written in place: what a step has begun with stays what it was. All ranks of a
+        distributed run call it together, each with the nodes that reached its own gate, and move alike.
         """
-        if statistic.numel() == 0 or self.rule == "fixed":
+        if self.rule == "fixed" or (self.rule == "budget" and self.rate == 1):
+            return  # with a rate of one no node is to leave, not even the most confident
+        statistic = rows_of_ranks(statistic.flatten().to(self.running.dtype))
+        if statistic.numel() == 0:
             return
-        if self.rule == "budget" and self.rate == 1:
-            return  # no node is to leave, not even the most confident
         if self.rule == "budget":
             self.running = running_quantile(self.running, self.count, statistic, self.rate, self.momentum)
         else:

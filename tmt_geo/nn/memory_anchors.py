@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 
 from tmt_geo.nn.precise_buffers import PreciseBuffers
+from tmt_geo.ops.all_ranks import sum_of_ranks
 from tmt_geo.ops.ema import anchor_statistic, ema_update
 
 
@@ -96,9 +96,7 @@ class MemoryAnchors(PreciseBuffers):
 
     def update_anchors(self, statistic: Tensor) -> None:
         """Move the anchors by one step's statistic, summed over all ranks of a distributed run."""
-        if dist.is_available() and dist.is_initialized():
-            dist.all_reduce(statistic)
-        self.anchors = ema_update(self.anchors, statistic, self.momentum)
+        self.anchors = ema_update(self.anchors, sum_of_ranks(statistic), self.momentum)
 
     def __repr__(self) -> str:
         return f"{self.__class__.__name__}({self.channels}, num_anchors={self.num_anchors})"

@@ -288,10 +288,13 @@ class TMTLayer(nn.Module):
         if trace:
             alpha = state.x.new_zeros(0, 2, self.attention.heads)
             output = output._replace(attention=alpha, decay=None if self.attention.decay is None else alpha)
-        if self.memory is not None and self.training:  # other ranks may have states for it: add nothing to theirs
+        if not self.training:
+            return state, output
+        # Other ranks may have states for anchors and gate: add nothing to theirs.
+        if self.memory is not None:
             nothing_read = state.x.new_zeros(0, self.memory.num_anchors)
             output = output._replace(memory_statistic=self.memory.statistic(state.x[:0], nothing_read))
-        return state, output
+        return state, output if self.gate is None else output._replace(gate_statistic=state.x.new_zeros(0))
 
     def _drop(self, x: Tensor) -> Tensor:
         return F.dropout(x, self.dropout, self.training)
