@@ -30,15 +30,15 @@ train_mask = torch.rand(data.num_nodes) < 0.8
 
 model = MeshGNN(x.size(1), 32, num_layers=3, out_channels=int(data.y.max()) + 1, heads=2, residual=True)
 optimizer = torch.optim.Adam(model.parameters(), lr=0.005, weight_decay=1e-4)
-for epoch in range(1, args.epochs + 1):
+for _ in range(args.epochs):
     optimizer.zero_grad()
     loss = F.cross_entropy(model(x, data.edge_index)[train_mask], data.y[train_mask])
     loss.backward()
     optimizer.step()
 model.eval()
 with torch.no_grad():
-    right = model(x, data.edge_index).argmax(-1) == data.y
-print(f"right {float(right[train_mask].float().mean()):.3f} in training, {float(right[~train_mask].float().mean()):.3f} else")
+    right = (model(x, data.edge_index).argmax(-1) == data.y).float()
+print(f"Train {right[train_mask].mean():.3f}, Test {right[~train_mask].mean():.3f}")
 
 explainer = Explainer(
     model, GNNExplainer(epochs=100), explanation_type="phenomenon", edge_mask_type="object",
@@ -51,4 +51,4 @@ for node in houses[torch.randperm(len(houses))[: args.nodes]].tolist():
     reached = k_hop_subgraph(node, 3, data.edge_index)[3]  # the edges that can matter
     found.append(explanation.edge_mask[reached])
     true.append(data.edge_mask[reached])
-print(f"area under the curve of the edges of houses: {roc_auc_score(torch.cat(true), torch.cat(found)):.3f}")
+print(f"AUC of the edges of houses: {roc_auc_score(torch.cat(true), torch.cat(found)):.3f}")

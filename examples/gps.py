@@ -60,7 +60,7 @@ def train() -> float:
         loss = F.cross_entropy(model(data), data.y)
         loss.backward()
         optimizer.step()
-        total += float(loss) * data.num_graphs
+        total += loss.item() * data.num_graphs
     return total / len(train_loader.dataset)
 
 

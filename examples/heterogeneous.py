@@ -71,4 +71,4 @@ for epoch in range(1, args.epochs + 1):
         with torch.no_grad():
             right = model(data.x_dict, data.edge_index_dict).argmax(-1) == field
         train_acc, test_acc = (float(right[mask].float().mean()) for mask in (train_mask, ~train_mask))
-        print(f"Epoch {epoch:03d}, Loss {float(loss):.3f}, Train {train_acc:.3f}, Test {test_acc:.3f}")
+        print(f"Epoch {epoch:03d}, Loss {loss.item():.3f}, Train {train_acc:.3f}, Test {test_acc:.3f}")

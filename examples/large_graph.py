@@ -15,7 +15,7 @@ from torch_geometric.utils import to_undirected
 from tmt_geo import MeshGNN
 
 parser = argparse.ArgumentParser()
-parser.add_argument("--epochs", type=int, default=5)
+parser.add_argument("--epochs", type=int, default=15)
 parser.add_argument("--nodes", type=int, default=20_000)
 args = parser.parse_args()
 
@@ -35,7 +35,7 @@ print(data)
 train_loader = RandomNodeLoader(data, num_parts=10, shuffle=True)
 test_loader = RandomNodeLoader(data, num_parts=4)
 model = MeshGNN(num_classes, 32, num_layers=2, out_channels=num_classes, heads=2, residual=True).to(device)
-optimizer = torch.optim.Adam(model.parameters(), lr=0.005)
+optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
 
 
 def train() -> float:
@@ -48,7 +48,7 @@ def train() -> float:
         loss = F.cross_entropy(out[part.train_mask], part.y[part.train_mask])
         loss.backward()
         optimizer.step()
-        losses.append(float(loss))
+        losses.append(loss.item())
     return sum(losses) / len(losses)
 
 

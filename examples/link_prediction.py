@@ -45,7 +45,7 @@ def train() -> float:
     loss = F.binary_cross_entropy_with_logits(score(train_data, torch.cat([known, absent], dim=1)), label)
     loss.backward()
     optimizer.step()
-    return float(loss)
+    return loss.item()
 
 
 @torch.no_grad()

@@ -49,7 +49,7 @@ def train() -> float:
         loss = F.cross_entropy(forward(data), data.y, label_smoothing=0.1)
         loss.backward()
         optimizer.step()
-        total += float(loss) * data.num_graphs
+        total += loss.item() * data.num_graphs
     return total / len(train_set)
 
 
