@@ -52,6 +52,15 @@ def test_the_window_and_the_options_of_the_search_reach_the_mesh():
         AddMesh(2, causal=True, backend="torch_cluster")(data)
 
 
+def test_any_features_may_be_compared():
+    data = Data(x=torch.randn(9, 3), pos=torch.randn(9, 2))
+    for attr in ("x", "pos"):
+        assert torch.equal(AddMesh(2, attr=attr)(data).edge_index, AddMesh(2)(Data(x=data[attr])).edge_index)
+    assert not torch.equal(AddMesh(2, attr="pos")(data).edge_index, AddMesh(2)(data).edge_index)
+    with pytest.raises(ValueError, match="'data' must have 'pos'"):
+        AddMesh(2, attr="pos")(Data(x=data.x))
+
+
 def test_what_describes_the_edges_is_filled():
     data = graph()
     for fill_value, attr, weight in ((None, 0, 1), (2, 2, 2), (0.5, 0.5, 0.5), (torch.tensor(3.0), 3, 3)):

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.fx import Proxy
 from torch_geometric.data import Data
 from torch_geometric.nn import Aggregation, MultiAggregation
 from torch_geometric.nn.models.basic_gnn import BasicGNN
@@ -15,6 +16,7 @@ from torch_geometric.nn.resolver import aggregation_resolver
 from torch_geometric.typing import Adj
 
 from tmt_geo.models.graph_input import GraphInput, graph_input, layer_fields
+from tmt_geo.models.layers_as_modules import behind_convolution, run_modules
 from tmt_geo.nn.conv.edge_list import EdgeList
 from tmt_geo.nn.conv.mesh_attention import MeshAttention
 from tmt_geo.nn.evaluation_mode import evaluation_mode
@@ -133,7 +135,7 @@ class MeshGNN(BasicGNN):
         self.pool = None
         if pool is not None:
             self.pool = aggregation_resolver(pool)
-            channels = self.lin.in_features
+            channels = getattr(self.pool, "out_channels", self.lin.in_features)  # of Set2Set and recurrent ones
             if isinstance(self.pool, MultiAggregation):
                 channels = self.pool.get_out_channels(channels)
             self.lin = nn.Linear(channels, self.out_channels)
@@ -185,7 +187,8 @@ class MeshGNN(BasicGNN):
             ValueError: If there are neither edges nor a mesh, or an argument does not fit; it is named.
         """
         graph = self._input(x, edge_index, edge_attr, edge_time, time, batch, batch_size)
-        states, _, statistics = self._run(x, graph)
+        plain = not self.k and not len(self.gates)
+        states, _, statistics = (run_modules(self, x, graph), [], []) if plain else self._run(x, graph)
         if self.training:
             for gate, statistic in zip(self.gates, statistics, strict=True):
                 gate.update_threshold(statistic)
@@ -220,6 +223,9 @@ class MeshGNN(BasicGNN):
 
     def _input(self, x: Tensor, edge_index: Adj | Mesh | None, *parts: Any) -> GraphInput:
         """The arguments of :meth:`forward`, checked."""
+        if isinstance(x, Proxy):  # there is nothing to check yet
+            self._check_by_layers("a tracer, as of 'to_hetero',")
+            return GraphInput(edge_index, *parts)
         if edge_index is None and not self.k:
             raise ValueError("'edge_index' is needed where there is no mesh, k=0 (got None)")
         return graph_input(self.convs, x, edge_index, *parts)
@@ -274,18 +280,10 @@ class MeshGNN(BasicGNN):
         if conv.lin_skip is not None:
             h = h + conv.lin_skip(state.of_active(x))
         if i < self.num_layers - 1 or self.jk_mode is not None:
-            h = self._finish(h, self.norms[i], graph.batch if targets is None else graph.of(targets), graph.batch_size)
+            own = graph.batch if targets is None else graph.of(targets)
+            h = behind_convolution(self, h, self.norms[i], own, graph.batch_size)
         state, gated = state.update(h, self.gates[i] if i < len(self.gates) else None, key=key, value=value)
         return state, gated, edges, alpha
-
-    def _finish(self, h: Tensor, norm: nn.Module, batch: Tensor | None, batch_size: int | None) -> Tensor:
-        """What stands behind a convolution."""
-        if self.act is not None and self.act_first:
-            h = self.act(h)
-        h = norm(h, batch, batch_size) if self.supports_norm_batch else norm(h)
-        if self.act is not None and not self.act_first:
-            h = self.act(h)
-        return self.dropout(h)
 
     def inference(self, *args: Any, **kwargs: Any) -> Tensor:
         """Layer-wise inference with a loader, as PyG's models have it; for given edges alone.
@@ -293,6 +291,9 @@ class MeshGNN(BasicGNN):
         Raises:
             ValueError: With a mesh, gates or pooling, which need all nodes at once.
         """
-        if self.k or len(self.gates) or self.pool is not None:
-            raise ValueError("'inference' by layers needs k=0 and neither gates nor pooling (got one of them)")
+        self._check_by_layers("'inference' by layers")
         return super().inference(*args, **kwargs)
+
+    def _check_by_layers(self, what: str) -> None:
+        if self.k or len(self.gates) or self.pool is not None:
+            raise ValueError(f"{what} needs k=0 and neither gates nor pooling (got one of them)")

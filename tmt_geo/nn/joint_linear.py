@@ -15,12 +15,14 @@ HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backwa
 def joint_linear(x: Tensor, *maps: nn.Module) -> tuple[Tensor, ...]:
     """The output of each map for rows (N, F).
 
-    One product is taken where there are more rows than columns to put together and all maps are nothing but weights.
+    One product is taken where there are more rows than columns to put together and all maps are nothing but weights. A
+    compiler takes it for any number of rows, as it has to serve all.
     A map with a hook, an adapter, a parametrisation, quantised weights or no size yet is called as a module.
     """
     plain = [lin for lin in maps if _is_plain(lin)]
     sizes = [lin.weight.size(0) for lin in plain]
-    if len(plain) < len(maps) or x.size(0) <= sum(sizes):
+    few = not torch.compiler.is_compiling() and x.size(0) <= sum(sizes)
+    if len(plain) < len(maps) or few:
         return tuple(lin(x) for lin in maps)
     bias = None if plain[0].bias is None else torch.cat([lin.bias for lin in plain])
     out = F.linear(x, torch.cat([lin.weight for lin in plain]), bias)

@@ -41,9 +41,14 @@ def check_integers(name: str, *vectors: Tensor | None) -> None:
 
 
 def check_batch(batch: Tensor | None, num_nodes: int) -> None:
-    """Raise a `ValueError` if this is given and does not name a graph for each node."""
+    """Raise a `ValueError` if this is given and does not name a graph for each node.
+
+    What reads the entries is skipped while compiling.
+    """
     check_length("batch", batch, num_nodes)
     check_integers("batch", batch)
+    if torch.compiler.is_compiling():
+        return
     if batch is not None and num_nodes and (least := int(batch.long().min())) < 0:
         raise ValueError(f"'batch' must not be negative (got {least})")
 

@@ -18,7 +18,7 @@ FILL = {"edge_attr": 0.0, "edge_weight": 1.0}  # what PyG's `VirtualNode` gives 
 
 @functional_transform("add_mesh")
 class AddMesh(BaseTransform):
-    r"""Add a mesh to the edges: the `k` nearest nodes by ``x``, and the `window` nodes before each.
+    r"""Add a mesh to the edges: the `k` nearest nodes by their features, and the `window` nodes before each.
 
     ``data.batch`` and ``data.time`` are respected where they are. The edges that are there stay as they are, in front
     (in a batch: of their graph); of the mesh come those edges that are not among them. Their ``edge_attr`` and
@@ -34,9 +34,11 @@ class AddMesh(BaseTransform):
         fill_value (float or Tensor, optional): ``edge_attr`` and ``edge_weight`` of an added edge. Without it they are
             0 and 1. (default: :obj:`None`)
         backend (str, optional): How to search, see :func:`tmt_geo.knn_graph`. (default: :obj:`"auto"`)
+        attr (str, optional): The attribute with the features that are compared, such as ``"pos"``.
+            (default: :obj:`"x"`)
 
     Raises:
-        ValueError: If an option is out of range, or the data is no homogeneous graph, has no ``x`` or one that is not
+        ValueError: If an option is out of range, or the data is no homogeneous graph, has no `attr` or one that is not
             finite, or has other attributes of edges, for which there is nothing to fill in (unless `replace`).
 
     Example:
@@ -57,6 +59,7 @@ class AddMesh(BaseTransform):
         replace: bool = False,
         fill_value: float | Tensor | None = None,
         backend: str = "auto",
+        attr: str = "x",
     ):
         check_options(k, metric, backend, skip=0)
         if window < 0:
@@ -70,10 +73,11 @@ class AddMesh(BaseTransform):
         self.replace = replace
         self.fill_value = fill_value
         self.backend = backend
+        self.attr = attr
 
     def forward(self, data: Data) -> Data:
         """Add the mesh of one graph or batch."""
-        check_graph(data, "x")
+        check_graph(data, self.attr)
         described = edge_attributes(data)
         strange = [key for key in described if key not in ("edge_index", *FILL)]
         if self.replace:
@@ -93,7 +97,7 @@ class AddMesh(BaseTransform):
     def _mesh(self, data: Data) -> Tensor:
         batch, time = data.get("batch"), data.get("time")
         mesh = knn_graph(
-            data.x, self.k, batch, time=time, causal=self.causal, metric=self.metric, backend=self.backend
+            data[self.attr], self.k, batch, time=time, causal=self.causal, metric=self.metric, backend=self.backend
         )
         if self.window:
             mesh = mesh.union(temporal_graph(data.num_nodes, self.window, batch, time=time))
