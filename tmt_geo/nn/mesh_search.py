@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from tmt_geo.nn.mesh_index import MeshIndex
 from tmt_geo.ops.knn import check_options, search, unit_rows
+from tmt_geo.ops.knn.arguments import check_window
 from tmt_geo.ops.knn.latest import latest_of
 from tmt_geo.ops.knn.scores import pair_scores, state_tolerance
 from tmt_geo.ops.layout import DenseLayout, window_slots
@@ -48,10 +49,7 @@ class MeshSearch(nn.Module):
     ):
         super().__init__()
         check_options(k, "cosine", backend, 0)
-        if window < 0:
-            raise ValueError(f"'window' must not be negative (got {window})")
-        if window and not causal:
-            raise ValueError(f"'window' needs causal=True (got window={window})")
+        check_window(window, causal)
         self.k = k
         self.window = window
         self.causal = causal

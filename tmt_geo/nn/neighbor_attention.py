@@ -216,8 +216,7 @@ class NeighborAttention(nn.Module):
         if lag is None:
             raise ValueError("'lag' is needed by the decay (got None)")
         ((name, term),) = self.decay.terms(F.pad(lag, (0, 1))).items()  # that of the self edge is zero
-        none = 0.0 if name == "bias" else 1.0  # what changes nothing
-        return {name: F.pad(term, (0, 0, width - lag.size(1), 0), value=none)}
+        return {name: F.pad(term, (0, 0, width - lag.size(1), 0), value=self.decay.neutral)}
 
     def __repr__(self) -> str:
         return f"{self.__class__.__name__}({self.channels}, heads={self.heads})"

@@ -70,9 +70,22 @@ class TemporalDecay(nn.Module):
         weight = self.weight.to(torch.promote_types(self.weight.dtype, torch.float32))
         return weight if self.form == "published" else nn.functional.softplus(weight)
 
-    def terms(self, lag: Tensor) -> dict[str, Tensor]:
-        """The decay as the keyword that the attention operators take: ``bias`` or ``gain``."""
-        return {"gain" if self.form == "published" else "bias": self(lag)}
+    @property
+    def neutral(self) -> float:
+        """The term that leaves a weight as it is."""
+        return 1.0 if self.form == "published" else 0.0
+
+    def terms(self, lag: Tensor, temporal: Tensor | None = None) -> dict[str, Tensor]:
+        """The decay as the keyword that the attention operators take: ``bias`` or ``gain``.
+
+        Args:
+            lag (Tensor): Time between target and source of each edge, any shape.
+            temporal (Tensor, optional): Which of the edges decay, boolean, of that shape. (default: all)
+        """
+        decay = self(lag)
+        if temporal is not None:
+            decay = decay.masked_fill(~temporal.unsqueeze(-1), self.neutral)
+        return {"gain" if self.form == "published" else "bias": decay}
 
     def factor(self, lag: Tensor) -> Tensor:
         """The factor on the weight of an edge in either form, shape :math:`(*, H)`."""

@@ -94,10 +94,12 @@ class AttentionMessages(MessagePassing):
         edge = None
         if edges.attr is not None and self.lin_edge is not None:
             edge = self.lin_edge(edges.attr).view(-1, self.heads, self.out_channels)
-        # edge_updater_type: (query: Tensor, key: Tensor, lag: OptTensor, edge: OptTensor, mask: OptTensor)
+        # edge_updater_type: (query: Tensor, key: Tensor, lag: OptTensor, edge: OptTensor, mask: OptTensor,
+        #                     temporal: OptTensor)
         alpha = self.edge_updater(
-            edge_index, query=query, key=key, lag=edges.lag, edge=edge, mask=edges.mask, size=size
-        )
+            edge_index, query=query, key=key, lag=edges.lag, edge=edge, mask=edges.mask, temporal=edges.temporal,
+            size=size,
+        )  # fmt: skip
         # propagate_type: (value: Tensor, alpha: Tensor, edge: OptTensor)
         parts: dict[str, Any] = {
             "value": value,
@@ -109,9 +111,9 @@ class AttentionMessages(MessagePassing):
             return MessagePassing.propagate(self, edge_index, num_added=num_added, **parts), alpha
         return self.propagate(edge_index, **parts), alpha
 
-    def _decay_terms(self, lag: OptTensor) -> dict[str, Tensor]:
+    def _decay_terms(self, lag: OptTensor, temporal: OptTensor) -> dict[str, Tensor]:
         """What the decay adds to scores or multiplies with weights, by name."""
-        return {} if lag is None or self.decay is None else self.decay.terms(lag)
+        return {} if lag is None or self.decay is None else self.decay.terms(lag, temporal)
 
     def edge_update(
         self,
@@ -122,10 +124,11 @@ class AttentionMessages(MessagePassing):
         mask: OptTensor,
         index: Tensor,
         dim_size: Optional[int],
+        temporal: OptTensor = None,
     ) -> Tensor:
         """Weights of the edges, shape :math:`(E, H)`; zero for masked ones."""
         score = (query_i * (key_j if edge is None else key_j + edge)).sum(-1)
-        terms = self._decay_terms(lag)
+        terms = self._decay_terms(lag, temporal)
         target_softmax = partial(softmax, index=index, num_nodes=dim_size)
         if mask is None:
             return attention_weights(score, self.out_channels, target_softmax, **terms)

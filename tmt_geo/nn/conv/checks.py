@@ -6,7 +6,8 @@ from typing import Protocol
 
 import torch
 from torch import Tensor, nn
-from torch_geometric.typing import PairTensor
+from torch_geometric.typing import Adj, PairTensor
+from torch_geometric.utils import is_sparse
 
 from tmt_geo.nn.conv.edge_list import EdgeList, is_pair, pair
 from tmt_geo.ops.checks import check_devices, check_edge_index, check_features, check_length, check_numbers
@@ -70,6 +71,21 @@ def check_input(
         raise ValueError("'edge_index' must be a list for an explainer of edges, or explain=False (got a Mesh)")
     for nodes in (x_src, x_dst):
         check_mesh(edges, nodes.size(0), conv.flow)
+
+
+def check_temporal(conv: Convolution, temporal: Tensor | None, adjacency: Adj | Mesh, edges: EdgeList | Mesh) -> None:
+    """Raise a `ValueError` if this is given and does not say of each edge whether it decays."""
+    if temporal is None:
+        return
+    if conv.decay is None:
+        raise ValueError("'temporal' needs a decay, as decay='log' makes one (got decay=None)")
+    if is_sparse(adjacency):
+        raise ValueError("'temporal' goes with a list of edges or a mesh (got a sparse matrix)")
+    each = edges.table if isinstance(edges, Mesh) else edges.edge_index[0]
+    if temporal.dtype != torch.bool or temporal.shape != each.shape:
+        got = f"{temporal.dtype}, shape {tuple(temporal.shape)}"
+        raise ValueError(f"'temporal' must be boolean, one entry an edge, shape {tuple(each.shape)} (got {got})")
+    check_devices(each.device, temporal=temporal)
 
 
 def check_mesh(mesh: Mesh, num_nodes: int, flow: str) -> None:

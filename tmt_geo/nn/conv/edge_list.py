@@ -23,6 +23,7 @@ class EdgeList(NamedTuple):
         attr: Edge features :math:`(E, D)`, if any.
         time: When each edge happened :math:`(E)`, if that is given.
         lag: Time between target and source, or edge, :math:`(E)`; None where it is not needed.
+        temporal: Which of the edges decay with their lag, boolean :math:`(E)`; all where None.
         mask: Which of the edges count, boolean :math:`(E)`; all where None.
     """
 
@@ -30,6 +31,7 @@ class EdgeList(NamedTuple):
     attr: OptTensor = None
     time: OptTensor = None
     lag: OptTensor = None
+    temporal: OptTensor = None
     mask: OptTensor = None
 
     @classmethod
@@ -86,6 +88,7 @@ class EdgeList(NamedTuple):
             torch.cat([edges.edge_index, loop], dim=1),
             attr=None if edges.attr is None else F.pad(edges.attr, (0, 0, 0, num_nodes)),
             lag=None if edges.lag is None or lag is None else torch.cat([edges.lag, lag]),
+            temporal=None if edges.temporal is None else F.pad(edges.temporal, (0, num_nodes), value=True),
             mask=None if edges.mask is None or mask is None else torch.cat([edges.mask, mask]),
         )
 
@@ -102,6 +105,25 @@ def to_edges(adjacency: Adj | Mesh, flow: str, attr: OptTensor = None, time: Opt
         if given is not None:
             raise ValueError(f"'{name}' goes with an edge_index (got a Mesh)")
     return adjacency
+
+
+def weighted_edges(edges: EdgeList | Mesh, alpha: Tensor, flow: str, self_loops: bool) -> tuple[Tensor, Tensor]:
+    """The edges that count, in the order of the `flow`, and their weights; self-loops last.
+
+    Args:
+        edges (EdgeList or Mesh): What has been attended over.
+        alpha (Tensor): The weights, :math:`(E, H)`; of a mesh :math:`(T, K, H)`, or :math:`(T, K + 1, H)` with loops.
+        flow (str): As of PyG.
+        self_loops (bool): Whether the targets of a mesh have attended to themselves.
+    """
+    if isinstance(edges, EdgeList):
+        index = edges.compact().edge_index
+        alpha = alpha if edges.mask is None else alpha[edges.mask]
+        return index if flow == "source_to_target" else index.flip(0), alpha
+    edge_index, weights = edges.edge_index, alpha[:, : edges.table.size(1)][edges.mask]
+    if not self_loops:
+        return edge_index, weights
+    return torch.cat([edge_index, edges.target_index.expand(2, -1)], dim=1), torch.cat([weights, alpha[:, -1]])
 
 
 def _sources_and_targets(adjacency: Adj, flow: str) -> Tensor:

@@ -8,13 +8,13 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch_geometric.nn.dense.linear import Linear
 from torch_geometric.nn.inits import glorot, zeros
 from torch_geometric.typing import Adj, OptTensor, PairTensor
 
 from tmt_geo.nn.conv.attention_messages import AttentionMessages
-from tmt_geo.nn.conv.checks import check_input
-from tmt_geo.nn.conv.edge_list import EdgeList, as_matrix, is_pair, pair, to_edges
+from tmt_geo.nn.conv.checks import check_input, check_temporal
+from tmt_geo.nn.conv.edge_list import EdgeList, as_matrix, is_pair, pair, to_edges, weighted_edges
+from tmt_geo.nn.conv.linear import linear
 from tmt_geo.nn.joint_linear import joint_linear
 from tmt_geo.nn.temporal_decay import TemporalDecay, decay_resolver
 from tmt_geo.ops.mesh import Mesh
@@ -31,9 +31,11 @@ class MeshAttention(AttentionMessages):
         \mathbf{W}_K \mathbf{x}_j}{\sqrt{C}} + b_{ij} \right)
 
     where :math:`b_{ij} = -r_h |t_i - t_j|` for ``decay="log"`` and :math:`\lambda_{ij} = \sigma(w_h |t_i - t_j|)` for
-    ``decay="published"`` (rows then no longer sum to one). Given an ``edge_index`` it propagates like any convolution;
-    given a :class:`~tmt_geo.Mesh` it takes the table of neighbors, which is faster and gives the same. Messages are
-    kept only for small graphs, edge features, explainers, hooks, compilers, subclasses, or if `aggr` is not the sum.
+    ``decay="published"`` (rows then no longer sum to one). Edges that are not `temporal` go by content alone, with
+    :math:`b_{ij} = 0` and :math:`\lambda_{ij} = 1` in the same softmax. Given an ``edge_index`` it propagates like any
+    convolution; given a :class:`~tmt_geo.Mesh` it takes the table of neighbors, which is faster and gives the same.
+    Messages are kept only for small graphs, edge features, explainers, hooks, compilers, subclasses, or if `aggr` is
+    not the sum.
 
     Args:
         in_channels (int or tuple): Size of each input sample, ``-1`` to infer it; a tuple for source and target.
@@ -108,11 +110,11 @@ class MeshAttention(AttentionMessages):
         self.latent = latent
 
         wide = heads * out_channels
-        self.lin_skip = _linear(target, wide if concat else out_channels, bias) if residual else None
-        self.lin_query = _linear(wide if latent else target, wide, bias)
-        self.lin_key = _linear(wide if latent else source, wide, bias)
-        self.lin_value = _linear(source, wide, bias)
-        self.lin_edge = None if edge_dim is None else _linear(edge_dim, wide, bias=False)
+        self.lin_skip = linear(target, wide if concat else out_channels, bias) if residual else None
+        self.lin_query = linear(wide if latent else target, wide, bias)
+        self.lin_key = linear(wide if latent else source, wide, bias)
+        self.lin_value = linear(source, wide, bias)
+        self.lin_edge = None if edge_dim is None else linear(edge_dim, wide, bias=False)
         self.decay = decay_resolver(decay, heads)
         self.reset_parameters()
 
@@ -136,6 +138,7 @@ class MeshAttention(AttentionMessages):
         *,
         time: Tensor | PairTensor | None = None,
         edge_time: OptTensor = None,
+        temporal: OptTensor = None,
         return_attention_weights: bool = False,
     ) -> Tensor | tuple[Tensor, tuple[Tensor, Tensor]]:
         r"""Run the convolution.
@@ -153,24 +156,29 @@ class MeshAttention(AttentionMessages):
                 decay then goes by the time since, and `causal` keeps what happened before the time of the target.
                 Self-loops have no lag. Needs an edge list. Several layers are causal if no edge is earlier than its
                 source.
+            temporal (Tensor, optional): The edges that decay, boolean, one entry an edge, :math:`(|\mathcal{E}|)`, or
+                shaped like the table of a mesh. All others go by content, so that what they find counts alike from any
+                time. Added self-loops are temporal. Needs a decay. (default: all)
             return_attention_weights (bool): Also return ``(edge_index, alpha)`` of the edges that count, self-loops
                 included, `alpha` of shape :math:`(|\mathcal{E}|, H)`.
 
         Raises:
             ValueError: If an input has the wrong shape, type or device, an edge names no node, `time` is missing, or
-                a mesh is given with edge features, edge times, another `flow` or to an explainer of edges.
+                a mesh is given with edge features, edge times, another `flow` or to an explainer of edges, or
+                `temporal` with a sparse matrix or without a decay.
         """
         bipartite = is_pair(x)
         x_src, x_dst = x if bipartite else (x, x)
         edges = to_edges(edge_index, self.flow, as_matrix(edge_attr, self.edge_dim), edge_time)
         check_input(self, x, edges, time)
+        check_temporal(self, temporal, edge_index, edges)
         query, key, value = self.projections(x_src, x_dst)
         if isinstance(edges, Mesh) and edges.targets is not None:
             query, x_dst = query[edges.targets], x_dst[edges.targets]
-        out, edges, alpha = self.attend(query, key, value, edges, pair(time) if bipartite else time)
+        out, edges, alpha = self.attend(query, key, value, edges, pair(time) if bipartite else time, temporal)
         if self.lin_skip is not None:
             out = out + self.lin_skip(x_dst)
-        return (out, self._weighted_edges(edges, alpha)) if return_attention_weights else out
+        return (out, weighted_edges(edges, alpha, self.flow, self.add_self_loops)) if return_attention_weights else out
 
     def projections(self, x_src: Tensor, x_dst: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries of the targets :math:`(T, H, C)`, keys and values of the sources :math:`(N, H, C)`."""
@@ -206,6 +214,7 @@ class MeshAttention(AttentionMessages):
         value: Tensor,
         edges: EdgeList | Mesh,
         time: Tensor | PairTensor | None = None,
+        temporal: OptTensor = None,
         *,
         targets: OptTensor = None,
         num_added: int = 0,
@@ -218,6 +227,7 @@ class MeshAttention(AttentionMessages):
             value (Tensor): Values of the sources, :math:`(N, H, C)`.
             edges (EdgeList or Mesh): The edges, over all nodes.
             time (Tensor or (Tensor, Tensor), optional): Time of each node; a pair for two sets of nodes.
+            temporal (Tensor, optional): Which edges decay, as in :meth:`forward`.
             targets (Tensor, optional): The nodes of the queries :math:`(T)`, if not all; a mesh has its own.
             num_added (int): How many of the edges, the last, an explainer does not number.
 
@@ -226,10 +236,11 @@ class MeshAttention(AttentionMessages):
         """
         if isinstance(edges, Mesh):
             if not self._needs_messages() and not isinstance(time, tuple):  # a loop between two sets may have a lag
-                return self._attend_table(query, key, value, edges, time)
+                return self._attend_table(query, key, value, edges, time, temporal)
+            temporal = None if temporal is None else temporal[edges.mask]
             targets, edges = edges.targets, EdgeList.from_adjacency(edges.edge_index, self.flow)
         size = (key.size(0), query.size(0) if targets is None else key.size(0))
-        edges = self._in_time(edges, min(size), time)
+        edges = self._in_time(edges._replace(temporal=temporal), min(size), time)
         if targets is not None:
             is_target = torch.zeros(size[1], dtype=torch.bool, device=key.device).index_fill(0, targets, True)
             edges = edges.restrict(is_target[edges.edge_index[1]])
@@ -239,12 +250,12 @@ class MeshAttention(AttentionMessages):
             num_added = num_added + min(size) * self.add_self_loops
             out, alpha = self._pass_messages(query, key, value, edges, num_added)
         else:
-            dropout, terms = self.dropout if self.training else 0.0, self._decay_terms(edges.lag)
+            dropout, terms = self.dropout if self.training else 0.0, self._decay_terms(edges.lag, edges.temporal)
             out, alpha = mesh_attention(query, key, value, edges.edge_index, dropout=dropout, **terms)
         return self._join(out if targets is None else out[targets]), edges, alpha
 
     def _attend_table(
-        self, query: Tensor, key: Tensor, value: Tensor, mesh: Mesh, time: OptTensor
+        self, query: Tensor, key: Tensor, value: Tensor, mesh: Mesh, time: OptTensor, temporal: OptTensor
     ) -> tuple[Tensor, Mesh, Tensor]:
         target, mask = mesh.target_index.unsqueeze(1), mesh.mask
         if self.causal:
@@ -256,7 +267,10 @@ class MeshAttention(AttentionMessages):
             self_kv = (key, value) if mesh.targets is None else (key[mesh.targets], value[mesh.targets])
         if self.decay is not None:
             lag = edge_lags((mesh.table, target), time)
-            terms = self.decay.terms(F.pad(lag, (0, 1)) if self.add_self_loops else lag)
+            if self.add_self_loops:
+                lag = F.pad(lag, (0, 1))
+                temporal = None if temporal is None else F.pad(temporal, (0, 1), value=True)
+            terms = self.decay.terms(lag, temporal)
         dropout = self.dropout if self.training else 0.0
         out, alpha = table_attention(query, key, value, mesh.table, mask, self_kv=self_kv, dropout=dropout, **terms)
         return self._join(out), replace(mesh, mask=mask), alpha
@@ -277,24 +291,5 @@ class MeshAttention(AttentionMessages):
             lag, mask = (None if lag is None else now - then), (None if mask is None else then <= now)
         return edges.with_self_loops(num_loops, lag, mask, keep=self._keeps_masked_edges())
 
-    def _weighted_edges(self, edges: EdgeList | Mesh, alpha: Tensor) -> tuple[Tensor, Tensor]:
-        """The edges that count, in the order of the `flow`, and their weights; self-loops last."""
-        if isinstance(edges, EdgeList):
-            index = edges.compact().edge_index
-            alpha = alpha if edges.mask is None else alpha[edges.mask]
-            return index if self.flow == "source_to_target" else index.flip(0), alpha
-        width, target = edges.table.size(1), edges.target_index
-        edge_index, weights = edges.edge_index, alpha[:, :width][edges.mask]
-        if not self.add_self_loops:
-            return edge_index, weights
-        return torch.cat([edge_index, target.expand(2, -1)], dim=1), torch.cat([weights, alpha[:, -1]])
-
     def __repr__(self) -> str:
         return f"{self.__class__.__name__}({self.in_channels}, {self.out_channels}, heads={self.heads})"
-
-
-def _linear(in_channels: int, out_channels: int, bias: bool) -> nn.Linear | Linear:
-    """Torch's own layer where the size is known, which adapters and quantisation reach, or PyG's lazy one."""
-    if in_channels > 0:
-        return nn.Linear(in_channels, out_channels, bias)
-    return Linear(in_channels, out_channels, bias, weight_initializer="glorot", bias_initializer="zeros")

@@ -22,6 +22,14 @@ def check_options(k: int, metric: str, backend: str, skip: int) -> None:
         raise ValueError(f"'skip' must be an integer that is not negative (got {skip!r})")
 
 
+def check_window(window: int, causal: bool) -> None:
+    """Raise a `ValueError` if this is no number of nodes just before each, or order does not count."""
+    if window < 0:
+        raise ValueError(f"'window' must not be negative (got {window})")
+    if window and not causal:
+        raise ValueError(f"'window' needs causal=True (got window={window})")
+
+
 def check_nodes(x: Tensor) -> Tensor:
     """Features (N, F) as numbers that can be compared: integers and booleans in float64, or a `ValueError`."""
     if not isinstance(x, Tensor) or x.layout != torch.strided:

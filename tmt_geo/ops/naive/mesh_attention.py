@@ -30,6 +30,40 @@ def mesh_attention(
     return out
 
 
+def two_kinds_of_edges(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    edge_index: Tensor,
+    lag: Tensor,
+    temporal: Tensor,
+    weight: Tensor,
+    form: str,
+) -> Tensor:
+    r"""The same where only `temporal` edges decay with their `lag` (both of shape (E)), and all others go by content.
+
+    Of an edge by content :math:`\alpha_{ij} \propto \exp(s_{ij})`, of a temporal one
+    :math:`\exp(s_{ij} - r |\Delta t|)` with :math:`r = \log(1 + e^w)` for the form ``"log"``, while
+    :math:`\sigma(w |\Delta t|)` multiplies its weight for ``"published"``; `weight` :math:`w` has shape (H).
+    """
+    src, dst = edge_index
+    out = value.new_zeros(query.size(0), *value.shape[1:])
+    for i in range(query.size(0)):
+        edges = (dst == i).nonzero().flatten().tolist()
+        factor, after = [], []
+        for e in edges:
+            score = (query[i] * key[src[e]]).sum(-1) / query.size(-1) ** 0.5  # [H]
+            decays = bool(temporal[e])
+            if decays and form == "log":
+                score = score - (1 + weight.exp()).log() * lag[e].abs()
+            factor.append(score.exp())
+            after.append((weight * lag[e].abs()).sigmoid() if decays and form == "published" else 1.0)
+        for e, f, a in zip(edges, factor, after, strict=True):
+            alpha = a * f / sum(factor)  # [H]
+            out[i] = out[i] + alpha.unsqueeze(-1) * value[src[e]]  # [H, C]
+    return out
+
+
 def shifted_edges(source: Tensor, edge_index: Tensor, weight: Tensor) -> Tensor:
     """The row of each edge with the shift: its source mixed with the next node; a self edge is not shifted."""
     rows = []
