@@ -14,7 +14,8 @@ from tmt_geo import viz
 from tmt_geo.extras import MissingExtra, check_extra, needs_extra
 
 REPOSITORY = Path(__file__).parents[1]
-DISTRIBUTIONS = {"umap": "umap-learn", "torch_cluster": "torch-cluster"}  # where it is imported by another name
+# Where it is imported by another name.
+DISTRIBUTIONS = {"umap": "umap-learn", "torch_cluster": "torch-cluster", "faiss": "faiss-cpu"}
 
 
 def extras():

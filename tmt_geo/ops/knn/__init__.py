@@ -13,6 +13,7 @@ from tmt_geo.ops.knn.blocks import Limits
 from tmt_geo.ops.knn.exact import search_exact
 from tmt_geo.ops.knn.inverted_file import slots_in_cells
 from tmt_geo.ops.knn.latest import is_latest, search_latest
+from tmt_geo.ops.knn.on_disk import check_on_disk, search_on_disk
 from tmt_geo.ops.knn.scores import index_features, unit_rows
 from tmt_geo.ops.knn.task import SearchTask
 from tmt_geo.ops.knn.torch_cluster import search_torch_cluster
@@ -24,6 +25,7 @@ from tmt_geo.ops.mesh import Mesh
 __all__ = ["BACKENDS", "check_options", "index_features", "knn_graph", "search", "unit_rows"]
 
 APPROXIMATE = ("windows", "ivf")  # they search a part of the past
+PLAIN = ("torch_cluster", "faiss")  # they take a graph as a whole
 FLOWS = ("source_to_target", "target_to_source")
 SPARSE = 4, 2**16  # with more slots than so many a node, and than this, graphs of like size are searched together
 
@@ -66,7 +68,10 @@ def knn_graph(
             is quickest. ``"windows"`` is approximate and needs `causal`: it searches the node's own window of 64
             and the 4 earlier windows whose means are nearest. ``"ivf"`` is too: an inverted file, which searches
             the 5 nearest of very many cells, at a cost that grows little faster than :math:`N`, for graphs of more
-            than 16,384 nodes. ``"torch_cluster"`` has the plain mode only.
+            than 16,384 nodes. ``"torch_cluster"`` has the plain mode only. ``"faiss"`` is approximate, for one graph
+            of more nodes than memory holds: `x` may be mapped from a file, and so is the index, an inverted file in
+            float16 in the folder of temporary files. It needs the extra ``disk``, and has no `causal` mode and no
+            `batch`, since its cells are made from all nodes.
         skip (int): With `causal`, leave out this many most recent nodes (a window has edges from them anyway).
         targets (Tensor, optional): The only nodes to find neighbors for, shape :math:`(T)`, or a mask over
             all nodes, boolean, shape :math:`(N)`; nothing is searched for the others.
@@ -94,6 +99,9 @@ def knn_graph(
     if skip and not causal:
         raise ValueError(f"'skip' needs causal=True (got skip={skip})")
     targets = check_targets(targets, x.size(0))
+    if backend == "faiss":
+        check_on_disk(x, batch, time, causal)
+        return replace(search_on_disk(x, k, loop, metric, targets), flow=flow)
     layout = DenseLayout.from_batch(x.size(0), batch, time, device=x.device)
     if layout.num_slots > max(SPARSE[0] * x.size(0), SPARSE[1]):
         options = {"causal": causal, "metric": metric, "backend": backend, "skip": skip}
@@ -164,7 +172,7 @@ def search(
         metric (str): See :func:`knn_graph`, as for the options below.
         causal (bool): Only slots before one's own.
         loop (bool): One's own slot is a candidate.
-        backend (str): Any but ``"torch_cluster"``.
+        backend (str): Any but ``"torch_cluster"`` and ``"faiss"``.
         skip (int): With `causal`, the most recent slots left out.
         tolerance (float): Scores no further apart than this are equal, and the latest is taken; not by ``"windows"``
             and ``"tree"``.
@@ -174,8 +182,10 @@ def search(
 
     Raises:
         ValueError: If an approximate backend is to search without `causal`, or ``"tree"`` with it, or by cosine, or
-            without scipy.
+            without scipy, or if the backend is one that takes whole graphs.
     """
+    if backend in PLAIN:
+        raise ValueError(f"'backend' must be one that searches a grid, such as 'auto' (got {backend!r})")
     if backend in APPROXIMATE and not causal:
         raise ValueError(f"backend {backend!r} needs causal=True (got causal=False)")
     if query.size(0) == 0:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from tmt_geo.ops.knn.scores import METRICS
 
-BACKENDS = ("auto", "dense", "blocked", "tree", "windows", "ivf", "torch_cluster")
+BACKENDS = ("auto", "dense", "blocked", "tree", "windows", "ivf", "torch_cluster", "faiss")
 
 
 def check_options(k: int, metric: str, backend: str, skip: int) -> None:
