@@ -135,9 +135,10 @@ class MeshGNN(BasicGNN):
         self.pool = None
         if pool is not None:
             self.pool = aggregation_resolver(pool)
-            channels = getattr(self.pool, "out_channels", self.lin.in_features)  # of Set2Set and recurrent ones
+            channels = self.lin.in_features
             if isinstance(self.pool, MultiAggregation):
                 channels = self.pool.get_out_channels(channels)
+            channels = getattr(self.pool, "out_channels", None) or channels  # of Set2Set and recurrent ones
             self.lin = nn.Linear(channels, self.out_channels)
         self.gates = nn.ModuleList(gates)  # type: ignore[assignment]  # see above
 
