@@ -1,4 +1,4 @@
-"""What a layer on graphs may not depend on: the numbers of the nodes, and the other graphs of its batch."""
+"""What a layer on graphs may not depend on: numbers of nodes, other graphs of the batch, what comes later."""
 
 from __future__ import annotations
 
@@ -57,12 +57,44 @@ def assert_graph_independent(
     _assert_varied(out)
     for graph in graphs:
         own = batch == graph
-        edges = {}
-        if edge_index is not None:
-            place = own.cumsum(0) - 1
-            edges["edge_index"] = place[edge_index[:, own[edge_index[1]]]]
-        alone = run(**{name: value[own] for name, value in nodes.items()}, batch=None, **edges)
+        alone = run(**_among(own, nodes, edge_index), batch=None)
         torch.testing.assert_close(alone, out[own], rtol=0, atol=atol, msg=f"graph {graph} is not alone: {{}}".format)
+
+
+def assert_time_causal(
+    run: Callable[..., Tensor], nodes: dict[str, Tensor], edge_index: Tensor | None = None, atol: float = 1e-10
+) -> None:
+    """Assert that nodes get, before each moment, what they get where nothing of that moment or later exists.
+
+    Args:
+        run (Callable): Called with `nodes` by name, and with `edge_index` where there is one; returns a tensor (N, *).
+        nodes (dict[str, Tensor]): What each node has, all of N rows; ``"time"`` is among it.
+        edge_index (Tensor, optional): Edges (2, E), from later nodes too.
+        atol (float): Largest difference allowed.
+
+    Raises:
+        AssertionError: Naming the moment that shows earlier, or where there is nothing to see.
+    """
+    time = nodes["time"]
+    moments = time.unique().tolist()
+    assert len(moments) > 1, "at one moment nothing is later"
+    out = run(**nodes, **({} if edge_index is None else {"edge_index": edge_index}))
+    _assert_varied(out)
+    for moment in moments[1:]:
+        early = time < moment
+        alone = run(**_among(early, nodes, edge_index))
+        torch.testing.assert_close(
+            alone, out[early], rtol=0, atol=atol, msg=f"moment {moment} shows earlier: {{}}".format
+        )
+
+
+def _among(own: Tensor, nodes: dict[str, Tensor], edge_index: Tensor | None) -> dict[str, Tensor]:
+    """These nodes, and the edges among them."""
+    part = {name: value[own] for name, value in nodes.items()}
+    if edge_index is not None:
+        place = own.cumsum(0) - 1
+        part["edge_index"] = place[edge_index[:, own[edge_index].all(0)]]
+    return part
 
 
 def _num_nodes(nodes: dict[str, Tensor]) -> int:
