@@ -75,19 +75,12 @@ class _InvertedFile:
         cells, half = faiss.IndexFlat(channels, kind), faiss.ScalarQuantizer.QT_fp16
         self.index = faiss.IndexIVFScalarQuantizer(cells, channels, num_cells, half, kind)
         self.index.cp.niter, self.index.cp.min_points_per_centroid, self.index.nprobe = STEPS, 1, OPENED
-        some = _spread(num_nodes, SAMPLE * num_cells)
-        sample = np.empty((some.numel(), channels), np.float32)
-        for block in _blocks(0, some.numel(), channels):
-            sample[block] = self.rows(some[block])
-        self.index.train(sample)
-        del sample
+        self.index.train(self._sample(SAMPLE * num_cells))
 
         self.parts, pointers = [], faiss.InvertedListsPtrVector()
         step = max(-(-num_nodes // PARTS), LEAST // channels)
         for first in range(0, num_nodes, step):
-            self.index.reset()
-            for block in _blocks(first, min(first + step, num_nodes), channels):
-                self.index.add_with_ids(self.rows(block), np.arange(block.start, block.stop))
+            self._fill(first, min(first + step, num_nodes))
             path = str(folder / str(first))
             faiss.write_index(self.index, path)
             part = faiss.read_index(path, faiss.IO_FLAG_MMAP)
@@ -97,6 +90,20 @@ class _InvertedFile:
         self.index.reset()
         self.lists = faiss.HStackInvertedLists(pointers.size(), pointers.data())
         self.index.replace_invlists(self.lists, False)
+
+    def _sample(self, count: int) -> np.ndarray:
+        """Rows of so many nodes, or of all."""
+        nodes = _spread(self.x.size(0), count)
+        rows = np.empty((nodes.numel(), self.x.size(1)), np.float32)
+        for block in _blocks(0, nodes.numel(), self.x.size(1)):
+            rows[block] = self.rows(nodes[block])
+        return rows
+
+    def _fill(self, start: int, stop: int) -> None:
+        """Let the index hold the nodes from one to another, and no others."""
+        self.index.reset()
+        for block in _blocks(start, stop, self.x.size(1)):
+            self.index.add_with_ids(self.rows(block), np.arange(block.start, block.stop))
 
     def rows(self, nodes: Tensor | slice) -> np.ndarray:
         """Features of some nodes as they are compared: of unit length, or around zero and of the size of 1."""
