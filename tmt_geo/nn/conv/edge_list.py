@@ -62,6 +62,15 @@ class EdgeList(NamedTuple):
         """All of the edges, of which only some count; `which` is boolean :math:`(E)`."""
         return self._replace(mask=which if self.mask is None else self.mask & which)
 
+    def reading_home(self) -> EdgeList:
+        """The same edges, of which those that do not count begin at their target: nothing else is read by them.
+
+        For one set of nodes. Their weight is zero, but zero times a NaN is a NaN.
+        """
+        source, target = self.edge_index
+        kept = source if self.mask is None else torch.where(self.mask, source, target)
+        return self._replace(edge_index=torch.stack([kept, target]))
+
     def compact(self) -> EdgeList:
         """Only the edges that count, without a mask."""
         return self if self.mask is None else self.select(self.mask)._replace(mask=None)

@@ -246,6 +246,8 @@ class MeshAttention(AttentionMessages):
             edges = edges.restrict(is_target[edges.edge_index[1]])
             query = query.new_zeros(size[1], *query.shape[1:]).index_copy(0, targets, query)
         edges = self._relevant_edges(edges)
+        if edges.mask is not None and size[0] == size[1]:
+            edges = edges.reading_home()
         if edges.attr is not None or self._needs_messages() or torch.compiler.is_compiling():
             num_added = num_added + min(size) * self.add_self_loops
             out, alpha = self._pass_messages(query, key, value, edges, num_added)
@@ -272,7 +274,9 @@ class MeshAttention(AttentionMessages):
                 temporal = None if temporal is None else F.pad(temporal, (0, 1), value=True)
             terms = self.decay.terms(lag, temporal)
         dropout = self.dropout if self.training else 0.0
-        out, alpha = table_attention(query, key, value, mesh.table, mask, self_kv=self_kv, dropout=dropout, **terms)
+        # What a masked edge reads gets a weight of zero, and zero times a NaN is one: it reads its target.
+        table = torch.where(mask, mesh.table, target)
+        out, alpha = table_attention(query, key, value, table, mask, self_kv=self_kv, dropout=dropout, **terms)
         return self._join(out), replace(mesh, mask=mask), alpha
 
     def _join(self, out: Tensor) -> Tensor:
