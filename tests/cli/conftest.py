@@ -59,6 +59,13 @@ def run(trained, tmp_path):
 
 
 @pytest.fixture
+def unrecorded(run):
+    """A copy of the trained run without the record of its files: what is wrong with them has to be found in them."""
+    (run / "digests.json").unlink()
+    return run
+
+
+@pytest.fixture
 def small():
     """Flags of a model small enough for a test."""
     return SMALL

@@ -54,41 +54,41 @@ def test_an_unfinished_run_names_its_checkpoint(refused, run):
     assert "its last checkpoint is checkpoint-4" in refused("evaluate", run)
 
 
-def test_damaged_weights_are_one_line(refused, run):
-    weights = run / "model.safetensors"
+def test_damaged_weights_are_one_line(refused, unrecorded):
+    weights = unrecorded / "model.safetensors"
     whole = weights.read_bytes()
     for kept in (0, 7, 1000, len(whole) - 10):
         weights.write_bytes(whole[:kept])
-        assert "damaged or truncated checkpoint" in refused("evaluate", run), kept
+        assert "damaged or truncated checkpoint" in refused("evaluate", unrecorded), kept
     weights.unlink()
-    assert "model.safetensors" in refused("evaluate", run)
+    assert "model.safetensors" in refused("evaluate", unrecorded)
 
 
-def test_weights_that_lack_a_tensor_are_one_line(refused, run):
+def test_weights_that_lack_a_tensor_are_one_line(refused, unrecorded):
     from safetensors.torch import load_file, save_file
 
-    tensors = load_file(run / "model.safetensors")
+    tensors = load_file(unrecorded / "model.safetensors")
     lost = next(name for name in tensors if "layers.1." in name)
     del tensors[lost]
-    save_file(tensors, run / "model.safetensors", metadata={"format": "pt"})
-    line = refused("evaluate", run)
+    save_file(tensors, unrecorded / "model.safetensors", metadata={"format": "pt"})
+    line = refused("evaluate", unrecorded)
     assert "incomplete checkpoint" in line and lost in line
 
 
-def test_a_damaged_tokenizer_is_one_line(refused, run):
-    (run / "tokenizer.json").write_text("{}")
-    assert "holds no tokenizer that loads" in refused("evaluate", run)
+def test_a_damaged_tokenizer_is_one_line(refused, unrecorded):
+    (unrecorded / "tokenizer.json").write_text("{}")
+    assert "holds no tokenizer that loads" in refused("evaluate", unrecorded)
 
 
-def test_a_configuration_of_other_sizes_is_one_line(refused, run):
-    config = json.loads((run / "config.json").read_text())
-    (run / "config.json").write_text(json.dumps(config | {"hidden_size": 20}))
-    assert "'run' holds weights of other sizes than its config.json says" in refused("evaluate", run)
+def test_a_configuration_of_other_sizes_is_one_line(refused, unrecorded):
+    config = json.loads((unrecorded / "config.json").read_text())
+    (unrecorded / "config.json").write_text(json.dumps(config | {"hidden_size": 20}))
+    assert "'run' holds weights of other sizes than its config.json says" in refused("evaluate", unrecorded)
 
 
-def test_a_damaged_configuration_is_one_line(refused, run):
-    (run / "config.json").write_text("{")
-    refused("evaluate", run)
+def test_a_damaged_configuration_is_one_line(refused, unrecorded):
+    (unrecorded / "config.json").write_text("{")
+    refused("evaluate", unrecorded)
 
 
 @pytest.mark.parametrize("command", [["evaluate"], ["generate"]])
@@ -102,10 +102,10 @@ def test_ids_out_of_range_are_one_line(refused, run, text_file, tmp_path, comman
     assert "--tokenizer has ids out of range" in line
 
 
-def test_a_run_without_a_tokenizer_is_one_line(refused, run):
-    for path in run.glob("tokenizer*"):
+def test_a_run_without_a_tokenizer_is_one_line(refused, unrecorded):
+    for path in unrecorded.glob("tokenizer*"):
         path.unlink()
-    assert "tokenizer" in refused("evaluate", run)
+    assert "tokenizer" in refused("evaluate", unrecorded)
 
 
 def test_debug_shows_the_traceback(tmt, tmp_path):

@@ -159,7 +159,7 @@ def test_a_truncated_checkpoint_is_skipped(tmt, run):
     weights.write_bytes(weights.read_bytes()[:1000])
     result = tmt("train", "--config", run / "train.yaml", "--out", run, "--resume", "--steps", 6)
     assert result.exit_code == 0, result.output
-    assert f"{weights.parent} is skipped: model.safetensors is missing or truncated" in result.stderr
+    assert f"{weights.parent} is skipped: model.safetensors is missing, truncated or changed" in result.stderr
     steps = [row["step"] for row in json.loads((run / "history.json").read_text()) if "loss" in row]
     assert steps == [1, 2, 3, 4, 5, 6]
 

@@ -77,7 +77,7 @@ def test_an_incomplete_checkpoint_is_skipped(run, llama, name, damage):
         path.write_bytes(content[: len(content) * 2 // 3] if damage == "truncated" else b"")
     before = snapshot(run)
     assert last_checkpoint(run, llama(), said.append) == run / "checkpoint-2"
-    assert said == [f"{run / 'checkpoint-4'} is skipped: {name} is missing or truncated"]
+    assert said == [f"{run / 'checkpoint-4'} is skipped: {name} is missing, truncated or changed"]
     assert snapshot(run) == before
 
 
@@ -85,7 +85,7 @@ def test_the_checkpoint_before_is_gone_on_from(run, resume, capsys):
     (run / "checkpoint-4" / "memory_0.safetensors").unlink()
     assert resume() == [3, 4, 5, 6]
     skipped = [line for line in capsys.readouterr().err.splitlines() if "skipped" in line]
-    assert skipped == [f"{run / 'checkpoint-4'} is skipped: memory_0.safetensors is missing or truncated"]
+    assert skipped == [f"{run / 'checkpoint-4'} is skipped: memory_0.safetensors is missing, truncated or changed"]
     assert [folder.name for folder in checkpoint_folders(run)] == ["checkpoint-4", "checkpoint-6"]
     assert finished_steps(run) == 6
 

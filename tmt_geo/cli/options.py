@@ -23,7 +23,9 @@ DataConfig = Annotated[
 ]
 Tokenizer = Annotated[str | None, typer.Option(help="Another tokenizer: folder or hub name.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what a former run has written.")]
-Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads; 1 is fastest where other work uses the cores.")]
+Threads = Annotated[
+    int | None, typer.Option(min=1, max=4096, help="CPU threads; 1 is fastest where others use the cores.")
+]
 
 
 def use_threads(threads: int | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from tmt_geo.train.config import SETTINGS_FILE
 from tmt_geo.train.writing import write_text
 
 TEXT = ("data", "data_config", "text_column", "limit", "tokenizer", "vocab_size", "block_size")
+TYPES = {"data": str, "data_config": str, "text_column": str, "streaming": bool, "limit": int, "block_size": int}
 SAME_WHEN_RESUMED = (*TEXT, "batch_size", "grad_accum", "seed")  # what is read next follows from them
 
 
@@ -25,13 +27,21 @@ def read_settings(run: Path) -> dict[str, Any]:
     import yaml
 
     path = run / SETTINGS_FILE
-    if not path.is_file():
+    if not os.path.lexists(path):
         return {}
     try:
+        if not path.is_file():  # a pipe would wait for ever
+            raise ValueError("it is no file")
         settings = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"'run' holds settings that cannot be read (got {path}): {error}") from error
-    return settings if isinstance(settings, dict) else {}
+        if not isinstance(settings, dict):
+            raise ValueError("it is no mapping of names to values")
+        for name, value in settings.items():
+            if not isinstance(value, TYPES.get(name, object)):
+                raise ValueError(f"{name} has a value that it cannot have")
+    except (yaml.YAMLError, ValueError, OSError, RecursionError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"'run' holds settings that cannot be read: {reason} (got {path})") from error
+    return settings
 
 
 def check_same_run(out: Path, settings: dict[str, Any]) -> None:

@@ -30,6 +30,8 @@ class TextSource:
     limit: int | None = None
 
     def __post_init__(self) -> None:
+        if self.data == "":
+            raise ValueError("'data' must name a text (got '')")
         if self.limit is not None and self.limit < 1:
             raise ValueError(f"'limit' must be at least 1 (got {self.limit})")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -49,6 +50,7 @@ def train(
     """
     model_config = model.config(data.vocab_size)  # so that a wrong size is reported before any text is read
     training.block_size = block_size = _block_size(training.block_size, model_config.max_position_embeddings)
+    _check_memory(model_config)
     settings = _settings(data, model, training)
     drawing = can_draw()
     _check_run(training, settings)
@@ -86,6 +88,20 @@ def _block_size(wanted: int | None, longest: int) -> int:
     if wanted is not None and wanted > longest:
         raise ValueError(f"'block_size' exceeds max_seq_len={longest} (got {wanted})")
     return wanted or min(longest, LONGEST_DEFAULT_BLOCK)
+
+
+def _check_memory(model_config: TMTConfig) -> None:
+    """Refuses a model whose weights, gradients and moments alone are more than the memory of this machine."""
+    import torch
+
+    from tmt_geo.models import TMTModel
+
+    with torch.device("meta"):
+        needed = 16 * TMTModel(model_config).num_parameters()  # four numbers of four bytes a parameter
+    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > there:
+        gib = f"{needed / 2**30:,.0f} GiB for {there / 2**30:,.0f} GiB of memory"
+        raise ValueError(f"'d_model', 'n_layers' and the vocabulary make too large a model (got {gib})")
 
 
 def _settings(*options: TrainingText | ModelOptions | TrainConfig) -> dict[str, Any]:

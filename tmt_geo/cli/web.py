@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 from typing import Annotated
 
@@ -24,6 +25,7 @@ def web(
     Runs on this machine alone, without a network. Ctrl-C ends it.
     """
     check_extra("the page", "web", "gradio", "plotly", "networkx")
+    _check_address(host, port)
     say("Loading takes a few seconds.")
 
     from tmt_geo.web import serve
@@ -31,3 +33,12 @@ def web(
     app = serve(runs, host, port, inbrowser=open_browser)
     say(f"The page is at {app.local_url} and shows the runs in {runs}. Ctrl-C ends it.")
     app.block_thread()
+
+
+def _check_address(host: str, port: int | None) -> None:
+    """Tells at once of an address that this machine cannot serve at."""
+    try:
+        socket.create_server((host, port or 0)).close()
+    except (OSError, UnicodeError) as error:
+        name = "port" if port and host in ("127.0.0.1", "localhost") else "host"
+        raise ValueError(f"'{name}' must be an address to serve at: {error} (got {host}:{port or ''})") from error

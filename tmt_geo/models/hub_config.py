@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import math
+from numbers import Real
 from os import PathLike
 from typing import Any, ClassVar
 
 from transformers import PreTrainedConfig
 
 from tmt_geo.models.hub_files import auto_map, write_code
+
+# Beyond these no model was meant, and to build one would take all memory or all time.
+LARGEST = 1 << 20
+MOST = {
+    "num_hidden_layers": 10_000, "vocab_size": 1 << 31, "max_position_embeddings": 1 << 31, "copy_memory": 1 << 31,
+    "mesh_memory": 1 << 31,
+}  # fmt: skip
 
 
 class HubConfig(PreTrainedConfig):
@@ -39,7 +48,15 @@ class HubConfig(PreTrainedConfig):
         write_code(save_directory)
 
     def check_count(self, name: str, least: int) -> None:
-        """Raise a `ValueError` if the value of this name is no integer, or below the least that there can be."""
+        """Raise a `ValueError` if the value of this name is no integer, or none that there can be."""
         value = getattr(self, name)
         if not isinstance(value, int) or value < least:
             raise ValueError(f"'{name}' must be an integer of at least {least} (got {value!r})")
+        if value > (most := MOST.get(name, LARGEST)):
+            raise ValueError(f"'{name}' must be an integer of at most {most} (got {value!r})")
+
+    def check_number(self, name: str) -> None:
+        """Raise a `ValueError` if the value of this name is no finite number."""
+        value = getattr(self, name)
+        if not isinstance(value, Real) or not math.isfinite(value):
+            raise ValueError(f"'{name}' must be a finite number (got {value!r})")

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tmt_geo.ops.checks import check_counts, check_reals
 from tmt_geo.ops.swiglu import swiglu
 
 
@@ -37,6 +38,8 @@ class DualStreamFFN(nn.Module):
 
     def __init__(self, channels: int, stream_dim: int | None = None, dropout: float = 0.0, gated: bool = False):
         super().__init__()
+        check_counts(channels=channels, stream_dim=stream_dim)
+        check_reals(dropout=dropout)
         if stream_dim is None:
             stream_dim = round(4 * channels / 3) if gated else 2 * channels
         self.channels = channels
@@ -88,6 +91,8 @@ class FFN(nn.Module):
 
     def __init__(self, channels: int, hidden_dim: int | None = None, dropout: float = 0.0):
         super().__init__()
+        check_counts(channels=channels, hidden_dim=hidden_dim)
+        check_reals(dropout=dropout)
         self.dropout = dropout
         self.lin_in = nn.Linear(channels, 4 * channels if hidden_dim is None else hidden_dim)
         self.lin_out = nn.Linear(self.lin_in.out_features, channels)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from tmt_geo.nn.precise_buffers import PreciseBuffers
 from tmt_geo.ops.all_ranks import rows_of_ranks
+from tmt_geo.ops.checks import check_counts, check_reals
 from tmt_geo.ops.exit import running_quantile, stay_rate
 
 RULES = ("fixed", "learned", "budget")
@@ -98,6 +99,8 @@ class ExitGate(PreciseBuffers):
         super().__init__()
         if rule not in RULES:
             raise ValueError(f"'rule' must be one of {RULES} (got {rule!r})")
+        check_counts(channels=channels)
+        check_reals(threshold=threshold, rate=rate, momentum=momentum)
         if not 0 <= rate <= 1:
             raise ValueError(f"'rate' must be a share (got {rate})")
         self.channels = channels

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from tmt_geo.nn.precise_buffers import PreciseBuffers
 from tmt_geo.ops.all_ranks import sum_of_ranks
+from tmt_geo.ops.checks import check_counts, check_reals
 from tmt_geo.ops.ema import anchor_statistic, ema_update
 
 
@@ -52,8 +53,8 @@ class MemoryAnchors(PreciseBuffers):
 
     def __init__(self, channels: int, num_anchors: int = 16, momentum: float = 0.99):
         super().__init__()
-        if num_anchors < 1:
-            raise ValueError(f"'num_anchors' must be at least 1 (got {num_anchors})")
+        check_counts(channels=channels, num_anchors=num_anchors)
+        check_reals(momentum=momentum)
         if not 0 <= momentum <= 1:
             raise ValueError(f"'momentum' must lie in [0, 1] (got {momentum})")
         self.channels = channels

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tmt_geo.ops.checks import check_counts
+
 
 class MeshIndex(nn.Module):
     r"""Maps states to the features in which the mesh is searched: :math:`z_i = P x_i` with fixed random rows.
@@ -34,6 +36,7 @@ class MeshIndex(nn.Module):
 
     def __init__(self, channels: int, dim: int):
         super().__init__()
+        check_counts(0, channels=channels, dim=dim)
         if not 1 <= dim <= channels:
             raise ValueError(f"'dim' must lie in [1, channels] (got {dim} of {channels} channels)")
         self.channels = channels

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from tmt_geo.ops.checks import check_counts, check_reals
 from tmt_geo.ops.decay import log_decay, published_decay
 
 FORMS = ("log", "published")
@@ -44,6 +45,8 @@ class TemporalDecay(nn.Module):
         super().__init__()
         if form not in FORMS:
             raise ValueError(f"'form' must be one of {FORMS} (got {form!r})")
+        check_counts(heads=heads)
+        check_reals(rate=rate)
         if not rate > 0:
             raise ValueError(f"'rate' must be positive (got {rate})")
         self.heads = heads

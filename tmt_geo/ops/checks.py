@@ -2,11 +2,34 @@
 
 from __future__ import annotations
 
-from typing import overload
+from numbers import Integral, Real
+from typing import Any, overload
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
+
+LARGEST = 2**31 - 1  # of a size; beyond it none was meant
+
+
+def check_counts(least: int = 1, /, **counts: Any) -> None:
+    """Raise a `ValueError` that names the first of these that is no integer of at least `least`; None is not given."""
+    for name, count in counts.items():
+        if count is None:
+            continue
+        if not isinstance(count, Integral):
+            raise ValueError(f"'{name}' must be an integer (got {count!r})")
+        if count < least:
+            raise ValueError(f"'{name}' must be at least {least} (got {count})")
+        if count > LARGEST:
+            raise ValueError(f"'{name}' must be at most {LARGEST} (got {count})")
+
+
+def check_reals(**numbers: Any) -> None:
+    """Raise a `ValueError` that names the first of these that is no number."""
+    for name, number in numbers.items():
+        if not isinstance(number, Real) or number != number:
+            raise ValueError(f"'{name}' must be a number (got {number!r})")
 
 
 def check_devices(device: torch.device | str, **tensors: Tensor | None) -> None:

@@ -10,7 +10,8 @@ had never stopped:
   the loss scale (``scaler.pt``);
 - the states of the random generators, one file a process (``rng_state*.pth``);
 - the step, which says how much of the text has been read, and the logged history (``trainer_state.json``), and the
-  Trainer's options (``training_args.bin``).
+  Trainer's options (``training_args.bin``);
+- the digests of all these files (``digests.json``).
 
 It is written in the folder ``unfinished`` beside the others and moved when it is whole.
 """
@@ -18,13 +19,17 @@ It is written in the folder ``unfinished`` beside the others and moved when it i
 from __future__ import annotations
 
 import json
+import os
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
+
+from tmt_geo.train.digests import DIGESTS_FILE, check_digests
 
 UNFINISHED = "unfinished"
 STATE_FILE = "trainer_state.json"
@@ -45,8 +50,26 @@ MODEL_FILES = (
     "chat_template.jinja",
     "training_args.bin",
     STATE_FILE,
+    DIGESTS_FILE,
 )
-CHECKPOINT_FILES = (*MODEL_FILES, "optimizer.pt", "scheduler.pt", "scaler.pt", "rng_state*.pth", MEMORY_FILES)
+# Those that loading reads, or would read if they were there.
+LOADED_FILES = (
+    "config.json",
+    "generation_config.json",
+    "*.safetensors",
+    INDEX_FILE,
+    "pytorch_model*",
+    "adapter_*",
+    "tokenizer*.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.*",
+    "merges.txt",
+    "chat_template*",
+)
+STATE_FILES = ("optimizer.pt", "scheduler.pt", "scaler.pt", "rng_state*.pth", MEMORY_FILES)
+CHECKPOINT_FILES = (*MODEL_FILES, *STATE_FILES)
+RESUMED_FILES = (*LOADED_FILES, *STATE_FILES, STATE_FILE)
 
 
 def checkpoint_folders(out: Path) -> list[Path]:
@@ -64,7 +87,7 @@ def checkpoint_step(folder: Path) -> int:
 def last_checkpoint(out: Path, model: nn.Module, report: Callable[[str], None]) -> Path | None:
     """The checkpoint of the highest step in ``out`` that is whole, after a check that it fits ``model``.
 
-    The check reads headers, not weights: it finds a file that is missing or cut short, in seconds at any size.
+    A checkpoint has digests of its files, and one that was written without them is looked at as far as the headers.
 
     Args:
         out: Folder of the run.
@@ -91,45 +114,70 @@ def last_checkpoint(out: Path, model: nn.Module, report: Callable[[str], None]) 
 def finished_steps(out: Path) -> int:
     """The steps of the finished model in ``out``; 0 where there is none, or a kill has cut off its writing."""
     try:
-        _read_weights(out)
-        return _read(out / STATE_FILE)["global_step"]  # written when all else is
+        read_shapes(out)
+        steps = _read(out / STATE_FILE).get("global_step")  # written when all else is
+        return steps if isinstance(steps, int) else 0
     except ValueError:
         return 0
 
 
+def first_not_finite(model: nn.Module) -> str | None:
+    """The name of the first weight or buffer with a NaN or an infinity."""
+    for name, weight in model.state_dict().items():
+        if weight.is_floating_point() and weight.numel() and not bool(torch.stack(weight.aminmax()).isfinite().all()):
+            return name
+    return None
+
+
 def _read_whole(folder: Path) -> dict[str, tuple[int, ...]]:
     """The shapes of a checkpoint's weights, after a look at all its files."""
+    check_digests(folder, RESUMED_FILES)
     random_states = sorted(folder.glob("rng_state*.pth")) or [folder / "rng_state.pth"]
     memories = sorted(folder.glob(MEMORY_FILES)) or [folder / "memory_0.safetensors"]
     for path in (folder / STATE_FILE, folder / "optimizer.pt", folder / "scheduler.pt", *random_states, *memories):
         _read(path)
-    return _read_weights(folder)
+    if _read(folder / STATE_FILE).get("global_step") != checkpoint_step(folder):
+        raise ValueError(f"{STATE_FILE} is that of another step")
+    return read_shapes(folder)
 
 
-def _read_weights(folder: Path) -> dict[str, tuple[int, ...]]:
-    weights = [folder / "model.safetensors"]
-    if (folder / INDEX_FILE).is_file():
-        weights = [folder / name for name in sorted(set(_read(folder / INDEX_FILE)["weight_map"].values()))]
+def read_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
+    """The shapes of the weights in a folder, by their headers.
+
+    Raises:
+        ValueError: A file of them is missing, truncated or elsewhere.
+    """
+    names: set[Any] = {"model.safetensors"}
+    if os.path.lexists(folder / INDEX_FILE):
+        weight_map = _read(folder / INDEX_FILE).get("weight_map")
+        names = set(weight_map.values()) if isinstance(weight_map, dict) else {None}
     shapes: dict[str, Any] = {}
-    for path in weights:
-        shapes |= _read(path)
+    for name in names:
+        if not isinstance(name, str) or Path(name).name != name:
+            raise ValueError(f"{INDEX_FILE} names what is no file beside it")
+        shapes |= _read(folder / name)
     return shapes
 
 
 def _read(path: Path) -> Any:
     """Open a file of a run as far as it takes to know that it is whole."""
-    readers = {".json": _read_json, ".safetensors": _read_shapes}
+    readers = {".json": _read_json, ".safetensors": _read_header}
     try:
+        if not path.is_file():  # a pipe would wait for ever
+            raise ValueError(f"no file (got {path})")
         return readers.get(path.suffix, _read_archive)(path)
-    except (OSError, ValueError, SafetensorError) as error:
-        raise ValueError(f"{path.name} is missing or truncated") from error
+    except (OSError, ValueError, RecursionError, SafetensorError) as error:
+        raise ValueError(f"{path.name} is missing, truncated or changed") from error
 
 
-def _read_json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
+def _read_json(path: Path) -> dict[str, Any]:
+    content = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(content, dict):
+        raise ValueError(f"no mapping (got {path})")
+    return content
 
 
-def _read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+def _read_header(path: Path) -> dict[str, tuple[int, ...]]:
     with safe_open(path, framework="pt") as tensors:
         return {name: tuple(tensors.get_slice(name).get_shape()) for name in tensors.keys()}  # noqa: SIM118
 

@@ -8,6 +8,8 @@ from pathlib import Path
 SETTINGS_FILE = "train.yaml"  # in the folder of a run, the options as the command reads them
 REPORTERS = ("none", "tensorboard")
 OPTIMIZERS = ("adamw", "muon")
+LARGEST = 2**31 - 1
+MOST = {"seed": 2**32 - 1, "threads": 4096}  # of NumPy's seeds; more threads than any machine has
 
 
 @dataclass
@@ -105,6 +107,8 @@ class TrainConfig:
 def _check_whole(name: str, value: object, at_least: int) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or value < at_least:
         raise ValueError(f"'{name}' must be a whole number of at least {at_least} (got {value!r})")
+    if value > (most := MOST.get(name, LARGEST)):
+        raise ValueError(f"'{name}' must be a whole number of at most {most} (got {value})")
 
 
 def _check_not_negative(name: str, value: object) -> None:

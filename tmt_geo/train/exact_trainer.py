@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,16 @@ from torch import nn
 from transformers import Trainer, TrainerState
 
 from tmt_geo.models.tmt.memory_tmt import Memory, memory_from_state, memory_state
-from tmt_geo.train.checkpoint import MEMORY_FILES, STATE_FILE, UNFINISHED, checkpoint_folders, checkpoint_step
+from tmt_geo.train.checkpoint import (
+    MEMORY_FILES,
+    RESUMED_FILES,
+    STATE_FILE,
+    UNFINISHED,
+    checkpoint_folders,
+    checkpoint_step,
+    first_not_finite,
+)
+from tmt_geo.train.digests import write_digests
 from tmt_geo.train.weight_average import KEY
 from tmt_geo.train.writing import publish, written_to
 
@@ -60,6 +71,7 @@ class ExactTrainer(Trainer):
                     if self.state.best_global_step:
                         self.state.best_model_checkpoint = str(out / f"checkpoint-{self.state.best_global_step}")
                         self.state.save_to_json(str(unfinished / place / STATE_FILE))
+                    write_digests(unfinished / place, RESUMED_FILES)
                     publish(unfinished / place, out / place)
                     self._remove_old(out)
             finally:
@@ -82,7 +94,8 @@ class ExactTrainer(Trainer):
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
         """Load what each process has of its own."""
-        super()._load_rng_state(checkpoint)
+        with read_from(checkpoint):
+            super()._load_rng_state(checkpoint)
         if checkpoint is None:
             return
         written = len(list(Path(checkpoint).glob(MEMORY_FILES)))
@@ -90,8 +103,9 @@ class ExactTrainer(Trainer):
             raise ValueError(
                 f"'resume' needs as many processes as wrote {checkpoint}, {written} (got {self.args.world_size})"
             )
-        state = load_file(self._memory_file(checkpoint), device=str(self.args.device))
-        self.memory = memory_from_state(self.model_config, state)
+        with read_from(checkpoint):
+            state = load_file(self._memory_file(checkpoint), device=str(self.args.device))
+            self.memory = memory_from_state(self.model_config, state)
 
     def _memory_file(self, folder: str) -> str:
         return os.path.join(folder, MEMORY_FILES.replace("*", str(self.args.process_index)))
@@ -99,8 +113,34 @@ class ExactTrainer(Trainer):
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         optimizer: Any = getattr(self.optimizer, "optimizer", self.optimizer)  # Accelerate wraps it
         hook = optimizer.register_load_state_dict_pre_hook(check_shapes)
-        super()._load_optimizer_and_scheduler(checkpoint)
+        with read_from(checkpoint):
+            super()._load_optimizer_and_scheduler(checkpoint)
         hook.remove()
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        with read_from(resume_from_checkpoint):
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+            if name := first_not_finite(self.accelerator.unwrap_model(self.model)):
+                raise ValueError(f"{name} is not finite")
+
+    def _issue_warnings_after_load(self, load_result: Any) -> None:
+        """Say nothing of tied weights: `last_checkpoint` has compared the names."""
+
+
+@contextmanager
+def read_from(checkpoint: str | None) -> Iterator[None]:
+    """What runs in it reads a checkpoint.
+
+    Raises:
+        ValueError: The checkpoint does not load, for whatever reason.
+    """
+    try:
+        yield
+    except Exception as error:  # a damaged file fails in any way
+        if str(error).startswith("'resume'"):
+            raise
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ValueError(f"'resume' needs a checkpoint that loads (got {checkpoint}: {reason})") from error
 
 
 def check_shapes(optimizer: torch.optim.Optimizer, state_dict: dict[str, Any]) -> None:

@@ -17,8 +17,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallba
 from transformers.trainer_callback import PrinterCallback
 
 from tmt_geo.data.streams import stream_order
-from tmt_geo.train.checkpoint import UNFINISHED, checkpoint_step, finished_steps, last_checkpoint
+from tmt_geo.train.checkpoint import LOADED_FILES, UNFINISHED, checkpoint_step, finished_steps, last_checkpoint
 from tmt_geo.train.config import TrainConfig
+from tmt_geo.train.digests import write_digests
 from tmt_geo.train.progress import ReportPrinter
 from tmt_geo.train.run_folder import HISTORY_FILE, OPTIONS_FILE, prepare_out
 from tmt_geo.train.trainer import LanguageModelTrainer, collate_blocks
@@ -35,7 +36,8 @@ class TrainResult:
             model reports (see ``LanguageModelTrainer``); rows of evaluation have ``step``, ``eval_loss`` and so on.
         tokens_per_second: Mean over the steps of this call; 0 where none was left.
         out: The folder with ``config.json``, ``model.safetensors``, the tokenizer, ``history.json`` (the history as
-            a list), ``train_config.json`` (the options), ``trainer_state.json`` and the checkpoints.
+            a list), ``train_config.json`` (the options), ``trainer_state.json``, ``digests.json`` (SHA-256 of the
+            files of model and tokenizer) and the checkpoints.
     """
 
     history: list[dict[str, Any]]
@@ -130,6 +132,7 @@ def train_model(
         trainer.save_model(str(out))
         if trainer.is_world_process_zero():
             write_text(out / HISTORY_FILE, json.dumps(history, indent=1) + "\n")
+            write_digests(out, LOADED_FILES)
         trainer.save_state()  # last: it says that the model is there, see `finished_steps`
     speed = trainer.tokens_seen / trainer.seconds if trainer.seconds else 0.0
     return TrainResult(history=history, tokens_per_second=speed, out=out)

@@ -7,12 +7,13 @@ from pathlib import Path
 
 from tmt_geo.train.checkpoint import CHECKPOINT_FILES, MODEL_FILES, UNFINISHED, checkpoint_folders
 from tmt_geo.train.config import SETTINGS_FILE
+from tmt_geo.train.digests import DIGESTS_FILE
 from tmt_geo.train.writing import written_to
 
 OPTIONS_FILE = "train_config.json"  # written first and removed last, so it also marks a folder as that of a run
 HISTORY_FILE = "history.json"
 REPORT_FILE = "report.html"
-WRITTEN_WHOLE = (HISTORY_FILE, SETTINGS_FILE, OPTIONS_FILE)
+WRITTEN_WHOLE = (HISTORY_FILE, SETTINGS_FILE, DIGESTS_FILE, OPTIONS_FILE)
 RUN_FILES = (*MODEL_FILES, REPORT_FILE, *(f"{name}.part" for name in WRITTEN_WHOLE), *WRITTEN_WHOLE)
 EVENT_FILES = ("events.out.tfevents.*",)
 

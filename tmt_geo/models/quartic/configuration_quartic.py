@@ -104,6 +104,8 @@ class QuarticConfig(HubConfig):
 
     def __post_init__(self, **kwargs: Any) -> None:
         super().__post_init__(**kwargs)
+        if not isinstance(self.edge_forms, (list, tuple)):
+            raise ValueError(f"'edge_forms' must be a list of names (got {self.edge_forms!r})")
         self.edge_forms = list(self.edge_forms)
         self.use_cache = False  # whatever a script has turned on before it saved: there is none
         self.check()
@@ -127,5 +129,6 @@ class QuarticConfig(HubConfig):
         for form in self.edge_forms:
             if form not in EDGE_FORMS:
                 raise ValueError(f"'edge_forms' must be among {', '.join(EDGE_FORMS)} (got {form!r})")
+        self.check_number("dropout")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"'dropout' must lie in [0, 1) (got {self.dropout})")

@@ -10,6 +10,7 @@ from tmt_geo.models.quartic.token_ids import real_tokens
 from tmt_geo.nn.dual_stream import FFN
 from tmt_geo.nn.multi_stream_attention import MultiStreamAttention
 from tmt_geo.nn.talking_heads import TalkingHeads, TalkingHeadsAttention, TalkingHeadsFFN
+from tmt_geo.ops.checks import check_counts, check_reals
 from tmt_geo.ops.full_graphs import FullGraphs
 from tmt_geo.ops.stream_diversity import stream_diversity_loss
 
@@ -81,9 +82,12 @@ class MultiStreamTransformer(nn.Module):
         causal: bool = False,
     ):
         super().__init__()
-        for name, value in (("num_streams", num_streams), ("heads", heads)):
-            if value < 1:
-                raise ValueError(f"'{name}' must be at least 1 (got {value})")
+        check_counts(
+            dim=dim, num_tokens=num_tokens, num_streams=num_streams, dim_head=dim_head, heads=heads,
+            max_seq_len=max_seq_len,
+        )  # fmt: skip
+        check_counts(0, depth=depth)
+        check_reals(attn_dropout=attn_dropout, ff_dropout=ff_dropout, ff_mult=ff_mult)
         self.causal = causal
         self.emb = StreamEmbedding(num_tokens, max_seq_len, dim, num_streams, separate_stream_emb)
         mixed = heads if ablate_cross_stream_talking_heads else num_streams * heads

@@ -19,6 +19,7 @@ from tmt_geo.nn.edge_attention import EdgeAttention, EdgeAxialAttention, EdgeDia
 from tmt_geo.nn.edge_block import EdgeBlock
 from tmt_geo.nn.edge_layer import EdgeLayer
 from tmt_geo.nn.residual_lanes import join_lanes, split_lanes
+from tmt_geo.ops.checks import check_counts, check_reals
 from tmt_geo.ops.edge_attention import TRIANGLE_FORMS
 from tmt_geo.ops.full_graphs import FullGraphs, dense_mask
 
@@ -96,6 +97,13 @@ class QuarticTransformer(nn.Module):
         edge_heads: int = 4,
     ):
         super().__init__()
+        check_counts(
+            num_tokens=num_tokens, dim=dim, dim_edges=dim_edges, dim_head=dim_head, heads=heads, ff_mult=ff_mult,
+            linear_dim_head=linear_dim_head, linear_heads=linear_heads, max_seq_len=max_seq_len,
+            num_residual_streams=num_residual_streams, edge_heads=edge_heads,
+        )  # fmt: skip
+        check_counts(0, depth=depth)
+        check_reals(dropout=dropout)
         edge_channels = None if ablate_edges else dim_edges or dim
         forms = (*edge_forms, *["diagonal"] * edges_diagonal_attn)
         self.causal = causal

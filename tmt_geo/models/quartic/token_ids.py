@@ -16,6 +16,8 @@ def real_tokens(x: Tensor, mask: Tensor | None, num_tokens: int, max_seq_len: in
         ValueError: If they have another shape than (B, S) or than the mask, are no integers, are too many a sequence,
             or one that is no padding is not below `num_tokens`.
     """
+    if not isinstance(x, Tensor):
+        raise ValueError(f"'x' must be a tensor of token ids (got {type(x).__name__})")
     if x.dim() != 2:
         raise ValueError(f"'x' must be token ids of shape (B, S) (got shape {tuple(x.shape)})")
     check_integers("x", x)

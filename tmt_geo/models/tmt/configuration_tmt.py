@@ -14,6 +14,11 @@ SEARCHES = ("auto", "dense", "blocked", "windows", "ivf")
 # What a saved configuration means that does not name an option, because it is older.
 BEFORE = {"content_mesh": False, "gated_heads": False, "gated_streams": False, "copy_sentinel": False}
 
+NUMBERS = (
+    "decay_rate", "exit_budget", "exit_momentum", "exit_loss_coef", "memory_momentum", "dropout", "initializer_range",
+    "layer_norm_eps",
+)  # fmt: skip
+
 # The least value of each count that must be given.
 LEAST = {
     "vocab_size": 1, "hidden_size": 1, "num_hidden_layers": 1, "num_attention_heads": 1, "max_position_embeddings": 1,
@@ -260,6 +265,8 @@ class TMTConfig(HubConfig):
         """Raise a `ValueError` that names the first value out of range."""
         for name, least in LEAST.items():
             self.check_count(name, least)
+        for name in NUMBERS:
+            self.check_number(name)
         if self.hidden_size % self.num_attention_heads:
             raise ValueError(
                 f"'d_model' must be a multiple of 'n_heads' (got {self.hidden_size} and {self.num_attention_heads})"

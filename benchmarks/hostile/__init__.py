@@ -1,0 +1,1 @@
+"""Tampered folders, bad command lines and illegal calls, and what becomes of them."""
