@@ -19,9 +19,9 @@ def check_counts(least: int = 1, /, **counts: Any) -> None:
             continue
         if not isinstance(count, Integral):
             raise ValueError(f"'{name}' must be an integer (got {count!r})")
-        if count < least:
+        if int(count) < least:
             raise ValueError(f"'{name}' must be at least {least} (got {count})")
-        if count > LARGEST:
+        if int(count) > LARGEST:
             raise ValueError(f"'{name}' must be at most {LARGEST} (got {count})")
 
 
