@@ -52,12 +52,13 @@ def test_what_is_in_them(decay):
     assert len(graphs) == 3
     for graph in graphs:
         assert type(graph) is Data and graph.validate()
-        keys = {"x", "edge_index", "attention", "active", "confidence", "time", "batch"}
+        keys = {"x", "edge_index", "attention", "active", "confidence", "time", "batch", "window"}
         assert set(graph.keys()) == keys | ({"decay"} if decay else set())
         edges = graph.num_edges
         assert graph.x.shape == (15, 16) and graph.attention.shape == (edges, 2) and graph.active.shape == (15,)
         assert graph.active.dtype == torch.bool and graph.confidence.shape == (15,)
         assert torch.equal(graph.time, time) and torch.equal(graph.batch, batch)
+        assert graph.window == 2
         assert not any(graph[key].requires_grad for key in graph.keys())  # noqa: SIM118 (a Data iterates over pairs)
     torch.testing.assert_close(encoder.norm(graphs[-1].x), encoder(x, batch, time))
 
@@ -65,7 +66,7 @@ def test_what_is_in_them(decay):
 def test_only_what_exists():
     encoder, x, _, _ = encoder_and_inputs()
     for graph in encoder.layer_graphs(x):
-        assert set(graph.keys()) == {"x", "edge_index", "attention", "active", "time"}
+        assert set(graph.keys()) == {"x", "edge_index", "attention", "active", "time", "window"}
         assert graph.active.all() and torch.equal(graph.time, torch.arange(15))
 
 

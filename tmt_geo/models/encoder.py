@@ -254,8 +254,10 @@ class TMTEncoder(nn.Module):
         gated = any(layer.gate is not None for layer in self.layers)
         confidences = out.confidences() if gated else [None] * len(self.layers)
         return [
-            layer_graph(left, output, layout, confidence=confidence, **fields)
-            for left, output, confidence in zip(out.hidden_states[1:], out.layer_outputs, confidences, strict=True)
+            layer_graph(left, output, layout, confidence=confidence, window=_window(layer, left), **fields)
+            for left, output, layer, confidence in zip(
+                out.hidden_states[1:], out.layer_outputs, self.layers, confidences, strict=True
+            )
         ]
 
     def _run(
@@ -291,3 +293,8 @@ class TMTEncoder(nn.Module):
 
     def __repr__(self) -> str:
         return f"{self.__class__.__name__}({self.hidden_channels}, num_layers={len(self.layers)})"
+
+
+def _window(layer: TMTLayer, x: Tensor) -> Tensor | None:
+    """The window of a layer with a mesh (1), where the states are."""
+    return None if layer.search is None else torch.tensor([layer.search.window], device=x.device)

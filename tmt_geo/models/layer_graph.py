@@ -28,7 +28,10 @@ def layer_graph(x: Tensor, output: TMTLayerOutput, layout: DenseLayout, **fields
       softmax for ``"log"``, :math:`\sigma(w_h\,|\Delta t|)` behind it for ``"published"``, and 1 on edges that go by
       content; where there is a decay
 
-    ``Data.subgraph`` distinguishes the last two from node attributes by their length, and takes them for node
+    ``layer_graphs`` adds ``window`` (1): the edges from so many nodes before each are those of the window, and all
+    others those of the search.
+
+    ``Data.subgraph`` distinguishes ``attention`` and ``decay`` from node attributes by their length, and takes them for node
     attributes where :math:`E = N`.
 
     Args:

@@ -80,13 +80,13 @@ def shared_positions(graphs: Sequence[Data], method: str = "pca", *, seed: int =
         layers = list(group)
         flat, note = _pca(torch.cat(layers)) if method == "pca" else _umap(torch.cat(layers), seed)
         xy = flat.reshape(len(layers), -1, 2)
-        placed += list(xy @ _turn(xy[0], placed[-1]) if placed else xy)
+        placed += list(xy @ turn_onto(xy[0], placed[-1]) if placed else xy)
         notes.append(f"{width} channels: {note}")
     return Positions(np.stack(placed), note if len(notes) == 1 else "; ".join(notes))
 
 
-def _turn(xy: np.ndarray, onto: np.ndarray) -> np.ndarray:
-    """The orthogonal map (2, 2) that brings points nearest to others, their means aside."""
+def turn_onto(xy: np.ndarray, onto: np.ndarray) -> np.ndarray:
+    """Returns the orthogonal map (2, 2) that brings points (N, 2) nearest to others, their means aside."""
     left, _, right = np.linalg.svd((xy - xy.mean(0)).T @ (onto - onto.mean(0)))
     return left @ right
 
