@@ -33,7 +33,6 @@ def pack_frames(frames: Sequence[Data], places: np.ndarray, groups: np.ndarray |
         "active": _pack(active_nodes(frames).numpy(), np.uint8),
         "confidence": _pack(np.stack(confidence) * 255, np.uint8) if len(confidence) == len(frames) else None,
         "groups": None if groups is None else _pack(groups, np.int16),
-        "windowed": any("window" in frame and bool(frame.window.max() > 0) for frame in frames),
         "edges": [_pack_edges(frame) for frame in frames],
     }
 

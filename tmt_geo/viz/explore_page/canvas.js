@@ -161,7 +161,7 @@ function drawLabels(lit, style) {
 function styleNow() {
   const read = getComputedStyle(document.documentElement), named = name => read.getPropertyValue("--" + name).trim();
   return { page: named("page"), ink: named("ink"), soft: named("soft"), window: named("window"), mesh: named("mesh"),
-    hit: named("hit"), focus: named("ink") };
+    edge: named("edge"), hit: named("hit"), focus: named("ink") };
 }
 
 // Draws the moment; returns whether the next one looks different.

@@ -28,6 +28,8 @@ function depthOf(step, node) {
   return depth;
 }
 
+// Kinds of edges that can be: where a graph does not tell, they are edges.
+const KINDS = [...new Set(DATA.edges.flatMap(({ window }) => window === null ? ["edge"] : window ? ["window", "mesh"] : ["mesh"]))];
 const unpacked = [];
 function edgesOf(frame) {
   if (!unpacked[frame]) {
@@ -42,7 +44,7 @@ function edgesOf(frame) {
 
 function edge(edges, index, target) {
   const node = edges.source[index], lag = ORDER[target] - ORDER[node];
-  const kind = edges.window !== null && lag >= 1 && lag <= edges.window ? "window" : "mesh";
+  const kind = edges.window === null ? "edge" : lag >= 1 && lag <= edges.window ? "window" : "mesh";
   return { node, target, lag, kind, weight: edges.weight[index] / 65535, decay: edges.decay && edges.decay[index] / 255 };
 }
 
@@ -58,7 +60,7 @@ const kept = {};
 function strongestOf(frame) {
   if (!kept[frame]) {
     const edges = edgesOf(frame), all = [];
-    const floor = [...edges.weight].sort((a, b) => b - a)[Math.min(edges.weight.length, Math.max(12, Math.min(COUNT, 150))) - 1];
+    const floor = edges.weight.slice().sort().at(-Math.min(edges.weight.length, Math.max(12, Math.min(COUNT, 150))));
     for (let target = 0; target < COUNT; target++) {
       for (let i = edges.starts[target]; i < edges.starts[target + 1]; i++) {
         if (edges.weight[i] >= floor) all.push(edge(edges, i, target));

@@ -51,19 +51,33 @@ function row(each, most) {
   line.dataset.node = each.node;
   line.append(inContext(each.node), weight);
   if (each.decay !== null) line.append(element("td", "", each.decay.toFixed(2)));
-  line.append(element("td", "", kindName(each.kind)));
+  line.append(element("td", "", each.kind));
   if (DATA.text) line.append(element("td", "", each.lag > 0 ? `${each.lag} back` : `${-each.lag} ahead`));
   return line;
 }
-function kindName(kind) { return DATA.windowed ? kind : "edge"; }
 
+// Of the whole layer: how much it computed, and what most is attended to.
+function paintLayer(state) {
+  const frame = frameOf(state.layer, state.step), edges = edgesOf(frame), { weight, count } = receivedOf(frame);
+  const active = spans.filter((_, node) => isActive(frame, node)).length, table = element("table"), head = element("tr");
+  const best = [...weight.keys()].sort((a, b) => weight[b] - weight[a]).slice(0, 12).filter(node => weight[node] > 0);
+  for (const name of ["most attended to", "weights together", "by"]) head.append(element("th", "", name));
+  const rows = best.map(node => {
+    const line = element("tr"), bar = element("i", "bar all"), cell = element("td");
+    bar.style.width = `${(4 * weight[node] / weight[best[0]]).toFixed(2)}em`;
+    cell.append(bar, weight[node].toFixed(2));
+    line.dataset.node = node;
+    line.append(inContext(node), cell, element("td", "", `${count[node]}`));
+    return line;
+  });
+  table.append(head, ...rows);
+  const facts = `${active.toLocaleString("en")} of ${COUNT.toLocaleString("en")} computed · ${edges.source.length.toLocaleString("en")} edges`;
+  detail.append(element("h2", "", DATA.layers[state.layer]),
+    element("p", "", `${facts} · point at a ${DATA.text ? "word" : "node"}, click to keep it`), table);
+}
 function paintDetail(state, focus) {
   detail.replaceChildren();
-  if (!focus) {
-    detail.append(element("h2", "", DATA.text ? "Point at a word" : "Point at a node"),
-      element("p", "", "to see what it attends to in this layer; click to keep it."));
-    return;
-  }
+  if (!focus) return paintLayer(state);
   const { node, found, layer } = focus, frame = frameOf(state.layer, state.step), { count } = receivedOf(frame);
   const title = element("h2", "", DATA.text ? `“${wordOf(node)}”` : SHORT[node]);
   const facts = [DATA.text && `token ${node + 1} of ${COUNT}`, `attends to ${found.length}`, `attended to by ${count[node]}`];
@@ -95,9 +109,8 @@ function paintLegend(state) {
   }
   entry(element("i", "dot filled"), "computed in this layer");
   if (ACTIVE.includes(0)) entry(element("i", "dot hollow"), DATA.text ? "frozen (dotted in the text)" : "frozen");
-  if (DATA.windowed) entry(element("i", "stroke window"), "edge of the window");
-  entry(element("i", "stroke mesh"), DATA.windowed ? "edge of the mesh" : "edge");
-  entry("thicker: more weight");
+  for (const kind of KINDS) entry(element("i", `stroke ${kind}`), kind === "edge" ? kind : `edge of the ${kind}`);
+  entry("thicker edge: more weight");
   if (DATA.text) { const word = element("span", "word"); word.append("wo", element("i"), "rd"); entry(word, "one word of two tokens"); }
   for (const [key, does] of [["← →", "layer"], ...(STEPS > 1 ? [["↑ ↓", "step"]] : []), ["space", "play"], ["/", "search"], ["esc", "clear"]]) {
     entry(element("kbd", "", key), does);
