@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
+from itertools import pairwise
 from pathlib import Path
 from string import Template
 
@@ -139,10 +140,11 @@ def _places(series: list[list[Data]], positions: str | Positions | None) -> tupl
     if positions == "pca":
         found = shared_positions([graph for layers in series for graph in layers])
         return found.xy, found.note
-    placed: list[Positions] = []
-    for layers in series:
-        start = placed[-1].xy[0] if placed else None
-        placed.append(neighbor_positions(layers, positions or "states", start=start))
+    of = positions or "states"
+    placed = [neighbor_positions(series[0], of)]
+    for before, layers in pairwise(series):  # the first layer of a step begins where that of the step before stood
+        found = neighbor_positions([before[0], *layers], of, start=placed[-1].xy[0])
+        placed.append(Positions(found.xy[1:], found.note))
     return np.concatenate([part.xy for part in placed]), placed[0].note
 
 

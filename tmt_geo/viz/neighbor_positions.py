@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -19,7 +20,7 @@ NEIGHBORS = 30  # a node; their affinities fall off as those of a third as many 
 STEPS = {"first": 350, "next": 60}
 RATE = 1.0
 MOMENTUM = 0.8
-HOLD = 0.05  # the pull of a node's place in the layer before
+HOLD = 0.05  # the pull of the place where a node begins
 REPELLED = 64  # nodes that repel each node in a step; in smaller graphs all do
 
 
@@ -37,15 +38,16 @@ def neighbor_positions(
     r"""Places nodes in the plane so that each stands near its neighbors, and moves no more than these have changed.
 
     Each layer is laid out by gradient steps on the objective of t-SNE (van der Maaten and Hinton, 2008). The first
-    begins at its principal components; each further one begins at the layer before, is held by it, and is turned onto
-    it in the end (Schönemann, 1966). So movement is change. Only neighborhoods mean something: far distances,
+    begins at its principal components. In each further one a node begins where it stood, moved along with the mean of
+    its neighbors, and is held there; the layer is turned onto the one before in the end (Schönemann, 1966). So movement
+    is change. Only neighborhoods mean something: far distances,
     directions and the size of a group do not.
 
     Args:
         graphs: Layers, as ``layer_graphs`` of any model returns them.
         of: Whose neighbors: ``"states"``, the nearest by the cosine of the states that left the layer; or
             ``"attention"``, the ends of its edges, by their weights: a force layout of the graph itself.
-        start: Places (N, 2) that take the part of a layer before the first, as those of the step of training before.
+        start: Where the nodes of the first layer begin and are held (N, 2), if it has been laid out before.
         seed: Of the nodes that repel each other in a step.
 
     Returns:
@@ -59,13 +61,24 @@ def neighbor_positions(
     components = shared_positions(graphs).xy[0]
     if start is not None and start.shape != components.shape:
         raise ValueError(f"'start' must have shape {components.shape} (got {start.shape})")
-    placed: list[np.ndarray] = []
-    for affinities in map(_near_states, graphs) if of == "states" else _near_by_attention(graphs):
-        before = placed[-1] if placed else start
-        xy = _laid_out(affinities, components if before is None else before, before is not None, seed)
-        placed.append(xy if before is None else _aligned(xy, before))
+    layers = list(map(_near_states, graphs)) if of == "states" else _near_by_attention(graphs)
+    placed = [_laid_out(layers[0], components if start is None else start, start is not None, seed)]
+    for previous, affinities in pairwise(layers):
+        before = placed[-1]
+        # Each node goes along with its neighbors' mean: one that has others now is far from them, out of their pull.
+        begin = before + _neighbors_mean(affinities, before) - _neighbors_mean(previous, before)
+        placed.append(_aligned(_laid_out(affinities, begin, True, seed), before))
     note = "near nodes have like states" if of == "states" else "near nodes attend to each other"
     return Positions(np.stack(placed), f"{note}; far distances and directions mean nothing")
+
+
+def _neighbors_mean(affinities: Affinities, xy: np.ndarray) -> np.ndarray:
+    """The mean place of each node's neighbors by their affinities; its own where it has none."""
+    source, target, weight = (part.numpy() for part in affinities)
+    total, mean = np.zeros(len(xy)), np.zeros_like(xy)
+    np.add.at(total, target, weight)
+    np.add.at(mean, target, weight[:, None] * xy[source])
+    return np.where(total[:, None] > 0, mean / np.maximum(total, 1e-12)[:, None], xy)
 
 
 def _aligned(xy: np.ndarray, onto: np.ndarray) -> np.ndarray:
