@@ -14,7 +14,7 @@ from tmt_geo.testing.tiny import VOCAB, lively, tiny_config
 from tmt_geo.viz import Positions, explore, token_labels
 from tmt_geo.viz.explore_data import node_order, word_starts
 
-HOSTILE = "</script><script>alert(1)</script><!-- & \u2028\""
+HOSTILE = '</script><script>alert(1)</script><!-- & \u2028"'
 
 
 def data_of(explorer):
@@ -66,7 +66,9 @@ def test_an_edge_of_the_window_is_one_that_the_search_left_out():
 
 
 def test_nodes_stand_in_order_of_time_within_their_graph():
-    graph = Data(x=torch.zeros(5, 1), time=torch.tensor([3.0, 1.0, 2.0, 9.0, 8.0]), batch=torch.tensor([0, 0, 0, 1, 1]))
+    graph = Data(
+        x=torch.zeros(5, 1), time=torch.tensor([3.0, 1.0, 2.0, 9.0, 8.0]), batch=torch.tensor([0, 0, 0, 1, 1])
+    )
     assert node_order(graph).tolist() == [2, 0, 1, 1, 0]
 
 

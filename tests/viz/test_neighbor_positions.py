@@ -41,7 +41,9 @@ def groups():
 
 def test_neighbors_stay_together_more_than_in_the_principal_components(groups):
     graphs = layers(groups)
-    near, pca = (kept_neighbors(groups.numpy(), found(graphs).xy[0]) for found in (neighbor_positions, shared_positions))
+    near, pca = (
+        kept_neighbors(groups.numpy(), found(graphs).xy[0]) for found in (neighbor_positions, shared_positions)
+    )
     assert near > 1.25 * pca
 
 
@@ -80,7 +82,11 @@ def test_by_attention_two_parts_of_a_graph_stand_apart():
     assert distance[:8, :8].max() < distance[1:8, 9:].min()
 
 
-@pytest.mark.parametrize("x", [torch.ones(1, 3), torch.ones(2, 1), torch.zeros(9, 4), torch.ones(20, 2)], ids=["one", "two", "zero", "equal"])
+@pytest.mark.parametrize(
+    "x",
+    [torch.ones(1, 3), torch.ones(2, 1), torch.zeros(9, 4), torch.ones(20, 2)],
+    ids=["one", "two", "zero", "equal"],
+)
 @pytest.mark.parametrize("of", ["states", "attention"])
 def test_degenerate_states_have_places(x, of):
     xy = neighbor_positions(layers(x, x), of).xy

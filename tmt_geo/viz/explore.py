@@ -104,7 +104,9 @@ def explore(
         "text": is_text,
         "begins": word_starts(labels) if is_text else [1] * len(labels),
         "layers": layer_labels,
-        "steps": [f"step {number}" for number in range(1, len(series) + 1)] if steps is None else list(map(str, steps)),
+        "steps": [f"step {number}" for number in range(1, len(series) + 1)]
+        if steps is None
+        else list(map(str, steps)),
         "groupTitle": "group" if groups is not None else "class",
         "note": note,
         **pack_frames(frames, places, _groups(frames, groups)),

@@ -39,9 +39,8 @@ def neighbor_positions(
 
     Each layer is laid out by gradient steps on the objective of t-SNE (van der Maaten and Hinton, 2008). The first
     begins at its principal components. In each further one a node begins where it stood, moved along with the mean of
-    its neighbors, and is held there; the layer is turned onto the one before in the end (Schönemann, 1966). So movement
-    is change. Only neighborhoods mean something: far distances,
-    directions and the size of a group do not.
+    its neighbors, and is held there; the layer is turned onto the one before in the end (Schönemann, 1966). So
+    movement is change. Only neighborhoods mean something: far distances, directions and the size of a group do not.
 
     Args:
         graphs: Layers, as ``layer_graphs`` of any model returns them.
