@@ -186,7 +186,7 @@ def test_text_can_be_read_in_either_theme(browser, view, theme):
     try:
         view(explore(graphs, token_labels(graphs, Words()), groups=np.arange(60) % 8 - 1))
         style = (
-            "return [...document.querySelectorAll(arguments[0])].map(getComputedStyle)"
+            "return [...document.querySelectorAll(arguments[0])].map(element => getComputedStyle(element))"
             ".map(style => [style.color, style.backgroundColor])"
         )
         page = rgba(browser.execute_script(style, "body")[0][1])[0]

@@ -31,8 +31,8 @@ def layer_graph(x: Tensor, output: TMTLayerOutput, layout: DenseLayout, **fields
     ``layer_graphs`` adds ``window`` (1): the edges from so many nodes before each are those of the window, and all
     others those of the search.
 
-    ``Data.subgraph`` distinguishes ``attention`` and ``decay`` from node attributes by their length, and takes them for
-    node attributes where :math:`E = N`.
+    ``Data.subgraph`` distinguishes ``attention`` and ``decay`` from node attributes by their length, and takes them
+    for node attributes where :math:`E = N`.
 
     Args:
         x (Tensor): States that left the layer, (N, F).
