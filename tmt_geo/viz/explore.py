@@ -118,7 +118,7 @@ def _series(graphs: Sequence[Data] | Sequence[Sequence[Data]]) -> list[list[Data
     """The layers of each step."""
     if len(graphs) == 0:
         raise ValueError("'graphs' needs at least one layer (got none)")
-    series = [list(graphs)] if isinstance(graphs[0], Data) else [list(layers) for layers in graphs]  # type: ignore[arg-type]
+    series = [list(graphs)] if isinstance(graphs[0], Data) else [list(layers) for layers in graphs]
     counts = {len(layers) for layers in series}
     if len(counts) > 1:
         raise ValueError(f"'graphs' needs the same number of layers in every step (got {sorted(counts)})")

@@ -90,7 +90,8 @@ def _near_states(graph: Data) -> Affinities:
     states = unit_states(graph)
     nodes = len(states)
     if nodes < 2:
-        return _symmetric(*torch.zeros(2, 0).long(), torch.zeros(0), nodes)
+        none = torch.zeros(0, dtype=torch.long)
+        return _symmetric(none, none, torch.zeros(0), nodes)
     found = knn_graph(states, min(NEIGHBORS, nodes - 1), metric="cosine")
     distance = 1 - (states[found.table] * states.unsqueeze(1)).sum(-1)
     distance = (distance - distance.min(1, keepdim=True).values).clamp(min=0)  # [N, k]
