@@ -42,7 +42,7 @@ def test_without_plotly_it_refuses_before_it_runs(refused, tmp_path, monkeypatch
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["ablatoin"], "push, scale, length, streams, options, depth, recipe, edges, recall"),
+        (["ablatoin"], "push, scale, length, streams, code, options, depth, recipe, edges, recall"),
         (["ablation", "--jobs", "2"], "must be edges or recall for --problem, --jobs and --quick (got 'ablation')"),
         (["ablation", "--size", "huge"], "must be one of tiny, base"),
         (["ablation", "--row", "vanila", "--data", "embedded"], "--row must be among vanilla"),

@@ -68,7 +68,7 @@ def _check_unchanged(run: Path) -> None:
     try:
         check_digests(run, LOADED_FILES)
     except ValueError as error:
-        hint = f"if that was meant, remove {DIGESTS_FILE}"
+        hint = f"if that was meant, remove {DIGESTS_FILE}{_checkpoint_hint(run)}"
         raise ValueError(f"'run' has changed since it was trained: {error}; {hint} (got {run})") from error
     if (run / INDEX_FILE).exists():
         try:
