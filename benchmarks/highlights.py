@@ -47,8 +47,9 @@ def table(folder: Path = RESULTS) -> str:
     rows = [
         _language(folder, "language model, 2,400 steps of WikiText-2: perplexity a word", "push",
                   "two layers, mesh by content", "llama with copy head"),
-        _language(folder, "the same by Muon, with n-grams of the training split and a neural cache beside each", "push",
-                  "two layers, mesh by content, sentinel, Muon", "llama with copy head, sentinel, Muon", "with both"),
+        _language(folder, "the same by Muon, with n-grams of the training split and a neural cache beside each",
+                  "push", "two layers, mesh by content, sentinel, Muon", "llama with copy head, sentinel, Muon",
+                  "with both"),
         _language(folder, "the three published mechanisms in a plain transformer, 500 steps: perplexity a word",
                   "ablation", "mesh + decay + exit", "vanilla"),
         _graphs(folder, "clouds of points, 40 shapes: accuracy", "shapes"),

@@ -1,22 +1,23 @@
-r"""The README's pictures, from a trained run.
+r"""The pictures of README and documentation, from a trained run.
 
-    tmt-geo train --data wikitext-2 --out runs/pictures --steps 500 --vocab-size 8192 \
-        --d-model 128 --n-layers 4 --n-heads 4
+    tmt-geo train --data wikitext-2 --out runs/pictures --steps 500 --vocab-size 8192 --d-model 128 --n-layers 4 \
+        --n-heads 4 --copy-k 0 --optimizer muon --learning-rate 8e-3
     python -m benchmarks.pictures --run runs/pictures
 
-The text has a word in two senses. Needs kaleido and a Chrome or Chromium (the extra `figures`).
+The text has a word in two senses. Needs kaleido (the extra `figures`), selenium (`dev`), and a Chrome or Chromium.
 """
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from tmt_geo.apps.model_folder import load_run, max_context
 from tmt_geo.apps.text_figures import text_sections, token_ids
 from tmt_geo.extras import check_extra
-from tmt_geo.viz import save_figure
+from tmt_geo.viz import Explorer, explore, save_figure, token_labels
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -32,6 +33,7 @@ PICTURES = (
     ("Clusters, from layer to layer", "clusters.png", None, (1000, 520)),
     ("Decay with distance", "decay.png", None, (1000, 480)),
 )
+LINKED = ("explore.png", " bank", 1, 1, (1100, 640))  # file, the word pointed at and which of them, layer, size
 
 
 def at_layer(figure: Figure, layer: int) -> Figure:
@@ -50,6 +52,31 @@ def at_layer(figure: Figure, layer: int) -> Figure:
     return still
 
 
+def photograph(view: Explorer, token: int, layer: int, size: tuple[int, int], file: Path) -> None:
+    """The linked view at a layer, counted from 0, with a token pointed at."""
+    from selenium import webdriver
+
+    options = webdriver.ChromeOptions()
+    for flag in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage"):
+        options.add_argument(flag)
+    with TemporaryDirectory() as folder, webdriver.Chrome(options=options) as browser:
+        width, height = size
+        screen = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+        browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
+        page = Path(folder) / "page.html"
+        view.save(page)
+        browser.get(page.as_uri())
+        browser.execute_script("explorer.show(arguments[0], 0)", layer)
+        point = "document.querySelectorAll('#text span')[arguments[0]].dispatchEvent(arguments[1])"
+        event = "new PointerEvent('pointerover', {bubbles: true})"
+        browser.execute_script(point.replace("arguments[1]", event), token)
+        browser.execute_async_script(
+            "const done = arguments[0], look = () => explorer.resting ? done() : requestAnimationFrame(look);"
+            "setTimeout(look, 100)"
+        )
+        browser.save_screenshot(str(file))
+
+
 def main(argv: list[str] | None = None) -> None:
     """Draw the pictures."""
     parser = argparse.ArgumentParser(
@@ -60,7 +87,8 @@ def main(argv: list[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
     check_extra("drawing the pictures", "figures", "kaleido", "networkx", "plotly")
     model, tokenizer = load_run(arguments.run, None)
-    sections = text_sections(model, tokenizer, token_ids(TEXT, tokenizer, max_context(model)))
+    ids = token_ids(TEXT, tokenizer, max_context(model))
+    sections = text_sections(model, tokenizer, ids)
     figures = {section.title: section.body for section in sections}
     arguments.out.mkdir(parents=True, exist_ok=True)
     for title, name, layer, (width, height) in PICTURES:
@@ -68,6 +96,12 @@ def main(argv: list[str] | None = None) -> None:
         figure.update_layout(paper_bgcolor="white")
         save_figure(figure, arguments.out / name, width=width, height=height, scale=1)
         print(arguments.out / name)
+    name, word, which, layer, size = LINKED
+    graphs = model.layer_graphs(ids)
+    labels = token_labels(graphs, tokenizer)
+    token = [place for place, label in enumerate(tokenizer.decode([i]) for i in ids[0]) if label == word][which]
+    photograph(explore(graphs, labels, title="two senses of a word"), token, layer, size, arguments.out / name)
+    print(arguments.out / name)
 
 
 if __name__ == "__main__":
