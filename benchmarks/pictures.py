@@ -10,6 +10,7 @@ The text has a word in two senses. Needs kaleido (the extra `figures`), selenium
 from __future__ import annotations
 
 import argparse
+import shutil
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -29,11 +30,11 @@ TEXT = (
 )
 # Title of the section, file, layer to show where there is a slider, width and height.
 PICTURES = (
-    ("The mesh, layer by layer", "mesh.png", 1, (900, 560)),
+    ("The mesh, layer by layer", "mesh.png", 1, (820, 520)),
     ("Clusters, from layer to layer", "clusters.png", None, (1000, 520)),
     ("Decay with distance", "decay.png", None, (1000, 480)),
 )
-LINKED = ("explore.png", " bank", 1, 1, (1100, 640))  # file, the word pointed at and which of them, layer, size
+LINKED = ("explore.png", " bank", 2, 0, (1280, 600))  # file, the word pointed at and which of them, layer, size
 
 
 def at_layer(figure: Figure, layer: int) -> Figure:
@@ -59,7 +60,8 @@ def photograph(view: Explorer, token: int, layer: int, size: tuple[int, int], fi
     options = webdriver.ChromeOptions()
     for flag in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage"):
         options.add_argument(flag)
-    with TemporaryDirectory() as folder, webdriver.Chrome(options=options) as browser:
+    driver = webdriver.ChromeService(shutil.which("chromedriver"))  # where there is none, selenium fetches one
+    with TemporaryDirectory() as folder, webdriver.Chrome(options, driver) as browser:
         width, height = size
         screen = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
         browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
