@@ -273,12 +273,12 @@ def test_a_step_of_equal_cosines_and_another_layout_find_the_same(channels, metr
 
 @pytest.mark.parametrize("causal", [False, True])
 def test_one_large_graph_among_many_small_ones_and_numbers_left_out(causal):
-    sizes = [3] * 150 + [600] + [40] * 10 + [1] * 150
+    sizes = [3] * 60 + [300] + [40] * 4 + [1] * 60
     name = 3 * torch.arange(len(sizes)) + 10**6  # as a grid with a row for each number it would not fit
     x, batch = noise(sum(sizes), 3), name.repeat_interleave(torch.tensor(sizes))
     order = torch.randperm(x.size(0), generator=torch.Generator().manual_seed(0))
     mesh = knn_graph(x[order], K, batch[order], causal=causal, time=order)
-    some = torch.tensor([5, 900, 5, 17])
+    some = torch.tensor([5, 450, 5, 17])
     part = knn_graph(x[order], K, batch[order], causal=causal, time=order, targets=some)
     assert torch.equal(part.table, mesh.table[some]) and torch.equal(part.mask, mesh.mask[some])
     place = order.argsort()
