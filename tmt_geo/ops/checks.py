@@ -32,6 +32,14 @@ def check_reals(**numbers: Any) -> None:
             raise ValueError(f"'{name}' must be a number (got {number!r})")
 
 
+def check_window_size(window: Any) -> None:
+    """Raise a `ValueError` if this is no number of nodes just before each."""
+    check_reals(window=window)
+    if window < 0:
+        raise ValueError(f"'window' must not be negative (got {window})")
+    check_counts(0, window=window)
+
+
 def check_devices(device: torch.device | str, **tensors: Tensor | None) -> None:
     """Raise a `ValueError` that names the first of these tensors that is not on `device`; None is anywhere."""
     device = torch.device(device)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from tmt_geo.ops.checks import check_counts, check_reals
+from tmt_geo.ops.checks import check_counts, check_window_size
 from tmt_geo.ops.layout import DenseLayout
 from tmt_geo.ops.mesh import Mesh
 
@@ -31,10 +31,7 @@ def temporal_graph(num_nodes: int, window: int, batch: Tensor | None = None, *, 
                 [1, 2, 2, 3, 3]])
     """
     check_counts(0, num_nodes=num_nodes)
-    check_reals(window=window)
-    if window < 0:
-        raise ValueError(f"'window' must not be negative (got {window})")
-    check_counts(0, window=window)
+    check_window_size(window)
     layout = DenseLayout.from_batch(num_nodes, batch, time)
     table, mask = layout.window(window)
     return Mesh(layout.node[table] if num_nodes else table, mask, num_nodes)

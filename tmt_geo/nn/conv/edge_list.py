@@ -67,9 +67,10 @@ class EdgeList(NamedTuple):
 
         For one set of nodes. Their weight is zero, but zero times a NaN is a NaN.
         """
+        if self.mask is None:
+            return self
         source, target = self.edge_index
-        kept = source if self.mask is None else torch.where(self.mask, source, target)
-        return self._replace(edge_index=torch.stack([kept, target]))
+        return self._replace(edge_index=torch.stack([torch.where(self.mask, source, target), target]))
 
     def compact(self) -> EdgeList:
         """Only the edges that count, without a mask."""

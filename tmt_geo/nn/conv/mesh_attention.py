@@ -246,7 +246,7 @@ class MeshAttention(AttentionMessages):
             edges = edges.restrict(is_target[edges.edge_index[1]])
             query = query.new_zeros(size[1], *query.shape[1:]).index_copy(0, targets, query)
         edges = self._relevant_edges(edges)
-        if edges.mask is not None and size[0] == size[1]:
+        if size[0] == size[1]:
             edges = edges.reading_home()
         if edges.attr is not None or self._needs_messages() or torch.compiler.is_compiling():
             num_added = num_added + min(size) * self.add_self_loops

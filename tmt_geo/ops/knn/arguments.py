@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from tmt_geo.ops.checks import check_window_size
 from tmt_geo.ops.knn.scores import METRICS
 
 BACKENDS = ("auto", "dense", "blocked", "tree", "windows", "ivf", "torch_cluster", "faiss")
@@ -24,8 +25,7 @@ def check_options(k: int, metric: str, backend: str, skip: int) -> None:
 
 def check_window(window: int, causal: bool) -> None:
     """Raise a `ValueError` if this is no number of nodes just before each, or order does not count."""
-    if window < 0:
-        raise ValueError(f"'window' must not be negative (got {window})")
+    check_window_size(window)
     if window and not causal:
         raise ValueError(f"'window' needs causal=True (got window={window})")
 
