@@ -1,4 +1,4 @@
-"""Exits where depth pays: six layers on ten million tokens of long documents, cut down in several ways."""
+"""Exits where depth pays: six layers on five million tokens of long documents, cut down in several ways."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _exits(name: str, budget: float, **change: Any) -> LanguageRow:
 
 DEPTH = LanguageSuite(
     name="depth",
-    about="Exits where depth pays: six layers, without a copy head, ten million tokens of novels. A mesh whose tokens "
+    about="Exits where depth pays: six layers, without a copy head, five million tokens of novels. A mesh whose tokens "
     "leave early, and models cut to as many operations in depth or in width.",
     rows=(
         _llama("llama"),
@@ -43,7 +43,7 @@ DEPTH = LanguageSuite(
         _exits("mesh, budget 0.5, exits after one layer", 0.5, exit_after=1),
         _exits("mesh, budget 0.5, threshold that follows fast", 0.5, exit_momentum=0.2),
     ),
-    recipe=replace(TINY, n_layers=6, steps=4900, eval_every=490, save_every=490, valid_tokens=200_000, **MUON),
+    recipe=replace(TINY, n_layers=6, steps=2450, eval_every=245, save_every=245, valid_tokens=200_000, **MUON),
     full={**ALONE, "n_layers": 6},
     baseline="llama",
     seeds=(42,),
