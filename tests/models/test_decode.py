@@ -4,8 +4,10 @@ from collections import Counter
 
 import pytest
 import torch
+from torch._dynamo.testing import CompileCounterWithBackend
 
 from tmt_geo.models import TMTModel
+from tmt_geo.models.tmt import cache_tmt
 from tmt_geo.nn import decode
 from tmt_geo.ops import compiled
 from tmt_geo.testing.tiny import lively, tiny_config
@@ -19,13 +21,13 @@ def always():
     compiled.set_compile("auto")
 
 
-def counted(monkeypatch):
-    """How often each of the graphs is entered, by name."""
+def counted(monkeypatch, backend):
+    """How often each of the graphs is entered, by name; compiled by this backend."""
     calls = Counter()
-    for name in ("attend", "run"):
+    for name in ("project", "attend", "run"):
         graph = getattr(decode, name)
 
-        def count(*args, name=name, function=graph.function):
+        def count(*args, name=name, function=torch.compile(graph.plain, backend=backend)):
             calls[name] += 1
             return function(*args)
 
@@ -34,17 +36,17 @@ def counted(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("rows", "options", "graph"),
+    ("rows", "options", "graphs", "backend"),
     [
-        (1, {"num_key_value_heads": 2}, "attend"),
-        (2, {"num_key_value_heads": 1, "qk_norm": True}, "attend"),
-        (1, {"exit": False, "content_mesh": True, "memory_anchors": 3}, "run"),
-        (3, {"exit": False, "decay": None, "rotary": False, "memory_anchors": 0, "window": 0}, "run"),
+        (1, {"num_key_value_heads": 2}, {"project", "attend"}, "aot_eager"),
+        (2, {"num_key_value_heads": 1, "qk_norm": True}, {"project", "attend"}, "aot_eager"),
+        (1, {"exit": False, "content_mesh": True, "memory_anchors": 3}, {"run"}, "inductor"),
+        (3, {"exit": False, "decay": None, "rotary": False, "memory_anchors": 0, "window": 0}, {"run"}, "aot_eager"),
     ],
     ids=["one with exits", "two with normalised queries and keys", "one without exits", "three without anything"],
 )
-def test_compiled_decoding_is_the_full_forward(always, monkeypatch, options, rows, graph):
-    calls = counted(monkeypatch)
+def test_compiled_decoding_is_the_full_forward(always, monkeypatch, options, rows, graphs, backend):
+    calls = counted(monkeypatch, backend)
     model = lively(TMTModel(tiny_config(**options))).double().eval()
     S = 14
     ids = torch.randint(model.config.vocab_size, (rows, S))
@@ -57,14 +59,32 @@ def test_compiled_decoding_is_the_full_forward(always, monkeypatch, options, row
             out = model(ids[:, t : t + 1], attention_mask=mask[:, : t + 1], past_key_values=out.past_key_values)
             torch.testing.assert_close(out.logits[:, -1], full.logits[:, t], rtol=0, atol=1e-8)
             assert torch.equal(out.exit_masks[..., -1], full.exit_masks[..., t])
-    assert set(calls) == {graph}
-    if graph == "run":
+    assert set(calls) == graphs
+    if "run" in graphs:
         assert calls["run"] == S - 6  # all layers at once
+
+
+def test_one_graph_serves_a_cache_that_grows(always, monkeypatch):
+    """A step reads every slot, so that the cache grows little at a time; no growth may wait for the compiler."""
+    counter = CompileCounterWithBackend("eager")
+    monkeypatch.setattr(cache_tmt, "ROOM", 2)
+    monkeypatch.setattr(decode.run, "function", torch.compile(decode._run, backend=counter))
+    model = lively(TMTModel(tiny_config(exit=False))).eval()
+    ids = torch.randint(model.config.vocab_size, (1, 40))
+    sizes = set()
+    with torch.no_grad():
+        cache = model(ids[:, :30], use_cache=True).past_key_values
+        for t in range(30, 40):
+            model(ids[:, t : t + 1], past_key_values=cache)
+            sizes.add(cache.capacity)
+    assert len(sizes) > 2
+    assert max(sizes) < 50
+    assert counter.frame_count == 1
 
 
 def test_one_graph_returns_what_the_layers_do(always, monkeypatch):
     """Every output of a step, against the plain code."""
-    calls = counted(monkeypatch)
+    calls = counted(monkeypatch, "aot_eager")
     model = lively(TMTModel(tiny_config(exit=False, memory_anchors=3))).double().eval()
     ids = torch.randint(model.config.vocab_size, (2, 9))
     outputs = {}
@@ -84,7 +104,7 @@ def test_one_graph_returns_what_the_layers_do(always, monkeypatch):
 
 
 def test_slots_that_must_not_be_written_in_place_go_layer_by_layer(always, monkeypatch):
-    calls = counted(monkeypatch)
+    calls = counted(monkeypatch, "aot_eager")
     model = lively(TMTModel(tiny_config(exit=False))).double().eval()
     ids = torch.randint(model.config.vocab_size, (1, 9))
     with torch.inference_mode():
@@ -93,4 +113,4 @@ def test_slots_that_must_not_be_written_in_place_go_layer_by_layer(always, monke
     with torch.no_grad():
         last = model(ids[:, 8:], past_key_values=cache).logits[:, -1]
         torch.testing.assert_close(last, model(ids, use_cache=False).logits[:, -1], rtol=0, atol=1e-8)
-    assert calls == {"run": 1, "attend": 3}
+    assert calls == {"run": 1, "project": 3, "attend": 3}

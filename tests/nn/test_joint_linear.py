@@ -1,6 +1,7 @@
 import pytest
 import torch
 from torch import nn
+from torch._dynamo.testing import CompileCounterWithBackend
 from torch.nn.utils import parametrizations, prune
 from torch_geometric.nn.dense.linear import Linear
 
@@ -95,3 +96,15 @@ def test_what_is_not_plain_is_called(change):
     if change in ("own class", "pre hook", "pruning", "offloading", "subclass"):
         assert not torch.allclose(out[1][:1], plain[1])
     torch.testing.assert_close(*(torch.autograd.grad(sum(o.sum() for o in way), x)[0] for way in (out, expected)))
+
+
+@pytest.mark.parametrize(("rows", "dynamic", "products"), [(2, False, 2), (20, False, 1), (2, True, 1)])
+def test_a_compiler_puts_maps_together_where_rows_are_many_or_any_number(rows, dynamic, products):
+    counter = CompileCounterWithBackend("eager")
+    maps = nn.ModuleList([nn.Linear(4, 6), nn.Linear(4, 3)])
+    x = torch.randn(rows, 4)
+    together = torch.compile(lambda x: joint_linear(x, *maps), backend=counter, dynamic=dynamic, fullgraph=True)(x)
+    for got, lin in zip(together, maps, strict=True):
+        torch.testing.assert_close(got, lin(x))
+    names = [node.target.__name__ for node in counter.graphs[0].graph.nodes if callable(node.target)]
+    assert names.count("linear") == products

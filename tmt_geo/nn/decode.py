@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -54,8 +55,9 @@ def _attend(
 ) -> tuple[Tensor, Tensor, Tensor]:
     key, value, index = slots  # of all slots (B C, ...), the new nodes' own included
     index = index.view(x.size(0), -1, index.size(-1))
-    table, mask = layer.search.newest(projected.index, index, position)
     slot = torch.arange(x.size(0), device=x.device) * index.size(1) + position
+    # Features read back from memory: the compiler would normalise those at hand anew for every slot it scores.
+    table, mask = layer.search.newest(slots[2][slot], index, position)
     turn = partial(rotation, torch.arange(index.size(1), device=x.device).repeat(x.size(0)))
     window = layer.attention.rotated_window(layer.search.window, slot, turn, key.dtype)
     own = (projected.key, projected.value)
@@ -130,6 +132,8 @@ def decode_all(
     slots = [part.slots() for part in cache]
     if any(part is None for part in slots):
         return None
+    for row in (layout.slot_time, *chain.from_iterable(slots)):  # type: ignore[arg-type]  # none of them is None
+        torch._dynamo.maybe_mark_dynamic(row, 0)  # one graph, however large the cache becomes
     cos, sin = layers[0].attention.rotation(layout, None, x.dtype) or (None, None)
     anchors = [layer.read_anchors(part, layer.snapshot(), x.dtype) for layer, part in zip(layers, cache, strict=True)]
     done = run(0, layers, x, cos, sin, layout.slot, layout.position, layout.slot_time, slots, anchors)

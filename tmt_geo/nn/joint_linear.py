@@ -7,6 +7,7 @@ from typing import TypeGuard
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.fx.experimental.symbolic_shapes import statically_known_true
 from torch_geometric.nn.dense.linear import Linear
 
 HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
@@ -16,12 +17,12 @@ def joint_linear(x: Tensor, *maps: nn.Module) -> tuple[Tensor, ...]:
     """The output of each map for rows (N, F).
 
     One product is taken where there are more rows than columns to put together and all maps are nothing but weights. A
-    compiler takes it for any number of rows, as it has to serve all.
+    compiler that has to serve any number of rows takes it too.
     A map with a hook, an adapter, a parametrisation, quantised weights or no size yet is called as a module.
     """
     plain = [lin for lin in maps if _is_plain(lin)]
     sizes = [lin.weight.size(0) for lin in plain]
-    few = not torch.compiler.is_compiling() and x.size(0) <= sum(sizes)
+    few = statically_known_true(x.size(0) <= sum(sizes))  # one product would then copy more than it reads
     if len(plain) < len(maps) or few:
         return tuple(lin(x) for lin in maps)
     bias = None if plain[0].bias is None else torch.cat([lin.bias for lin in plain])

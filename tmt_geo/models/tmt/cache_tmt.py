@@ -14,6 +14,8 @@ from tmt_geo.nn.copy_head import CopyMemory
 from tmt_geo.nn.remembered import Remembered
 from tmt_geo.ops.copying import Sources
 
+ROOM = 128  # slots for tokens to come, at the least
+
 
 class TMTCache(Cache):
     """The cache of :class:`TMTModel`, made by its first forward with ``use_cache=True`` and by ``generate``.
@@ -54,8 +56,8 @@ class TMTCache(Cache):
         """
         self.seen = mask if self.seen is None else torch.cat([self.seen, mask], dim=1)
         if needed > self.capacity:
-            # What is known at the start is held exactly; what is generated doubles it.
-            self.capacity = needed if self.capacity == 0 else max(needed, 2 * self.capacity)
+            # What is known at the start is held exactly. A step reads all slots, so that few of them may be empty.
+            self.capacity = needed if self.capacity == 0 else needed + max(ROOM, needed // 8)
         for layer in (*self.layers, self.copied):
             layer.reserve(mask.size(0), self.capacity)
             layer.length = self.seen.size(1)
