@@ -15,7 +15,8 @@ from benchmarks.speed.measure import device_name, measure
 from benchmarks.speed.results import RESULTS, find, load, store, table, tables
 from benchmarks.speed.row import SpeedRow
 
-ROWS = [*search.ROWS, *attention.ROWS, *shipped.NO_EXITS, *decoding.ROWS, *conv.ROWS, *small.ROWS, *edges.ROWS]
+MODULES = (search, attention, shipped, decoding, conv, small, edges)
+ROWS = [row for module in MODULES for row in module.ROWS]
 
 
 def main(argv: list[str] | None = None, rows: list[SpeedRow] | None = None) -> int:

@@ -26,8 +26,9 @@ def counted(monkeypatch, backend):
     calls = Counter()
     for name in ("project", "attend", "run"):
         graph = getattr(decode, name)
+        compile_it = torch.compile(graph.plain, backend=backend)
 
-        def count(*args, name=name, function=torch.compile(graph.plain, backend=backend)):
+        def count(*args, name=name, function=compile_it):
             calls[name] += 1
             return function(*args)
 

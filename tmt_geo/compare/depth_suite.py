@@ -27,8 +27,8 @@ def _exits(name: str, budget: float, **change: Any) -> LanguageRow:
 
 DEPTH = LanguageSuite(
     name="depth",
-    about="Exits where depth pays: six layers, without a copy head, five million tokens of novels. A mesh whose tokens "
-    "leave early, and models cut to as many operations in depth or in width.",
+    about="Exits where depth pays: six layers, without a copy head, five million tokens of novels. A mesh whose "
+    "tokens leave early, and models cut to as many operations in depth or in width.",
     rows=(
         _llama("llama"),
         _llama("llama, three layers", {"n_layers": 3}, CUT[3]),

@@ -13,7 +13,7 @@ from tmt_geo.ops.block_size import block_size
 from tmt_geo.ops.copying import Votes
 
 IGNORED = -100
-SCORES = 2**21  # logits that a CPU holds at once, 8 MiB in float32
+SCORES = 2**23  # logits that a CPU holds at once, 32 MiB in float32: with fewer, the head is gone through too often
 
 
 def fused_linear_cross_entropy(
@@ -119,7 +119,7 @@ class _SummedLoss(torch.autograd.Function):
                 if grad_hidden is not None:
                     grad_hidden[part] = (error @ head) * due
                 if grad_weight is not None:
-                    grad_weight += error.t() @ (state * due).to(product)
+                    _add_product(grad_weight, error.t(), (state * due).to(product))
         grad_weight = None if grad_weight is None else grad_weight.to(weight.dtype)
         ctx.save_for_backward(grad_hidden, grad_weight, grad_keep, grad_copied)
         ctx.empty = not bool((target != IGNORED).any())
@@ -132,3 +132,11 @@ class _SummedLoss(torch.autograd.Function):
             grad = torch.zeros_like(grad)
         hidden, weight, *shares = (None if part is None else part * grad for part in ctx.saved_tensors)
         return (hidden, weight, None, *shares)
+
+
+def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
+    """Add a product to a total in place; where the types agree, without a product in memory."""
+    if left.dtype == total.dtype:
+        total.addmm_(left, right)
+    else:
+        total += left @ right

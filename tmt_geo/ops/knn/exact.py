@@ -27,7 +27,7 @@ from tmt_geo.ops.knn.top import top_recent
 
 Choose = Callable[..., tuple[Tensor, Tensor]]  # as `all_slots` below
 MORE = {torch.float32: 1, torch.float64: 32}  # candidates beyond those wanted, which may be as near as the last
-WHOLE = 2**21  # numbers that the definition reads at once on a CPU where it scores all slots
+WHOLE = 2**17  # numbers that the definition reads at once on a CPU where it scores all slots
 
 
 def search_exact(task: SearchTask, limits: Limits | None = None, first: Choose | None = None) -> tuple[Tensor, Tensor]:
@@ -166,11 +166,15 @@ def by_definition(
     query: Tensor, index: Tensor, row: Tensor, limit: Tensor, k: int, metric: str, tolerance: float
 ) -> Tensor:
     """The `k` nearest places below `limit` of each query (T, k), with every slot scored by the definition."""
-    capacity = index.size(1)
-    step = max(1, block_size(WHOLE, index.device) // index[0].numel())
+    capacity, channels = index.size(1), max(1, index.size(2))
+    numbers = block_size(WHOLE, index.device)
+    width = max(1, min(capacity, numbers // channels))  # slots at a time
+    step = max(1, numbers // (width * channels))  # queries at a time
     found = [row.new_zeros(0, k)]
     for part in (slice(first, first + step) for first in range(0, row.numel(), step)):
-        score = pair_scores(query[part].double(), index[row[part]].double(), metric)
+        graph, own = row[part], query[part].double()
+        pieces = (slice(first, first + width) for first in range(0, capacity, width))
+        score = torch.cat([pair_scores(own, index[graph, piece].double(), metric) for piece in pieces], dim=1)
         late = torch.arange(capacity, device=row.device) >= limit[part].unsqueeze(1)
         found.append(top_recent(score.masked_fill_(late, float("-inf")), k, tolerance=tolerance)[1])
     return torch.cat(found)

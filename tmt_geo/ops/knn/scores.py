@@ -25,10 +25,9 @@ def index_features(x: Tensor, metric: str = "cosine") -> Tensor:
     if not x.numel():
         return x.to(torch.promote_types(x.dtype, torch.float32))
     if metric == "cosine":
-        x = x.double()
-        largest = x.abs().max(dim=-1, keepdim=True).values
+        largest = x.abs().amax(dim=-1, keepdim=True).double()
         x = x / largest.masked_fill_(largest == 0, 1.0)
-        return x / x.norm(dim=-1, keepdim=True).clamp(min=1.0)  # below one is only the norm of zeros
+        return x.div_(x.norm(dim=-1, keepdim=True).clamp_(min=1.0))  # below one is only the norm of zeros
     x = x.to(torch.promote_types(x.dtype, torch.float32))
     exponent = math.frexp(max(map(abs, torch.stack(x.aminmax()).tolist())))[1]
     if abs(exponent) < 32:
