@@ -6,7 +6,8 @@
 A small run is trained. Copies of it are tampered with and used, or resumed. A command has to print what it prints for
 the run that nobody touched, or refuse in one line with exit code 2 that names the argument; no code of a folder may be
 run. Each command is a process of its own, with limits of time and memory, forked from one that has all imported.
-The faults, and how many were tried, are written to --out.
+The faults, and how many were tried, are written into the folder --out, a file a kind; a kind of which none is tried
+keeps its file.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import tempfile
 from collections import Counter
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from benchmarks.hostile.calls import try_calls
 from benchmarks.hostile.lines import try_lines
@@ -25,7 +27,7 @@ from benchmarks.hostile.resumes import try_resumes
 from benchmarks.hostile.runs import Trial, train_run, try_folders
 from benchmarks.hostile.trial import call_apart
 
-OUT = Path(__file__).parents[1] / "results" / "hostile.json"
+OUT = Path(__file__).parents[1] / "results" / "hostile"
 
 
 def main() -> int:
@@ -36,7 +38,8 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=OUT)
     options = parser.parse_args()
-    found = {}
+    options.out.mkdir(parents=True, exist_ok=True)
+    faults = 0
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         (place / "printed").mkdir()
@@ -48,10 +51,12 @@ def main() -> int:
             "lines": try_lines(run, place / "files", call, options.lines, options.seed),
             "calls": try_calls(options.calls, options.seed),
         }.items():
-            found[name] = [_told(name, trial) for trial in trials]
-    content = {name: _summary(trials) for name, trials in found.items() if trials}
-    options.out.write_text(json.dumps({"seed": options.seed} | content, indent=1) + "\n", encoding="utf-8")
-    return int(any(summary["faults"] for summary in content.values()))
+            summary = _summary([_told(name, trial) for trial in trials])
+            if summary["tried"]:
+                content = json.dumps({"seed": options.seed} | summary, indent=1)
+                (options.out / f"{name}.json").write_text(content + "\n", encoding="utf-8")
+            faults += len(summary["faults"])
+    return int(faults > 0)
 
 
 def _told(name: str, trial: Trial) -> Trial:
@@ -59,7 +64,7 @@ def _told(name: str, trial: Trial) -> Trial:
     return trial
 
 
-def _summary(trials: list[Trial]) -> dict[str, object]:
+def _summary(trials: list[Trial]) -> dict[str, Any]:
     faults = [trial for trial in trials if trial.fault]
     return {
         "tried": len(trials),

@@ -18,6 +18,10 @@ from benchmarks.hostile.runs import Trial
 from benchmarks.hostile.trial import Outcome, time_limit
 
 SECONDS = 20
+FLOW = "source_to_target"
+REAL = ("time", "lag", "attention_mask")  # arguments that are numbers of any type
+UNREAD = ("table",)  # one whose entries nobody looks at until they are used
+ROWS = ("DualStreamFFN()", "ExitGate()", "MemoryAnchors()", "MeshIndex()")  # inputs (*, F)
 N, F = 6, 8
 TINY = {
     "vocab_size": 11,
@@ -214,9 +218,10 @@ def legal_calls() -> list[Call]:
                 "metric": "cosine",
                 "backend": "auto",
                 "skip": 0,
-                "flow": "source_to_target",
+                "flow": FLOW,
             },
         ),
+        Call("Mesh", tmt_geo.Mesh, {"table": edges.t(), "mask": edges.t() > 0, "num_nodes": 5, "flow": FLOW}),
         Call("temporal_graph", tmt_geo.temporal_graph, {"num_nodes": N, "window": 2, "batch": batch, "time": time}),
         Call("set_compile", tmt_geo.set_compile, {"mode": "never", "after": 3}),
     ]
@@ -243,9 +248,11 @@ def legal_calls() -> list[Call]:
     for name, given in inputs.items():
         module = getattr(tmt_geo, name)(**made[name])
         calls.append(Call(f"{name}()", module.eval() if isinstance(module, torch.nn.Module) else module, given))
-    model = tmt_geo.TMTModel(tmt_geo.TMTConfig(**TINY)).eval()
-    calls.append(Call("TMTModel()", model, {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": ids}))
-    return calls
+    given = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    for name, config in {"TMTModel": tmt_geo.TMTConfig, "QuarticModel": tmt_geo.QuarticConfig}.items():
+        sizes = TINY if name == "TMTModel" else made["QuarticConfig"]
+        calls.append(Call(f"{name}()", getattr(tmt_geo, name)(config(**sizes)).eval(), given | {"labels": ids}))
+    return [*calls, Call("TMTBackbone()", tmt_geo.TMTBackbone(tmt_geo.TMTConfig(**TINY)).eval(), given)]
 
 
 def illegal_values(value: Any) -> list[Any]:
@@ -269,8 +276,27 @@ def illegal_values(value: Any) -> list[Any]:
             value[:-1],
             value.to(torch.complex64),
         ]
-        return [*wrong, value.bool() if value.is_floating_point() else value + 0.5, value.new_zeros(()), value - 2**40]
+        wrong += [value.bool() if value.is_floating_point() else value + 0.5, value.new_zeros(())]
+        return wrong if value.is_floating_point() or value.dtype == torch.bool else [*wrong, value - 2**40]
     return ["x", 7, 1.5, object(), [value]]
+
+
+def is_legal(call: Call, name: str, value: Any) -> bool:
+    """Whether a call takes this value of an argument too."""
+    given = call.arguments[name]
+    if not isinstance(value, Tensor):
+        return (name == "in_channels" and value == -1) or (name == "after" and value in (1.5, 2**62, 10**30))
+    if not isinstance(given, Tensor):
+        return False
+    if value.is_complex():
+        return False
+    if value.dtype != given.dtype:
+        return name in REAL or (call.name, name) == ("knn_graph", "x")
+    if value.shape == given.shape:
+        return name in (*REAL, *UNREAD)
+    if value.dim() != given.dim():
+        return name == "lag" or (call.name in ROWS and value.dim() > 0)
+    return sum(isinstance(part, Tensor) for part in call.arguments.values()) == 1  # any number of rows
 
 
 def illegal_calls() -> list[tuple[Call, dict[str, Any]]]:
@@ -280,6 +306,7 @@ def illegal_calls() -> list[tuple[Call, dict[str, Any]]]:
         for call in legal_calls()
         for name, given in call.arguments.items()
         for value in illegal_values(given)
+        if not is_legal(call, name, value)
     ]
 
 
@@ -308,7 +335,7 @@ def try_call(call: Call, change: dict[str, Any]) -> Trial:
             call.function(**call.arguments | change)
         code, fault = 0, "accepted"
     except (ValueError, TypeError) as error:
-        if not any(re.search(rf"\b{name}\b", str(error)) for name in _names(change)):
+        if not any(re.search(rf"\b{name}\b", str(error)) for name in _names(call, change)):
             fault = f"{type(error).__name__} that names nothing: {str(error)[:160]!r}"
     except Exception as error:
         fault = f"{type(error).__name__}: {str(error)[:160]!r}"
@@ -320,17 +347,13 @@ def try_call(call: Call, change: dict[str, Any]) -> Trial:
     )
 
 
-def _names(change: dict[str, Any]) -> set[str]:
-    """The names of the arguments, and those by which a configuration knows them too."""
-    return {
-        *change,
-        *(
-            alias
-            for config in (tmt_geo.TMTConfig, tmt_geo.QuarticConfig)
-            for alias, name in config.attribute_map.items()
-            if name in change
-        ),
-    }
+def _names(call: Call, change: dict[str, Any]) -> set[str]:
+    """The names of the arguments, those by which a configuration knows them, and those whose size they contradict."""
+    configs = (tmt_geo.TMTConfig, tmt_geo.QuarticConfig)
+    aliases = {alias for config in configs for alias, name in config.attribute_map.items() if name in change}
+    if any(isinstance(value, Tensor) for value in change.values()):
+        aliases |= {name for name, given in call.arguments.items() if isinstance(given, Tensor)}
+    return {*change, *aliases}
 
 
 def _shown(value: Any) -> str:

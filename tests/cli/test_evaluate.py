@@ -1,5 +1,6 @@
 import json
 import math
+import os
 
 import pytest
 from tokenizers import Tokenizer
@@ -47,6 +48,16 @@ def test_a_context_over_the_model_is_one_line(refused, run):
 def test_missing_models_are_one_line(refused, tmp_path):
     assert "there is no such folder" in refused("evaluate", tmp_path / "none")
     assert "config.json is missing" in refused("evaluate", tmp_path)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/zero"), reason="has no such device")
+def test_what_has_no_end_is_one_line(refused, run, unrecorded):
+    (run / "train.yaml").write_text("data: /dev/zero\n")
+    assert "error: --data must be a file, a pipe or a folder (got the device" in refused("evaluate", run)
+    (unrecorded / "model.safetensors").unlink()
+    index = {"metadata": {}, "weight_map": {"lm_head.weight": "/dev/zero"}}
+    (unrecorded / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert "names what is no file beside it" in refused("evaluate", unrecorded)
 
 
 def test_an_unfinished_run_names_its_checkpoint(refused, run):

@@ -22,6 +22,14 @@ def test_a_text_file_may_have_any_name(tmp_path):
     assert "".join(load_text(str(tmp_path / "notes.md"), valid_fraction=0.3).train) in LINES
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/zero"), reason="has no such device")
+def test_a_device_is_no_text(tmp_path):
+    (tmp_path / "endless.txt").symlink_to("/dev/zero")
+    for name in ("/dev/zero", str(tmp_path / "endless.txt")):
+        with pytest.raises(ValueError, match=r"'source' .*\(got the device"):
+            load_text(name)
+
+
 @pytest.mark.parametrize("valid", ["valid.txt", "validation.txt"])
 def test_a_folder_with_three_splits(tmp_path, valid):
     for name in ("train.txt", valid, "test.txt"):

@@ -13,3 +13,19 @@ def ids():
 @pytest.fixture
 def model():
     return lively(TMTModel(tiny_config()))
+
+
+# Of the tests of transformers, which test_transformers_suite.py runs.
+MARKERS = (
+    "slow",
+    "accelerate_tests",
+    "torch_compile_test",
+    "flash_attn_test",
+    "flash_attn_3_test",
+    "flash_attn_4_test",
+)
+
+
+def pytest_configure(config):
+    for marker in MARKERS:
+        config.addinivalue_line("markers", f"{marker}: of the tests of transformers")

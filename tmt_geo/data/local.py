@@ -61,8 +61,10 @@ def read_text(path: Path) -> str:
     """Reads a UTF-8 file as it is, line ends included, less a byte order mark.
 
     Raises:
-        ValueError: If the file cannot be read, is not UTF-8, or holds nothing but white space.
+        ValueError: If the file is a device, cannot be read, is not UTF-8, or holds nothing but white space.
     """
+    if path.is_char_device() or path.is_block_device():  # /dev/zero has no end, and a terminal waits for one
+        raise ValueError(f"'source' must be a file, a pipe or a folder (got the device '{path}')")
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:

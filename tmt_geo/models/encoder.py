@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,75 +12,20 @@ from torch_geometric.data import Data
 from torch_geometric.nn.dense.linear import Linear
 
 from tmt_geo.models.checkpointing import checkpointed
-from tmt_geo.models.layer_graph import edge_cosine, layer_graph, node_edges
+from tmt_geo.models.encoder_output import EncoderOutput
+from tmt_geo.models.layer_graph import layer_graph
 from tmt_geo.nn.decode import can_decode_all, decode_all
 from tmt_geo.nn.edge_stream import EdgeStream
 from tmt_geo.nn.exit_gate import exit_gates
 from tmt_geo.nn.memory_anchors import MemoryAnchors
 from tmt_geo.nn.node_state import LayerCache, NodeState, TMTLayerOutput
 from tmt_geo.nn.tmt_layer import TMTLayer
-from tmt_geo.ops.checks import check_features, check_finite
+from tmt_geo.ops.checks import check_counts, check_features, check_finite
 from tmt_geo.ops.layout import DenseLayout
 
 
-@dataclass
-class EncoderOutput:
-    """What a stack of layers has computed.
-
-    Attributes:
-        x: States behind the last norm :math:`(N, F)`.
-        layout: Where the nodes stand.
-        layer_outputs: What each layer has returned.
-        hidden_states: The states that enter each layer and those that leave the last; without `hidden_states`
-            the latest two alone.
-    """
-
-    x: Tensor
-    layout: DenseLayout
-    layer_outputs: list[TMTLayerOutput]
-    hidden_states: list[Tensor]
-
-    def exit_masks(self) -> Tensor:
-        """Which nodes each layer did not compute, boolean, shape :math:`(L, N)`."""
-        mask = torch.ones(len(self.layer_outputs), self.x.size(0), dtype=torch.bool, device=self.x.device)
-        for layer, output in enumerate(self.layer_outputs):
-            if output.targets is None:
-                mask[layer] = False
-            else:
-                mask[layer, output.targets] = False
-        return mask
-
-    def confidences(self) -> Tensor:
-        """The last confidence a gate had in each node, behind every layer, shape :math:`(L, N)`.
-
-        Zero before the first gate. No gate stands behind the last layer, whose row is that of the layer before. Of at
-        least float32.
-        """
-        none = self.x.new_zeros(self.x.size(0), dtype=torch.promote_types(self.x.dtype, torch.float32))
-        rows = (none if output.confidence is None else output.confidence for output in self.layer_outputs)
-        return torch.stack([row.to(none.dtype) for row in rows])
-
-    def gate_loss(self) -> Tensor | None:
-        """Sum of the gates' losses over nodes and layers; None without gates."""
-        losses = [output.gate_loss for output in self.layer_outputs if output.gate_loss is not None]
-        return torch.stack(losses).sum() if losses else None
-
-    def num_edges(self) -> Tensor:
-        """Edges that each layer attended over, self edges included, shape :math:`(L)`."""
-        return torch.stack([output.num_edges for output in self.layer_outputs])
-
-    def edges(self, layer: int) -> tuple[Tensor, Tensor] | None:
-        """The mesh of a layer over the nodes, without self-loops; None with dense attention, not for nodes in a cache.
-
-        Returns:
-            tuple[Tensor, Tensor]: Sources and targets :math:`(2, E)`, and their similarity :math:`(E)`: the cosine of
-            the states that entered the layer, without a gradient.
-        """
-        mesh = self.layer_outputs[layer].mesh
-        if mesh is None:
-            return None
-        edge_index = node_edges(mesh, self.layout)
-        return edge_index, edge_cosine(self.hidden_states[layer - len(self.layer_outputs) - 1], edge_index)
+def _as_it_is(x: Tensor) -> Tensor:
+    return x
 
 
 class TMTEncoder(nn.Module):
@@ -156,10 +100,9 @@ class TMTEncoder(nn.Module):
         **kwargs: Any,
     ):
         super().__init__()
-        if num_layers < 1:
-            raise ValueError(f"'num_layers' must be at least 1 (got {num_layers})")
-        if rebuild_every < 1:
-            raise ValueError(f"'rebuild_every' must be at least 1 (got {rebuild_every})")
+        check_counts(hidden_channels=hidden_channels, num_layers=num_layers, out_channels=out_channels)
+        check_counts(exit_after=exit_after, rebuild_every=rebuild_every)
+        check_counts(-1, in_channels=in_channels)
         self.hidden_channels = hidden_channels
         gates = [None] * (exit_after - 1) + exit_gates(
             hidden_channels, num_layers, exit_rule, exit_budget, exit_threshold, exit_momentum, exit_after
@@ -233,9 +176,13 @@ class TMTEncoder(nn.Module):
         layout: DenseLayout,
         cache: Sequence[LayerCache] | None = None,
         hidden_states: bool = False,
+        passing: Callable[[Tensor], Tensor] = _as_it_is,
     ) -> EncoderOutput:
-        """Run the layers on states :math:`(N, F)` whose layout is known; see :meth:`TMTLayer.step`."""
-        out = self._run(x, layout, cache, hidden_states)
+        """Run the layers on states :math:`(N, F)` whose layout is known; see :meth:`TMTLayer.step`.
+
+        `passing` is called on the states that enter each layer and leave the last; what it returns goes on.
+        """
+        out = self._run(x, layout, cache, hidden_states, passing=passing)
         if self.training:
             for layer, output in zip(self.layers, out.layer_outputs, strict=True):
                 layer.update(output)
@@ -267,14 +214,16 @@ class TMTEncoder(nn.Module):
         cache: Sequence[LayerCache] | None,
         hidden_states: bool,
         trace: bool = False,
+        passing: Callable[[Tensor], Tensor] = _as_it_is,
     ) -> EncoderOutput:
         """Run the layers; no buffer is updated."""
+        x = passing(x)
         state, seen = NodeState(x), [x]
         outputs: list[TMTLayerOutput] = []
         if cache is not None and can_decode_all(self.layers, state, layout):
             decoded = decode_all(self.layers, x, layout, cache)
             if decoded is not None:
-                states, outputs = decoded
+                states, outputs = [passing(left) for left in decoded[0]], decoded[1]
                 return EncoderOutput(self.norm(states[-1]), layout, outputs, [x, *states])
         # Anchors and thresholds move only after the last layer, and a recomputed forward reads those of this moment.
         snapshots = [layer.snapshot() for layer in self.layers]
@@ -286,6 +235,7 @@ class TMTEncoder(nn.Module):
             else:
                 state, output = layer.step(state, layout, None if cache is None else cache[i], snapshots[i], trace)
             outputs.append(output)
+            state.x = passing(state.x)
             seen.append(state.x)
             if not hidden_states:
                 seen = seen[-2:]

@@ -22,6 +22,7 @@ from tmt_geo.nn.conv.mesh_attention import MeshAttention
 from tmt_geo.nn.evaluation_mode import evaluation_mode
 from tmt_geo.nn.exit_gate import ExitGate, GateOutput, exit_gates
 from tmt_geo.nn.node_state import NodeState
+from tmt_geo.ops.checks import check_counts, check_flags, check_shares
 from tmt_geo.ops.knn import check_options, knn_graph
 from tmt_geo.ops.mesh import Mesh
 
@@ -114,10 +115,10 @@ class MeshGNN(BasicGNN):
         attention_dropout: float = 0.0,
         **kwargs: Any,
     ):
-        if num_layers < 1:
-            raise ValueError(f"'num_layers' must be at least 1 (got {num_layers})")
-        if k < 0:
-            raise ValueError(f"'k' must not be negative (got {k})")
+        check_counts(hidden_channels=hidden_channels, num_layers=num_layers, out_channels=out_channels)
+        check_counts(0, k=k)
+        check_shares(dropout=dropout, attention_dropout=attention_dropout)
+        check_flags(causal=causal)
         check_options(max(k, 1), metric, "auto", 0)
         for option in ("flow", "concat"):
             if option in kwargs:
@@ -149,7 +150,8 @@ class MeshGNN(BasicGNN):
         kwargs["decay"] = copy.deepcopy(kwargs.get("decay"))  # a module for each layer
         if getattr(self, "_is_conv_to_out", False):
             return MeshAttention(in_channels, out_channels, heads, concat=False, **kwargs)
-        if heads < 1 or out_channels % heads:
+        check_counts(heads=heads)
+        if out_channels % heads:
             raise ValueError(f"'heads' must divide 'hidden_channels' (got {heads} heads for {out_channels} channels)")
         return MeshAttention(in_channels, out_channels // heads, heads, **kwargs)
 

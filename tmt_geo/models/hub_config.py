@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
-from numbers import Real
 from os import PathLike
 from typing import Any, ClassVar
 
 from transformers import PreTrainedConfig
 
 from tmt_geo.models.hub_files import auto_map, write_code
+from tmt_geo.ops.checks import check_flags, check_reals
 
 # Beyond these no model was meant, and to build one would take all memory or all time.
 LARGEST = 1 << 20
@@ -57,6 +56,15 @@ class HubConfig(PreTrainedConfig):
 
     def check_number(self, name: str) -> None:
         """Raise a `ValueError` if the value of this name is no finite number."""
-        value = getattr(self, name)
-        if not isinstance(value, Real) or not math.isfinite(value):
-            raise ValueError(f"'{name}' must be a finite number (got {value!r})")
+        check_reals(**{name: getattr(self, name)})
+
+    def check_flags(self) -> None:
+        """Raise a `ValueError` that names the first option of True or False that is neither."""
+        names = [name for name, kind in type(self).__annotations__.items() if kind == "bool"]
+        check_flags(**{name: getattr(self, name) for name in names})
+
+    def check_initial_range(self) -> None:
+        """Raise a `ValueError` if the standard deviation of the weights is none."""
+        self.check_number("initializer_range")
+        if self.initializer_range < 0:
+            raise ValueError(f"'initializer_range' must not be negative (got {self.initializer_range})")

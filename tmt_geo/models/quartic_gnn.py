@@ -13,7 +13,15 @@ from tmt_geo.nn.edge_block import gated
 from tmt_geo.nn.edge_layer import causal_rank, plain_edges
 from tmt_geo.nn.edge_sets import EdgeSet, EdgeStates, FullEdges, GivenEdges, MeshEdges, RoutedEdges
 from tmt_geo.nn.quartic_layer import QuarticLayer
-from tmt_geo.ops.checks import check_batch, check_devices, check_edge_index, check_features, check_length
+from tmt_geo.ops.checks import (
+    check_batch,
+    check_counts,
+    check_devices,
+    check_edge_index,
+    check_features,
+    check_length,
+    check_positive,
+)
 
 EDGE_SETS = ("given", "full", "mesh", "routed")
 
@@ -94,10 +102,13 @@ class QuarticGNN(nn.Module):
         **kwargs: Any,
     ):
         super().__init__()
-        if num_layers < 1:
-            raise ValueError(f"'num_layers' must be at least 1 (got {num_layers})")
-        if rebuild_every < 1:
-            raise ValueError(f"'rebuild_every' must be at least 1 (got {rebuild_every})")
+        check_counts(
+            hidden_channels=hidden_channels, num_layers=num_layers, out_channels=out_channels,
+            edge_channels=edge_channels, edge_dim=edge_dim, k=k, rebuild_every=rebuild_every,
+        )  # fmt: skip
+        check_counts(-1, in_channels=in_channels)
+        check_counts(0, warmup=warmup)
+        check_positive(temperature=temperature)
         if edges not in EDGE_SETS:
             raise ValueError(f"'edges' must be one of {EDGE_SETS} (got {edges!r})")
         edge_channels = hidden_channels if edge_channels is None else edge_channels

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tmt_geo.ops.checks import check_counts, check_reals
+from tmt_geo.ops.checks import check_counts, check_flags, check_rows, check_shares
 from tmt_geo.ops.swiglu import swiglu
 
 
@@ -29,6 +29,9 @@ class DualStreamFFN(nn.Module):
         - **input:** :math:`(*, F)`
         - **output:** :math:`(*, F)`; with `return_gate` also :math:`g` :math:`(*, F)`
 
+    Raises:
+        ValueError: If an option is out of range, or an input holds no floats or not of :math:`F` channels.
+
     Example:
         >>> import torch
         >>> from tmt_geo import DualStreamFFN
@@ -39,7 +42,8 @@ class DualStreamFFN(nn.Module):
     def __init__(self, channels: int, stream_dim: int | None = None, dropout: float = 0.0, gated: bool = False):
         super().__init__()
         check_counts(channels=channels, stream_dim=stream_dim)
-        check_reals(dropout=dropout)
+        check_shares(dropout=dropout)
+        check_flags(gated=gated)
         if stream_dim is None:
             stream_dim = round(4 * channels / 3) if gated else 2 * channels
         self.channels = channels
@@ -63,6 +67,7 @@ class DualStreamFFN(nn.Module):
 
     def forward(self, x: Tensor, return_gate: bool = False) -> Tensor | tuple[Tensor, Tensor]:
         """Run both streams and mix them."""
+        check_rows("x", x, self.channels)
         hidden = self.lin_in(x)
         hidden = swiglu(hidden) if self.gated else F.gelu(hidden)
         hidden = F.dropout(hidden, self.dropout, self.training)
@@ -92,7 +97,7 @@ class FFN(nn.Module):
     def __init__(self, channels: int, hidden_dim: int | None = None, dropout: float = 0.0):
         super().__init__()
         check_counts(channels=channels, hidden_dim=hidden_dim)
-        check_reals(dropout=dropout)
+        check_shares(dropout=dropout)
         self.dropout = dropout
         self.lin_in = nn.Linear(channels, 4 * channels if hidden_dim is None else hidden_dim)
         self.lin_out = nn.Linear(self.lin_in.out_features, channels)

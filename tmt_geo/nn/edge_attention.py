@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from tmt_geo.nn.edge_layer import EdgeLayer
-from tmt_geo.ops.checks import check_edge_index
+from tmt_geo.ops.checks import check_edge_index, check_flags
 from tmt_geo.ops.edge_attention import TRIANGLE_FORMS, axial_attention, pair_attention, triangle_attention
 from tmt_geo.ops.edge_grid import graph_of_edges
 from tmt_geo.ops.edge_pairs import edge_pairs
@@ -62,7 +62,8 @@ class EdgeAttention(EdgeLayer):
         causal: bool = False,
     ):
         super().__init__(in_channels, out_channels, heads, causal)
-        if form not in TRIANGLE_FORMS:
+        check_flags(null_slot=null_slot)
+        if not isinstance(form, str) or form not in TRIANGLE_FORMS:
             raise ValueError(f"'form' must be one of {', '.join(TRIANGLE_FORMS)} (got {form!r})")
         self.form = form
         self.null_slot = null_slot
@@ -156,6 +157,7 @@ class EdgePairAttention(EdgeLayer):
         causal: bool = False,
     ):
         super().__init__(in_channels, out_channels, heads, causal)
+        check_flags(null_slot=null_slot)
         self.null_slot = null_slot
         self.lin_content = nn.Linear(in_channels, 3 * out_channels)  # query, key and value
         self.lin_cross = nn.Linear(in_channels, 4 * heads, bias=False)
@@ -224,6 +226,7 @@ class EdgeAxialAttention(EdgeLayer):
         head_dim: int | None = None,
     ):
         super().__init__(in_channels, out_channels, heads, causal, head_dim)
+        check_flags(null_slot=null_slot, linear=linear)
         self.null_slot = null_slot
         self.linear = linear
         self.lin_row = nn.Linear(in_channels, 3 * self.inner_channels)  # query, key and value

@@ -8,7 +8,16 @@ from torch_geometric import EdgeIndex
 from torch_geometric.nn.inits import reset
 from torch_geometric.utils.num_nodes import maybe_num_nodes
 
-from tmt_geo.ops.checks import check_features, check_length, check_numbers, check_type
+from tmt_geo.ops.checks import (
+    check_counts,
+    check_edge_list,
+    check_features,
+    check_flags,
+    check_length,
+    check_numbers,
+    check_tensors,
+    check_type,
+)
 
 
 class EdgeLayer(nn.Module):
@@ -22,7 +31,9 @@ class EdgeLayer(nn.Module):
         self, in_channels: int, out_channels: int, heads: int = 4, causal: bool = False, head_dim: int | None = None
     ):
         super().__init__()
-        if heads < 1 or (head_dim is None and out_channels % heads):
+        check_counts(in_channels=in_channels, out_channels=out_channels, heads=heads, head_dim=head_dim)
+        check_flags(causal=causal)
+        if head_dim is None and out_channels % heads:
             raise ValueError(f"'out_channels' must be a multiple of 'heads' (got {out_channels} and {heads})")
         self.in_channels = in_channels
         self.out_channels = out_channels
@@ -81,6 +92,9 @@ class EdgeLayer(nn.Module):
     ) -> tuple[Tensor, Tensor, int, Tensor | None, Tensor | None]:
         """The arguments of :meth:`attend`."""
         edge_index = plain_edges(edge_index)
+        check_edge_list(edge_index)
+        check_counts(0, num_nodes=num_nodes)
+        check_tensors(batch=batch, time=time)
         if edge_attr is None:
             edge_attr = self.lin_out.weight.new_zeros(edge_index.size(1), self.in_channels)
         if num_nodes is None:

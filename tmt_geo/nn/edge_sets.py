@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch_geometric.nn.inits import reset
 
 from tmt_geo.nn.edge_layer import causal_rank
-from tmt_geo.ops.checks import check_finite
+from tmt_geo.ops.checks import check_counts, check_finite, check_flags
 from tmt_geo.ops.edges import Edges, sddmm
 from tmt_geo.ops.knn import check_options, knn_graph
 from tmt_geo.ops.node_pairs import node_pairs, rows_of_edges
@@ -52,6 +52,7 @@ class EdgeSet(nn.Module):
 
     def __init__(self, causal: bool = False):
         super().__init__()
+        check_flags(causal=causal)
         self.causal = causal
 
     def reset_parameters(self) -> None:
@@ -195,8 +196,7 @@ class RoutedEdges(EdgeSet):
     ):
         super().__init__(causal)
         check_routing(k, temperature)
-        if warmup < 0:
-            raise ValueError(f"'warmup' must not be negative (got {warmup})")
+        check_counts(0, warmup=warmup)
         self.k = k
         self.temperature = temperature
         self.warmup = warmup

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from tmt_geo.nn.precise_buffers import PreciseBuffers
 from tmt_geo.ops.all_ranks import rows_of_ranks
-from tmt_geo.ops.checks import check_counts, check_reals
+from tmt_geo.ops.checks import check_counts, check_reals, check_rows, check_shares
 from tmt_geo.ops.exit import running_quantile, stay_rate
 
 RULES = ("fixed", "learned", "budget")
@@ -80,7 +80,7 @@ class ExitGate(PreciseBuffers):
         - **output:** a :class:`GateOutput`
 
     Raises:
-        ValueError: If `rule` is unknown or `rate` is no share.
+        ValueError: If `rule` is unknown, `threshold` no number, or `rate` or `momentum` outside :math:`[0, 1]`.
 
     Example:
         >>> import torch
@@ -100,9 +100,8 @@ class ExitGate(PreciseBuffers):
         if rule not in RULES:
             raise ValueError(f"'rule' must be one of {RULES} (got {rule!r})")
         check_counts(channels=channels)
-        check_reals(threshold=threshold, rate=rate, momentum=momentum)
-        if not 0 <= rate <= 1:
-            raise ValueError(f"'rate' must be a share (got {rate})")
+        check_reals(threshold=threshold)
+        check_shares(rate=rate, momentum=momentum)
         self.channels = channels
         self.rule = rule
         self.initial_threshold = float(threshold)
@@ -143,7 +142,11 @@ class ExitGate(PreciseBuffers):
             x (Tensor): States :math:`(T, F)`.
             running (Tensor, optional): The threshold when the step began (see :meth:`update`); it stands in for
                 the module's own, so that a recomputed forward decides alike.
+
+        Raises:
+            ValueError: If `x` holds no floats, or not of :math:`F` channels.
         """
+        check_rows("x", x, self.channels)
         running = self.running if running is None else running
         score = self.lin(x.detach()).squeeze(-1)  # [T]
         confidence = score.sigmoid()
@@ -209,8 +212,10 @@ def exit_gates(
         first (int): The first layer behind which nodes may leave.
 
     Raises:
-        ValueError: As of :func:`gate_rate`.
+        ValueError: As of :func:`gate_rate`, or if a number is out of range, by the names of a stack's options.
     """
+    check_shares(exit_budget=budget, exit_momentum=momentum)
+    check_reals(exit_threshold=threshold)
     if rule is None:
         return []
     rate = gate_rate(rule, num_layers, budget, first)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from tmt_geo.nn.precise_buffers import PreciseBuffers
 from tmt_geo.ops.all_ranks import sum_of_ranks
-from tmt_geo.ops.checks import check_counts, check_reals
+from tmt_geo.ops.checks import check_counts, check_rows, check_shares
 from tmt_geo.ops.ema import anchor_statistic, ema_update
 
 
@@ -54,9 +54,7 @@ class MemoryAnchors(PreciseBuffers):
     def __init__(self, channels: int, num_anchors: int = 16, momentum: float = 0.99):
         super().__init__()
         check_counts(channels=channels, num_anchors=num_anchors)
-        check_reals(momentum=momentum)
-        if not 0 <= momentum <= 1:
-            raise ValueError(f"'momentum' must lie in [0, 1] (got {momentum})")
+        check_shares(momentum=momentum)
         self.channels = channels
         self.num_anchors = num_anchors
         self.momentum = momentum
@@ -85,7 +83,11 @@ class MemoryAnchors(PreciseBuffers):
 
         Returns:
             tuple[Tensor, Tensor]: What was read :math:`(T, F)`, and the weights over the anchors :math:`(T, M)`.
+
+        Raises:
+            ValueError: If `x` holds no floats, or not of :math:`F` channels.
         """
+        check_rows("x", x, self.channels)
         key, value = self.project(self.anchors.to(x.dtype)) if projected is None else projected
         attention = (x @ key.t() / math.sqrt(self.channels)).softmax(dim=-1)  # [T, M]
         return attention @ value, attention

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tmt_geo.ops.checks import check_counts
+from tmt_geo.ops.checks import check_counts, check_rows
 
 
 class MeshIndex(nn.Module):
@@ -53,7 +53,11 @@ class MeshIndex(nn.Module):
 
         Computed in float64: the last bits of a product in float32 depend on how many rows there are, and equal states
         would no longer be equally near.
+
+        Raises:
+            ValueError: If `x` holds no floats, or not of :math:`F` channels.
         """
+        check_rows("x", x, self.channels)
         return F.linear(x.detach().double(), self.weight.double()).to(torch.promote_types(x.dtype, torch.float32))
 
     def __repr__(self) -> str:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from tmt_geo.nn.mesh_index import MeshIndex
+from tmt_geo.ops.checks import check_flags
 from tmt_geo.ops.knn import check_options, search, unit_rows
 from tmt_geo.ops.knn.arguments import check_window
 from tmt_geo.ops.knn.latest import latest_of
@@ -50,6 +51,7 @@ class MeshSearch(nn.Module):
         super().__init__()
         check_options(k, "cosine", backend, 0)
         check_window(window, causal)
+        check_flags(causal=causal, rebuild=rebuild)
         self.k = k
         self.window = window
         self.causal = causal

@@ -13,6 +13,7 @@ from torch_geometric.typing import OptTensor, PairTensor
 
 from tmt_geo.nn.joint_linear import joint_linear
 from tmt_geo.nn.temporal_decay import TemporalDecay, decay_resolver
+from tmt_geo.ops.checks import check_counts, check_flags, check_shares
 from tmt_geo.ops.layout import DenseLayout
 from tmt_geo.ops.mesh_attention import RotatedWindow, table_attention
 from tmt_geo.ops.remembered_edges import RememberedEdges
@@ -71,9 +72,12 @@ class NeighborAttention(nn.Module):
     ):
         super().__init__()
         kv_heads = heads if kv_heads is None else kv_heads
-        if heads < 1 or channels % heads:
+        check_counts(channels=channels, heads=heads, kv_heads=kv_heads)
+        check_shares(dropout=dropout)
+        check_flags(shift=shift, rotary=rotary, content_mesh=content_mesh, qk_norm=qk_norm)
+        if channels % heads:
             raise ValueError(f"'heads' must divide 'channels' (got {heads} heads for {channels} channels)")
-        if kv_heads < 1 or heads % kv_heads:
+        if heads % kv_heads:
             raise ValueError(f"'kv_heads' must divide 'heads' (got {kv_heads} for {heads})")
         if rotary and channels // heads % 2:
             raise ValueError(f"'rotary' needs an even number of channels a head (got {channels // heads})")

@@ -13,7 +13,15 @@ from tmt_geo.nn.dual_stream import FFN
 from tmt_geo.nn.edge_attention import EdgeAttention, EdgeAxialAttention, EdgePairAttention
 from tmt_geo.nn.edge_block import EdgeBlock, gated
 from tmt_geo.nn.edge_layer import causal_rank, check_edge_features, plain_edges
-from tmt_geo.ops.checks import check_edge_index, check_features, check_length
+from tmt_geo.ops.checks import (
+    check_choices,
+    check_counts,
+    check_edge_index,
+    check_features,
+    check_flags,
+    check_length,
+    check_shares,
+)
 from tmt_geo.ops.edge_attention import TRIANGLE_FORMS
 
 OTHER_FORMS = {"pair": EdgePairAttention, "axial": EdgeAxialAttention}
@@ -78,11 +86,13 @@ class QuarticLayer(nn.Module):
         causal: bool = False,
     ):
         super().__init__()
+        check_counts(channels=channels, edge_channels=edge_channels, heads=heads)
         for name, width in (("channels", channels), ("edge_channels", edge_channels)):
-            if heads < 1 or width % heads:
+            if width % heads:
                 raise ValueError(f"'{name}' must be a multiple of 'heads' (got {width} and {heads})")
-        if isinstance(forms, str) or not FORMS.issuperset(forms):
-            raise ValueError(f"'forms' must be a sequence of {', '.join(sorted(FORMS))} (got {forms!r})")
+        check_choices("forms", forms, FORMS)
+        check_shares(dropout=dropout)
+        check_flags(null_slot=null_slot, causal=causal)
         self.channels = channels
         self.edge_channels = edge_channels
         self.heads = heads
@@ -147,6 +157,7 @@ class QuarticLayer(nn.Module):
         edge_index = plain_edges(edge_index)
         check_edge_index(edge_index, x.size(0), x.size(0))
         edge_index = edge_index.long()
+        check_length("batch", batch, x.size(0))
         check_length("time", time, x.size(0))
         if edge_attr is None:
             edge_attr = x.new_zeros(edge_index.size(1), self.edge_channels)

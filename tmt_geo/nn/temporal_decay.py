@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from tmt_geo.ops.checks import check_counts, check_reals
+from tmt_geo.ops.checks import check_counts, check_positive, check_real
 from tmt_geo.ops.decay import log_decay, published_decay
 
 FORMS = ("log", "published")
@@ -46,9 +46,7 @@ class TemporalDecay(nn.Module):
         if form not in FORMS:
             raise ValueError(f"'form' must be one of {FORMS} (got {form!r})")
         check_counts(heads=heads)
-        check_reals(rate=rate)
-        if not rate > 0:
-            raise ValueError(f"'rate' must be positive (got {rate})")
+        check_positive(rate=rate)
         self.heads = heads
         self.form = form
         self.rate = rate
@@ -98,7 +96,11 @@ class TemporalDecay(nn.Module):
         """Decay of each head for each time difference, integer or float, in the type of the weights.
 
         It is computed in at least float32, as bfloat16 would round 257 steps to 256.
+
+        Raises:
+            ValueError: If `lag` is no tensor of real numbers.
         """
+        check_real(lag=lag)
         scalars = self.scalars
         lag = lag.to(scalars.dtype)  # differences of timestamps are small enough for float32, timestamps are not
         decay = (published_decay if self.form == "published" else log_decay)(lag, scalars)
@@ -114,8 +116,10 @@ def decay_resolver(decay: str | TemporalDecay | None, heads: int) -> TemporalDec
     Raises:
         ValueError: If it names no form, or is a decay of another number of heads.
     """
-    if isinstance(decay, str):
+    if isinstance(decay, str) and decay in FORMS:
         return TemporalDecay(heads, decay)
+    if not isinstance(decay, TemporalDecay | None):
+        raise ValueError(f"'decay' must be one of {FORMS}, a TemporalDecay or None (got {decay!r})")
     if decay is not None and decay.heads != heads:
         raise ValueError(f"'decay' must have the {heads} heads of the attention (got {decay.heads})")
     return decay

@@ -20,7 +20,7 @@ from tmt_geo.nn.mesh_search import MeshSearch
 from tmt_geo.nn.neighbor_attention import NeighborAttention
 from tmt_geo.nn.node_state import BufferSnapshot, LayerCache, NodeState, TMTLayerOutput
 from tmt_geo.nn.past_attention import attend_past
-from tmt_geo.ops.checks import check_features, check_finite
+from tmt_geo.ops.checks import check_counts, check_features, check_finite, check_flags, check_positive
 from tmt_geo.ops.layout import DenseLayout
 from tmt_geo.ops.mesh import Mesh
 
@@ -86,6 +86,9 @@ class TMTLayer(nn.Module):
         **kwargs: Any,
     ):
         super().__init__()
+        check_counts(channels=channels, index_dim=index_dim)
+        check_flags(causal=causal, gated_heads=gated_heads)
+        check_positive(eps=eps)
         shift = kwargs.get("shift", False)
         if not causal and (shift or k is None):
             raise ValueError(f"'shift' and dense attention need causal=True (got shift={shift}, k={k})")

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch.fx.experimental import _config as shapes
 
+from tmt_geo.ops.checks import check_reals
+
 MODES = ("auto", "always", "never")
 
 # Multiplications of one call from which compiled code is the faster one.
@@ -58,6 +60,7 @@ def set_compile(mode: str, after: int = BREAK_EVEN) -> None:
     """
     if mode not in MODES:
         raise ValueError(f"'mode' must be one of {MODES} (got {mode!r})")
+    check_reals(after=after)
     if after < 0:
         raise ValueError(f"'after' must be at least 0 (got {after})")
     _state.update(mode=mode, after=after, done=0.0, broken=False)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from tmt_geo.ops.checks import check_counts, check_edge_list, check_real
+
 
 def recent_events(edge_index: Tensor, time: Tensor, num_recent: int) -> tuple[Tensor, Tensor]:
     """Connect each event to the `num_recent` latest events before it of its source, and to those of its target.
@@ -54,10 +56,9 @@ def _latest_true(mask: Tensor) -> Tensor:
 
 
 def _check(edge_index: Tensor, time: Tensor, num_recent: int) -> None:
-    if num_recent < 0:
-        raise ValueError(f"'num_recent' must not be negative (got {num_recent})")
-    if edge_index.dim() != 2 or edge_index.size(0) != 2:
-        raise ValueError(f"'edge_index' must have shape (2, E) (got {tuple(edge_index.shape)})")
+    check_counts(0, num_recent=num_recent)
+    check_edge_list(edge_index)
+    check_real(time=time)
     if time.shape != edge_index.shape[1:]:
         shape = tuple(time.shape)
         raise ValueError(f"'time' must have one entry an edge, shape ({edge_index.size(1)},) (got {shape})")

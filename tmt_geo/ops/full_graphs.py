@@ -8,6 +8,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from tmt_geo.ops.checks import check_real
+
 
 @dataclass(frozen=True)
 class FullGraphs:
@@ -76,14 +78,15 @@ class FullGraphs:
         return x.new_zeros(*self.pair.shape, *x.shape[1:]).index_put((self.pair,), x)
 
 
-def dense_mask(mask: Tensor | None, shape: torch.Size, device: torch.device) -> Tensor:
+def dense_mask(mask: Tensor | None, shape: torch.Size, device: torch.device, name: str = "mask") -> Tensor:
     """A mask (B, N) of booleans, or of zeros and ones, as booleans; all true where there is none.
 
     Raises:
-        ValueError: If it has another shape.
+        ValueError: If it has another shape; it names `name`.
     """
+    check_real(**{name: mask})
     if mask is None:
         return torch.ones(shape, dtype=torch.bool, device=device)
     if mask.shape != shape:
-        raise ValueError(f"'mask' must have shape {tuple(shape)} (got {tuple(mask.shape)})")
+        raise ValueError(f"'{name}' must have shape {tuple(shape)} (got {tuple(mask.shape)})")
     return mask.bool()

@@ -8,7 +8,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from tmt_geo.ops.checks import check_batch, check_devices, check_length, check_numbers
+from tmt_geo.ops.checks import check_batch, check_devices, check_length, check_numbers, check_tensors
 from tmt_geo.ops.rotary import rotation
 from tmt_geo.ops.temporal import wide_times
 
@@ -60,6 +60,7 @@ class DenseLayout:
             ValueError: If `batch` or `time` has another shape or is on another device, `batch` is no non-negative
                 integer vector, or `time` has a NaN.
         """
+        check_tensors(batch=batch, time=time)
         if device is None:
             device = next((vector.device for vector in (batch, time) if vector is not None), None)
         if device is not None:

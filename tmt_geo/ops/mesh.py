@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 from torch_geometric.data.storage import BaseStorage
 
-from tmt_geo.ops.checks import check_targets
+from tmt_geo.ops.checks import check_counts, check_integers, check_targets, check_tensors
 
+FLOWS = ("source_to_target", "target_to_source")
 OF_TENSORS = ("size", "dim", "shape", "dtype", "numel", "t", "max", "min", "long", "is_sparse", "contiguous")
 
 
@@ -33,7 +34,7 @@ class Mesh:
             (default: :obj:`"source_to_target"`)
 
     Raises:
-        ValueError: If the shapes do not agree.
+        ValueError: If types or shapes do not agree, or `flow` is unknown.
 
     Example:
         >>> import torch
@@ -50,6 +51,15 @@ class Mesh:
     flow: str = "source_to_target"
 
     def __post_init__(self) -> None:
+        check_tensors(table=self.table, mask=self.mask, targets=self.targets)
+        check_integers("table", self.table)
+        check_integers("targets", self.targets)
+        if not torch.compiler.is_compiling():  # where it is a symbol
+            check_counts(0, num_nodes=self.num_nodes)
+        if self.mask.dtype != torch.bool:
+            raise ValueError(f"'mask' must be boolean (got {self.mask.dtype})")
+        if self.flow not in FLOWS:
+            raise ValueError(f"'flow' must be one of {FLOWS} (got {self.flow!r})")
         if self.table.dim() != 2 or self.table.shape != self.mask.shape:
             raise ValueError(
                 f"'table' and 'mask' must share one (T, K) shape (got {tuple(self.table.shape)} and "
@@ -57,7 +67,8 @@ class Mesh:
             )
         rows = self.num_nodes if self.targets is None else self.targets.numel()
         if self.table.size(0) != rows:
-            raise ValueError(f"'table' must have one row a target, {rows} (got {self.table.size(0)})")
+            what = "'num_nodes'" if self.targets is None else "'targets'"
+            raise ValueError(f"'table' must have a row for each of {what}, {rows} (got {self.table.size(0)})")
 
     @classmethod
     def from_edge_index(cls, edge_index: Tensor, num_nodes: int) -> Mesh:

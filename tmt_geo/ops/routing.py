@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from tmt_geo.ops.checks import check_edge_index, check_length
+from tmt_geo.ops.checks import check_counts, check_edge_index, check_length, check_positive
 from tmt_geo.ops.layout import DenseLayout
 
 
@@ -149,7 +149,5 @@ def _shift(scaled: Tensor, sated: Tensor, k: int) -> Tensor:
 
 def check_routing(k: int, temperature: float) -> None:
     """Raise a `ValueError` if one of these is out of range."""
-    if k < 1:
-        raise ValueError(f"'k' must be at least 1 (got {k})")
-    if not temperature > 0:
-        raise ValueError(f"'temperature' must be positive (got {temperature})")
+    check_counts(k=k)
+    check_positive(temperature=temperature)

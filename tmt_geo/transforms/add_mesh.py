@@ -8,7 +8,7 @@ from torch_geometric.data import Data
 from torch_geometric.data.datapipes import functional_transform
 from torch_geometric.transforms import BaseTransform
 
-from tmt_geo.ops.checks import check_window_size
+from tmt_geo.ops.checks import check_flags, check_window_size
 from tmt_geo.ops.knn import check_options, knn_graph
 from tmt_geo.ops.temporal_graph import temporal_graph
 from tmt_geo.transforms.checks import check_graph
@@ -64,6 +64,7 @@ class AddMesh(BaseTransform):
     ):
         check_options(k, metric, backend, skip=0)
         check_window_size(window)
+        check_flags(causal=causal, replace=replace)
         if not isinstance(fill_value, float | int | Tensor | None):
             raise ValueError(f"'fill_value' must be a number or a tensor (got {fill_value!r})")
         self.k = k

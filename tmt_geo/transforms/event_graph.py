@@ -7,6 +7,7 @@ from torch_geometric.data import Batch, Data
 from torch_geometric.data.datapipes import functional_transform
 from torch_geometric.transforms import BaseTransform
 
+from tmt_geo.ops.checks import check_counts
 from tmt_geo.ops.events import recent_events
 from tmt_geo.transforms.checks import check_graph
 
@@ -51,8 +52,7 @@ class EventGraph(BaseTransform):
     """
 
     def __init__(self, num_recent: int = 10):
-        if num_recent < 0:
-            raise ValueError(f"'num_recent' must not be negative (got {num_recent})")
+        check_counts(0, num_recent=num_recent)
         self.num_recent = num_recent
 
     def forward(self, data: Data) -> Data:

@@ -130,5 +130,7 @@ class QuarticConfig(HubConfig):
             if form not in EDGE_FORMS:
                 raise ValueError(f"'edge_forms' must be among {', '.join(EDGE_FORMS)} (got {form!r})")
         self.check_number("dropout")
+        self.check_initial_range()
+        self.check_flags()
         if not 0 <= self.dropout < 1:
             raise ValueError(f"'dropout' must lie in [0, 1) (got {self.dropout})")

@@ -9,8 +9,10 @@ from torch import LongTensor, Tensor, nn
 from transformers import GenerationMixin, PreTrainedModel
 from transformers import initialization as init
 from transformers.generation.utils import GenerateOutput
+from transformers.loss.loss_utils import ForCausalLMLoss
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
+from tmt_geo.models.labels import check_labels
 from tmt_geo.models.quartic.configuration_quartic import QuarticConfig
 from tmt_geo.models.quartic.quartic_transformer import QuarticTransformer
 from tmt_geo.nn.edge_attention import EdgePairAttention
@@ -125,13 +127,15 @@ class QuarticModel(QuarticPreTrainedModel, GenerationMixin):
             if kwargs.pop(name, None) not in (None, False):
                 raise ValueError(f"{name!r} must be left out: this model keeps no cache (got one)")
         if input_ids is not None and inputs_embeds is None:
-            inputs_embeds = self.transformer.embed(input_ids, attention_mask)
+            inputs_embeds = self.transformer.embed(input_ids, attention_mask, ("input_ids", "attention_mask"))
         elif input_ids is not None or inputs_embeds is None:
             raise ValueError("one of 'input_ids' and 'inputs_embeds' is needed (got neither or both)")
         hidden = self.transformer.states(inputs_embeds, attention_mask, kwargs.pop("position_ids", None))
         keep = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
         logits = self.transformer.lm_head(hidden[:, keep])
         loss = None
+        if self.loss_function is ForCausalLMLoss:  # a user's own takes what it takes
+            check_labels("labels", labels, logits.shape[:2], self.config.vocab_size, kwargs.get("ignore_index", -100))
         if labels is not None or kwargs.get("shift_labels") is not None:
             loss = self.loss_function(logits=logits, labels=labels, vocab_size=self.config.vocab_size, **kwargs)
         output = CausalLMOutputWithPast(loss=loss, logits=logits)

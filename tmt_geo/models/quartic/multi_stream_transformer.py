@@ -10,7 +10,7 @@ from tmt_geo.models.quartic.token_ids import real_tokens
 from tmt_geo.nn.dual_stream import FFN
 from tmt_geo.nn.multi_stream_attention import MultiStreamAttention
 from tmt_geo.nn.talking_heads import TalkingHeads, TalkingHeadsAttention, TalkingHeadsFFN
-from tmt_geo.ops.checks import check_counts, check_reals
+from tmt_geo.ops.checks import check_counts, check_positive, check_shares
 from tmt_geo.ops.full_graphs import FullGraphs
 from tmt_geo.ops.stream_diversity import stream_diversity_loss
 
@@ -87,7 +87,8 @@ class MultiStreamTransformer(nn.Module):
             max_seq_len=max_seq_len,
         )  # fmt: skip
         check_counts(0, depth=depth)
-        check_reals(attn_dropout=attn_dropout, ff_dropout=ff_dropout, ff_mult=ff_mult)
+        check_shares(attn_dropout=attn_dropout, ff_dropout=ff_dropout)
+        check_positive(ff_mult=ff_mult)
         self.causal = causal
         self.emb = StreamEmbedding(num_tokens, max_seq_len, dim, num_streams, separate_stream_emb)
         mixed = heads if ablate_cross_stream_talking_heads else num_streams * heads

@@ -19,7 +19,7 @@ from tmt_geo.nn.edge_attention import EdgeAttention, EdgeAxialAttention, EdgeDia
 from tmt_geo.nn.edge_block import EdgeBlock
 from tmt_geo.nn.edge_layer import EdgeLayer
 from tmt_geo.nn.residual_lanes import join_lanes, split_lanes
-from tmt_geo.ops.checks import check_counts, check_reals
+from tmt_geo.ops.checks import check_choices, check_counts, check_flags, check_shares
 from tmt_geo.ops.edge_attention import TRIANGLE_FORMS
 from tmt_geo.ops.full_graphs import FullGraphs, dense_mask
 
@@ -103,7 +103,9 @@ class QuarticTransformer(nn.Module):
             num_residual_streams=num_residual_streams, edge_heads=edge_heads,
         )  # fmt: skip
         check_counts(0, depth=depth)
-        check_reals(dropout=dropout)
+        check_shares(dropout=dropout)
+        check_flags(causal=causal, ablate_edges=ablate_edges, edges_diagonal_attn=edges_diagonal_attn)
+        check_choices("edge_forms", edge_forms, EDGE_FORMS)
         edge_channels = None if ablate_edges else dim_edges or dim
         forms = (*edge_forms, *["diagonal"] * edges_diagonal_attn)
         self.causal = causal
@@ -148,9 +150,9 @@ class QuarticTransformer(nn.Module):
         """
         return self.lm_head(self.states(self.embed(x, mask), mask))
 
-    def embed(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """The embeddings :math:`(B, S, F)` of token ids :math:`(B, S)`, without positions."""
-        mask = real_tokens(x, mask, self.embed_tokens.num_embeddings, self.max_seq_len)
+    def embed(self, x: Tensor, mask: Tensor | None = None, names: tuple[str, str] = ("x", "mask")) -> Tensor:
+        """The embeddings :math:`(B, S, F)` of token ids :math:`(B, S)`, without positions; errors have these names."""
+        mask = real_tokens(x, mask, self.embed_tokens.num_embeddings, self.max_seq_len, names)
         return self.embed_tokens(x.masked_fill(~mask, 0))
 
     def states(self, x: Tensor, mask: Tensor | None = None, position: Tensor | None = None) -> Tensor:

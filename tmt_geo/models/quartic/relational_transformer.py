@@ -7,7 +7,7 @@ from torch_geometric.nn.inits import reset
 
 from tmt_geo.models.quartic.token_ids import real_tokens
 from tmt_geo.nn.relational_layer import RelationalLayer
-from tmt_geo.ops.checks import check_counts, check_reals
+from tmt_geo.ops.checks import check_counts, check_shares
 from tmt_geo.ops.full_graphs import FullGraphs
 
 
@@ -70,7 +70,7 @@ class RelationalTransformer(nn.Module):
             max_seq_len=max_seq_len,
         )  # fmt: skip
         check_counts(0, depth=depth)
-        check_reals(dropout=dropout)
+        check_shares(dropout=dropout)
         dim_edges = dim if dim_edges is None else dim_edges
         self.causal = causal
         self.token_emb = nn.Embedding(num_tokens, dim)

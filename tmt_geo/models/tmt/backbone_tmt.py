@@ -13,6 +13,7 @@ from tmt_geo.models.tmt.encoder_tmt import build_encoder
 from tmt_geo.models.tmt.output_tmt import CACHE, TMTBackboneOutput, check_no_attentions
 from tmt_geo.models.tmt.pretrained_tmt import TMTPreTrainedModel
 from tmt_geo.models.tmt.tokens import Tokens, check_mask
+from tmt_geo.ops.checks import check_integers, check_real, check_tensors
 
 
 class TMTBackbone(TMTPreTrainedModel):
@@ -102,6 +103,7 @@ class TMTBackbone(TMTPreTrainedModel):
         time: Tensor | None = None,
     ) -> tuple[Tensor, Tokens]:
         """The states of the real tokens that enter the first layer (N, F), and where these tokens stand."""
+        check_real(attention_mask=attention_mask, inputs_embeds=inputs_embeds, position_ids=position_ids)
         x = self._embed(input_ids, inputs_embeds)
         if cache is None:  # a chunk of a text that is read in chunks may be padding alone
             check_mask(attention_mask)
@@ -125,7 +127,14 @@ class TMTBackbone(TMTPreTrainedModel):
         if output_hidden_states is None:
             output_hidden_states = self.config.output_hidden_states
         layers = None if tokens.cache is None else tokens.cache.layers
-        out = self.encoder.run(x, tokens.layout, layers, output_hidden_states or output_edges)
+        shown: list[Tensor] = []
+
+        def show(states: Tensor) -> Tensor:  # the layers go on with what is returned, so that gradients reach it
+            shown.append(tokens.pad(states))
+            return tokens.unpad(shown[-1])
+
+        passing = {"passing": show} if output_hidden_states else {}
+        out = self.encoder.run(x, tokens.layout, layers, output_hidden_states or output_edges, **passing)
         exit_masks, gate_loss, num_edges = out.exit_masks(), out.gate_loss(), out.num_edges()
         confidences = None if self.config.gate_rule is None else out.confidences()
         edges: Any = None
@@ -140,7 +149,7 @@ class TMTBackbone(TMTPreTrainedModel):
         cache: dict[str, Any] = {CACHE: tokens.cache}
         return TMTBackboneOutput(
             last_hidden_state=tokens.pad(out.x),
-            hidden_states=tuple(map(tokens.pad, out.hidden_states)) if output_hidden_states else None,
+            hidden_states=tuple(shown) if output_hidden_states else None,
             exit_masks=torch.stack([tokens.pad(mask, True) for mask in exit_masks]),
             confidences=None if confidences is None else torch.stack([tokens.pad(row) for row in confidences]),
             graph_edges=edges if edges is None or output_edges else edges[0],
@@ -168,6 +177,8 @@ class TMTBackbone(TMTPreTrainedModel):
             if inputs_embeds is None:
                 raise ValueError("one of 'input_ids' and 'inputs_embeds' is needed (got neither)")
             return inputs_embeds
+        check_tensors(input_ids=input_ids)
+        check_integers("input_ids", input_ids)
         if input_ids.dim() not in (1, 2) or input_ids.numel() == 0:
             raise ValueError(f"'input_ids' must be (B, S) or (N,) and not empty (got {tuple(input_ids.shape)})")
         low, high = input_ids.aminmax()

@@ -8,6 +8,7 @@ from tmt_geo.models.hub_config import HubConfig
 from tmt_geo.models.tmt.presets_tmt import PRESETS
 from tmt_geo.nn.exit_gate import RULES, gate_rate
 from tmt_geo.nn.temporal_decay import FORMS
+from tmt_geo.ops.checks import check_positive, check_shares
 
 SEARCHES = ("auto", "dense", "blocked", "windows", "ivf")
 
@@ -15,8 +16,7 @@ SEARCHES = ("auto", "dense", "blocked", "windows", "ivf")
 BEFORE = {"content_mesh": False, "gated_heads": False, "gated_streams": False, "copy_sentinel": False}
 
 NUMBERS = (
-    "decay_rate", "exit_budget", "exit_momentum", "exit_loss_coef", "memory_momentum", "dropout", "initializer_range",
-    "layer_norm_eps",
+    "decay_rate", "exit_budget", "exit_momentum", "exit_loss_coef", "memory_momentum", "dropout", "layer_norm_eps",
 )  # fmt: skip
 
 # The least value of each count that must be given.
@@ -267,6 +267,9 @@ class TMTConfig(HubConfig):
             self.check_count(name, least)
         for name in NUMBERS:
             self.check_number(name)
+        self.check_initial_range()
+        self.check_flags()
+        check_positive(decay_rate=self.decay_rate, layer_norm_eps=self.layer_norm_eps)
         if self.hidden_size % self.num_attention_heads:
             raise ValueError(
                 f"'d_model' must be a multiple of 'n_heads' (got {self.hidden_size} and {self.num_attention_heads})"
@@ -291,8 +294,6 @@ class TMTConfig(HubConfig):
             raise ValueError(f"'mesh_memory' must be at least the window of {self.window} (got {self.mesh_memory})")
         if self.decay not in (None, *FORMS):
             raise ValueError(f"'decay' must be one of {FORMS} or None (got {self.decay!r})")
-        if not self.decay_rate > 0:
-            raise ValueError(f"'decay_rate' must be positive (got {self.decay_rate})")
         if self.exit_rule not in (None, *RULES):  # without exits too
             raise ValueError(f"'exit_rule' must be one of {RULES} or None (got {self.exit_rule!r})")
         if self.gate_rule is not None:
@@ -304,5 +305,4 @@ class TMTConfig(HubConfig):
                 self.check_count(name, 1)
         if not 0 <= self.dropout < 1:
             raise ValueError(f"'dropout' must lie in [0, 1) (got {self.dropout})")
-        if not 0 <= self.memory_momentum <= 1:
-            raise ValueError(f"'memory_momentum' must lie in [0, 1] (got {self.memory_momentum})")
+        check_shares(memory_momentum=self.memory_momentum)

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from transformers.loss.loss_utils import ForCausalLMLoss
 
+from tmt_geo.models.labels import check_labels
 from tmt_geo.models.tmt.backbone_tmt import TMTBackbone
 from tmt_geo.models.tmt.cache_tmt import TMTCache, check_cache
 from tmt_geo.models.tmt.configuration_tmt import TMTConfig
@@ -126,6 +128,7 @@ class TMTForCausalLM(TMTPreTrainedModel, TMTGenerationMixin):
         )
         if labels is not None and len(tokens.shape) == 1:
             raise ValueError("'labels' need (B, S) inputs (got one axis)")
+        self._check_labels(tokens.shape, logits_to_keep, labels=labels, **kwargs)
         states = self.backbone.encode(x, tokens, output_hidden_states, output_edges, kwargs.get("num_items_in_batch"))
         hidden: Any = states.last_hidden_state
         votes = num_votes = None
@@ -141,6 +144,15 @@ class TMTForCausalLM(TMTPreTrainedModel, TMTGenerationMixin):
             loss = loss + self.config.exit_loss_coef * states.gate_loss
         output = TMTOutput(loss=loss, logits=logits, copy_memory=copy_memory, num_votes=num_votes, **states)
         return output if return_dict in (None, True) else output.to_tuple()
+
+    def _check_labels(
+        self, shape: torch.Size, logits_to_keep: int | Tensor, labels: Tensor | None = None,
+        shift_labels: Tensor | None = None, ignore_index: int = -100, **kwargs: Any,
+    ) -> None:  # fmt: skip
+        """Raise the errors of labels, before any layer runs; a user's own loss takes what it takes."""
+        if self.loss_function is ForCausalLMLoss and isinstance(logits_to_keep, int) and logits_to_keep == 0:
+            for name, given in (("labels", labels), ("shift_labels", shift_labels)):
+                check_labels(name, given, shape, self.config.vocab_size, ignore_index)
 
     @property
     def can_skip_logits(self) -> bool:

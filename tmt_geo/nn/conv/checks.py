@@ -10,7 +10,14 @@ from torch_geometric.typing import Adj, PairTensor
 from torch_geometric.utils import is_sparse
 
 from tmt_geo.nn.conv.edge_list import EdgeList, is_pair, pair
-from tmt_geo.ops.checks import check_devices, check_edge_index, check_features, check_length, check_numbers
+from tmt_geo.ops.checks import (
+    check_counts,
+    check_devices,
+    check_edge_index,
+    check_features,
+    check_length,
+    check_numbers,
+)
 from tmt_geo.ops.mesh import Mesh
 
 
@@ -94,3 +101,11 @@ def check_mesh(mesh: Mesh, num_nodes: int, flow: str) -> None:
         raise ValueError(f"'edge_index' as a Mesh must have flow={flow!r}, as the layer has (got {mesh.flow!r})")
     if mesh.num_nodes != num_nodes:
         raise ValueError(f"'edge_index' must be a mesh over {num_nodes} nodes (got {mesh.num_nodes})")
+
+
+def input_sizes(in_channels: int | tuple[int, int]) -> tuple[int, int]:
+    """The sizes of source and target that `in_channels` names, or a `ValueError`; -1 is inferred."""
+    sizes = tuple(in_channels) if is_pair(in_channels) else (in_channels, in_channels)
+    for size in sizes:
+        check_counts(-1, in_channels=size)
+    return sizes

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch_geometric.typing import OptTensor
 
 from tmt_geo.nn.conv.mesh_attention import MeshAttention
-from tmt_geo.ops.checks import check_features
+from tmt_geo.ops.checks import check_features, check_flags
 from tmt_geo.ops.knn import check_options, knn_graph
 from tmt_geo.ops.knn.arguments import check_window
 from tmt_geo.ops.temporal_graph import temporal_graph
@@ -61,6 +61,7 @@ class DynamicMeshAttention(nn.Module):
         super().__init__()
         check_options(k, metric, "auto", 0)
         check_window(window, causal)
+        check_flags(causal=causal)
         if kwargs.get("edge_dim") is not None:
             raise ValueError(f"'edge_dim' goes with edges that are given (got {kwargs['edge_dim']})")
         self.k = k

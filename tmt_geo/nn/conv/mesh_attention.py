@@ -12,11 +12,12 @@ from torch_geometric.nn.inits import glorot, zeros
 from torch_geometric.typing import Adj, OptTensor, PairTensor
 
 from tmt_geo.nn.conv.attention_messages import AttentionMessages
-from tmt_geo.nn.conv.checks import check_input, check_temporal
+from tmt_geo.nn.conv.checks import check_input, check_temporal, input_sizes
 from tmt_geo.nn.conv.edge_list import EdgeList, as_matrix, is_pair, pair, to_edges, weighted_edges
 from tmt_geo.nn.conv.linear import linear
 from tmt_geo.nn.joint_linear import joint_linear
 from tmt_geo.nn.temporal_decay import TemporalDecay, decay_resolver
+from tmt_geo.ops.checks import check_counts, check_flags, check_shares
 from tmt_geo.ops.mesh import Mesh
 from tmt_geo.ops.mesh_attention import mesh_attention, table_attention
 from tmt_geo.ops.temporal import edge_lags, past_edges, wide_times
@@ -92,11 +93,13 @@ class MeshAttention(AttentionMessages):
     ):
         kwargs.setdefault("aggr", "add")
         super().__init__(node_dim=0, **kwargs)
-        if heads < 1:
-            raise ValueError(f"'heads' must be at least 1 (got {heads})")
+        source, target = input_sizes(in_channels)
+        check_counts(out_channels=out_channels, heads=heads)
+        check_counts(-1, edge_dim=edge_dim)
+        check_shares(dropout=dropout)
+        check_flags(concat=concat, add_self_loops=add_self_loops, causal=causal, latent=latent, residual=residual)
         if kwargs.get("decomposed_layers", 1) != 1:
             raise ValueError(f"'decomposed_layers' must be 1 (got {kwargs['decomposed_layers']})")
-        source, target = (in_channels, in_channels) if isinstance(in_channels, int) else in_channels
         if latent and source != target:
             raise ValueError(f"'latent' needs one size of input (got {source} and {target})")
         self.in_channels = in_channels

@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from tmt_geo.ops.checks import check_devices, check_finite, check_targets
+from tmt_geo.ops.checks import check_devices, check_finite, check_flags, check_targets
 from tmt_geo.ops.knn.arguments import BACKENDS, check_nodes, check_options
 from tmt_geo.ops.knn.blocks import Limits
 from tmt_geo.ops.knn.exact import search_exact
@@ -20,13 +20,12 @@ from tmt_geo.ops.knn.torch_cluster import search_torch_cluster
 from tmt_geo.ops.knn.tree import pays, search_tree
 from tmt_geo.ops.knn.windows import search_windows
 from tmt_geo.ops.layout import DenseLayout
-from tmt_geo.ops.mesh import Mesh
+from tmt_geo.ops.mesh import FLOWS, Mesh
 
 __all__ = ["BACKENDS", "check_options", "index_features", "knn_graph", "search", "unit_rows"]
 
 APPROXIMATE = ("windows", "ivf")  # they search a part of the past
 PLAIN = ("torch_cluster", "faiss")  # they take a graph as a whole
-FLOWS = ("source_to_target", "target_to_source")
 SPARSE = 4, 2**16  # with more slots than so many a node, and than this, graphs of like size are searched together
 
 
@@ -94,6 +93,7 @@ def knn_graph(
     check_devices(x.device, batch=batch, time=time, targets=targets)
     check_finite(x)
     check_options(k, metric, backend, skip)
+    check_flags(loop=loop, causal=causal)
     if flow not in FLOWS:
         raise ValueError(f"'flow' must be one of {FLOWS} (got {flow!r})")
     if skip and not causal:

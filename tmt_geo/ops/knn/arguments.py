@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from tmt_geo.ops.checks import check_window_size
+from tmt_geo.ops.checks import check_counts, check_window_size
 from tmt_geo.ops.knn.scores import METRICS
 
 BACKENDS = ("auto", "dense", "blocked", "tree", "windows", "ivf", "torch_cluster", "faiss")
@@ -13,14 +13,12 @@ BACKENDS = ("auto", "dense", "blocked", "tree", "windows", "ivf", "torch_cluster
 
 def check_options(k: int, metric: str, backend: str, skip: int) -> None:
     """Raise a `ValueError` that names the option if one of them is out of range."""
-    if isinstance(k, bool) or not isinstance(k, int) or k < 1:
-        raise ValueError(f"'k' must be an integer of at least 1 (got {k!r})")
+    check_counts(k=k)
+    check_counts(0, skip=skip)
     if metric not in METRICS:
         raise ValueError(f"'metric' must be one of {METRICS} (got {metric!r})")
     if backend not in BACKENDS:
         raise ValueError(f"'backend' must be one of {BACKENDS} (got {backend!r})")
-    if isinstance(skip, bool) or not isinstance(skip, int) or skip < 0:
-        raise ValueError(f"'skip' must be an integer that is not negative (got {skip!r})")
 
 
 def check_window(window: int, causal: bool) -> None:
