@@ -194,7 +194,7 @@ def test_gradient_checkpointing_changes_nothing(ids, options, given, reentrant):
     twin, runs = copy.deepcopy(plain), []
     twin.gradient_checkpointing_enable({"use_reentrant": reentrant})
     step = twin.backbone.encoder.layers[1].step
-    twin.backbone.encoder.layers[1].step = lambda *args: runs.append(1) or step(*args)
+    twin.backbone.encoder.layers[1].step = lambda *args, **options: runs.append(1) or step(*args, **options)
     for model in (plain, twin):
         for _ in range(2):  # the second step begins with what the first has observed
             model(**inputs, labels=ids).loss.backward()

@@ -157,7 +157,7 @@ def test_checkpointed_gradients_are_the_plain_ones(model, ids):
         twin = copy.deepcopy(model).double().train()
         if options is not None:
             twin.gradient_checkpointing_enable(gradient_checkpointing_kwargs=options)
-            assert twin.transformer.gradient_checkpointing
+            assert twin.is_gradient_checkpointing
         twin(ids, labels=ids).loss.backward()
         grads.append({name: parameter.grad for name, parameter in twin.named_parameters()})
     for name, grad in grads[0].items():
@@ -211,8 +211,8 @@ def test_logits_to_keep_tuple_outputs_and_embeddings_in(model, ids):
     ("call", "message"),
     [
         ({}, "one of 'input_ids' and 'inputs_embeds' is needed"),
-        ({"input_ids": torch.tensor([[VOCAB]])}, "'x' must name tokens from 0 to 28"),
-        ({"input_ids": torch.zeros(1, 40, dtype=torch.long)}, "'x' must have at most max_seq_len=32 tokens"),
+        ({"input_ids": torch.tensor([[VOCAB]])}, "'input_ids' must name tokens from 0 to 28"),
+        ({"input_ids": torch.zeros(1, 40, dtype=torch.long)}, "'input_ids' must have at most max_seq_len=32 tokens"),
         ({"input_ids": torch.zeros(1, 4, dtype=torch.long), "use_cache": True}, "'use_cache' must be left out"),
         ({"input_ids": torch.zeros(1, 4, dtype=torch.long), "past_key_values": ()}, "'past_key_values' must be left"),
         (

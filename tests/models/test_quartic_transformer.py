@@ -177,7 +177,7 @@ def test_dropout_drops_in_training_alone():
         ({}, (torch.zeros(1, 4, dtype=torch.long), torch.ones(1, 3)), "'mask' must have shape"),
         ({}, (torch.full((1, 4), VOCAB),), "'x' must name tokens from 0 to 22"),
         ({}, (torch.zeros(4, dtype=torch.long),), "'x' must be token ids of shape"),
-        ({"edge_forms": ("cubic",)}, None, "'edge_forms' must be among"),
+        ({"edge_forms": ("cubic",)}, None, "'edge_forms' must be a sequence of"),
         ({"edge_forms": ("axial",), "edge_heads": 3}, None, "'out_channels' must be a multiple of 'heads'"),
     ],
 )

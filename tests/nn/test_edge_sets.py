@@ -208,8 +208,8 @@ def test_reset_repr_and_errors():
     for make, message in (
         (lambda: RoutedEdges(F, D, 0), "'k' must be at least 1"),
         (lambda: RoutedEdges(F, D, 2, temperature=0.0), "'temperature' must be positive"),
-        (lambda: RoutedEdges(F, D, 2, warmup=-1), "'warmup' must not be negative"),
-        (lambda: MeshEdges(0), "'k' must be an integer of at least 1"),
+        (lambda: RoutedEdges(F, D, 2, warmup=-1), "'warmup' must be at least 0"),
+        (lambda: MeshEdges(0), "'k' must be at least 1"),
         (lambda: router(x, edges, edges), "'time' is needed by 'causal'"),
         (lambda: RoutedEdges(F, D)(x * float("nan"), edges, edges), "'x' must be finite"),
         (lambda: MeshEdges()(x * float("nan"), edges, edges), "'x' must be finite"),

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 from torch_geometric.nn.dense.linear import Linear
 
-from tmt_geo.models.checkpointing import checkpointed
 from tmt_geo.models.encoder_output import EncoderOutput
 from tmt_geo.models.layer_graph import layer_graph
+from tmt_geo.models.stacked_layer import StackedTMTLayer
 from tmt_geo.nn.decode import can_decode_all, decode_all
 from tmt_geo.nn.edge_stream import EdgeStream
 from tmt_geo.nn.exit_gate import exit_gates
@@ -76,8 +76,7 @@ class TMTEncoder(nn.Module):
         torch.Size([10, 7])
     """
 
-    _gradient_checkpointing_func: Callable  # which transformers sets
-    layers: list[TMTLayer]  # a ModuleList, whose items have no type of their own
+    layers: list[StackedTMTLayer]  # a ModuleList, whose items have no type of their own
 
     def __init__(
         self,
@@ -120,10 +119,11 @@ class TMTEncoder(nn.Module):
                 "decay": copy.deepcopy(kwargs.get("decay")),
             }
             rebuild = layer % rebuild_every == 0
-            self.layers.append(TMTLayer(hidden_channels, causal=causal, rebuild=rebuild, eps=eps, **kwargs | parts))
+            self.layers.append(
+                StackedTMTLayer(hidden_channels, causal=causal, rebuild=rebuild, eps=eps, **kwargs | parts)
+            )
         self.norm = nn.LayerNorm(hidden_channels, eps=eps)
         self.lin_out = None if out_channels is None else nn.Linear(hidden_channels, out_channels)
-        self.gradient_checkpointing = False
 
     def reset_parameters(self) -> None:
         """Draw all weights anew."""
@@ -228,12 +228,7 @@ class TMTEncoder(nn.Module):
         # Anchors and thresholds move only after the last layer, and a recomputed forward reads those of this moment.
         snapshots = [layer.snapshot() for layer in self.layers]
         for i, layer in enumerate(self.layers):
-            if self.gradient_checkpointing and self.training and cache is None:  # a cache keeps what would be let go
-                state, output = checkpointed(
-                    self._gradient_checkpointing_func, layer.step, state, layout, None, snapshots[i]
-                )
-            else:
-                state, output = layer.step(state, layout, None if cache is None else cache[i], snapshots[i], trace)
+            state, output = layer.run(state, layout, None if cache is None else cache[i], snapshots[i], trace)
             outputs.append(output)
             state.x = passing(state.x)
             seen.append(state.x)

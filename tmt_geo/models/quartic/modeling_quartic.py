@@ -101,6 +101,7 @@ class QuarticModel(QuarticPreTrainedModel, GenerationMixin):
         inputs_embeds: Tensor | None = None,
         labels: Tensor | None = None,
         logits_to_keep: int | Tensor = 0,
+        output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
         **kwargs: Any,
     ) -> CausalLMOutputWithPast | tuple:
@@ -115,6 +116,8 @@ class QuarticModel(QuarticPreTrainedModel, GenerationMixin):
                 scored.
             logits_to_keep (int or Tensor): Compute the logits of the last so many positions only, or of these; all
                 at 0.
+            output_hidden_states (bool, optional): Return the states that enter the layers and leave each of them, the
+                sum of the lanes, L + 1 times (B, S, F).
             return_dict (bool, optional): Return a plain tuple if False.
             **kwargs: Of the loss, as ``num_items_in_batch``: what to divide the summed losses by, in place of the
                 number of scored tokens (gradient accumulation).
@@ -130,7 +133,10 @@ class QuarticModel(QuarticPreTrainedModel, GenerationMixin):
             inputs_embeds = self.transformer.embed(input_ids, attention_mask, ("input_ids", "attention_mask"))
         elif input_ids is not None or inputs_embeds is None:
             raise ValueError("one of 'input_ids' and 'inputs_embeds' is needed (got neither or both)")
-        hidden = self.transformer.states(inputs_embeds, attention_mask, kwargs.pop("position_ids", None))
+        seen: list[Tensor] | None = None
+        if self.config.output_hidden_states if output_hidden_states is None else output_hidden_states:
+            seen = []
+        hidden = self.transformer.states(inputs_embeds, attention_mask, kwargs.pop("position_ids", None), seen)
         keep = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
         logits = self.transformer.lm_head(hidden[:, keep])
         loss = None
@@ -138,7 +144,7 @@ class QuarticModel(QuarticPreTrainedModel, GenerationMixin):
             check_labels("labels", labels, logits.shape[:2], self.config.vocab_size, kwargs.get("ignore_index", -100))
         if labels is not None or kwargs.get("shift_labels") is not None:
             loss = self.loss_function(logits=logits, labels=labels, vocab_size=self.config.vocab_size, **kwargs)
-        output = CausalLMOutputWithPast(loss=loss, logits=logits)
+        output = CausalLMOutputWithPast(loss=loss, logits=logits, hidden_states=None if seen is None else tuple(seen))
         return output if return_dict in (None, True) else output.to_tuple()
 
     def generate(self, *args: Any, **kwargs: Any) -> GenerateOutput | LongTensor:

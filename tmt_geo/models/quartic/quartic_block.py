@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch.nn.functional as F
 from torch import Tensor, nn
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from tmt_geo.models.quartic.node_attention import EdgeBiasedAttention
 from tmt_geo.nn.dual_stream import FFN
@@ -12,7 +13,7 @@ from tmt_geo.nn.residual_lanes import residual_connection
 from tmt_geo.ops.full_graphs import FullGraphs
 
 
-class QuarticBlock(nn.Module):
+class QuarticBlock(GradientCheckpointingLayer):
     r"""Edges take in the attention of the layer before and attend to each other; then nodes attend along them.
 
     .. math::

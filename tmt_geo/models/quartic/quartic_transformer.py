@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -73,8 +72,6 @@ class QuarticTransformer(nn.Module):
         torch.Size([1, 20, 256])
     """
 
-    _gradient_checkpointing_func: Callable  # which transformers sets
-
     def __init__(
         self,
         *,
@@ -111,7 +108,6 @@ class QuarticTransformer(nn.Module):
         self.causal = causal
         self.max_seq_len = max_seq_len
         self.num_lanes = num_residual_streams
-        self.gradient_checkpointing = False
         self.embed_tokens = nn.Embedding(num_tokens, dim)
         self.embed_positions = nn.Embedding(max_seq_len, dim)
         self.embed_edges = None if edge_channels is None else EdgeEmbedding(dim, edge_channels)
@@ -155,10 +151,17 @@ class QuarticTransformer(nn.Module):
         mask = real_tokens(x, mask, self.embed_tokens.num_embeddings, self.max_seq_len, names)
         return self.embed_tokens(x.masked_fill(~mask, 0))
 
-    def states(self, x: Tensor, mask: Tensor | None = None, position: Tensor | None = None) -> Tensor:
+    def states(
+        self,
+        x: Tensor,
+        mask: Tensor | None = None,
+        position: Tensor | None = None,
+        seen: list[Tensor] | None = None,
+    ) -> Tensor:
         """What the head reads :math:`(B, S, F)`, zero at padding, from embeddings :math:`(B, S, F)`.
 
         Positions :math:`(B, S)` are those of real tokens in their sequence; what is given is only held to that.
+        A list `seen` takes the states that enter the layers and leave each of them, the sum of the lanes.
         """
         if x.size(1) > self.max_seq_len:
             raise ValueError(f"'x' must have at most max_seq_len={self.max_seq_len} tokens (got {x.size(1)})")
@@ -166,13 +169,15 @@ class QuarticTransformer(nn.Module):
         if position is not None and not torch.equal(graphs.nodes(position.expand(x.shape[:2])), graphs.position):
             raise ValueError("'position_ids' must be those that follow from the mask (got others)")
         x = graphs.nodes(x) + self.embed_positions(graphs.position)
+        if seen is not None:
+            seen.append(graphs.pad_nodes(x))
+            x = graphs.nodes(seen[0])  # so that gradients reach it
         edges = None if self.embed_edges is None else self.embed_edges(x, graphs)
         lanes, alpha = split_lanes(x, self.num_lanes), None
         for layer in self.layers:
-            run: Callable = layer
-            if self.gradient_checkpointing and self.training:
-                run = partial(self._gradient_checkpointing_func, layer)
-            lanes, edges, alpha = run(lanes, edges, alpha, graphs)
+            lanes, edges, alpha = layer(lanes, edges, alpha, graphs)
+            if seen is not None:
+                seen.append(graphs.pad_nodes(join_lanes(lanes)))
         return graphs.pad_nodes(self.norm(join_lanes(lanes)))
 
 

@@ -31,7 +31,7 @@ class TMTPreTrainedModel(PreTrainedModel):
     base_model_prefix = "backbone"
     supports_gradient_checkpointing = True
     _supports_sdpa = True
-    _no_split_modules = ["TMTLayer"]  # noqa: RUF012
+    _no_split_modules = ["StackedTMTLayer"]  # noqa: RUF012
     _skip_keys_device_placement = ["past_key_values", "cache"]  # noqa: RUF012
 
     def __init__(self, config: TMTConfig):
