@@ -3,7 +3,7 @@ from functools import partial
 import pytest
 import torch
 
-from tmt_geo import MemoryAnchors, TMTEncoder
+from tmt_geo import ExitGate, MemoryAnchors, TMTEncoder, TMTLayer
 from tmt_geo.ops.layout import DenseLayout
 
 
@@ -77,3 +77,18 @@ def test_vectors_must_be_where_the_features_are(name):
     for run in (encoder.forward, encoder.layer_graphs):
         with pytest.raises(ValueError, match=f"'{name}'"):
             run(torch.randn(6, 4), **{name: elsewhere})
+
+
+def test_layers_of_a_stack_are_called_as_modules_and_are_layers_alone():
+    encoder = TMTEncoder(None, 16, 3, heads=2, k=3, causal=False, exit_rule="budget").double()
+    seen = []
+    for number, layer in enumerate(encoder.layers):
+        layer.register_forward_hook(lambda module, args, out, number=number: seen.append((number, out[0])))
+    x, batch = torch.randn(12, 16, dtype=torch.double), torch.tensor([0] * 4 + [1] * 8)
+    out = encoder.eval()(x, batch)
+    assert [number for number, _ in seen] == [0, 1, 2]
+    assert torch.equal(encoder.norm(seen[-1][1]), out)
+    alone = TMTLayer(16, heads=2, k=3, causal=False, gate=ExitGate(16)).double().eval()
+    alone.load_state_dict(encoder.layers[0].state_dict())
+    assert torch.equal(alone(x, batch=batch), encoder.layers[0](x, batch=batch))
+    assert torch.equal(alone(x, batch=batch), seen[0][1])

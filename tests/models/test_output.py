@@ -123,3 +123,24 @@ def test_positions_are_those_of_the_mask_or_refused(model, ids, cached):
     real = mask[:, start:].bool()
     torch.testing.assert_close(out.logits[real], full[:, start:][real], rtol=0, atol=1e-5)
     assert torch.equal(model(ids, position_ids=torch.arange(20).unsqueeze(0)).logits, model(ids).logits)
+
+
+@pytest.mark.parametrize("padded", [False, True])
+def test_gradients_reach_the_states_that_are_returned(ids, padded):
+    model = lively(TMTModel(tiny_config())).double()
+    mask = torch.ones_like(ids)
+    mask[1, :5] = mask[2, 12:] = 1 - padded
+    embeds = torch.randn(*ids.shape, 32, dtype=torch.double, requires_grad=True)
+    plain = model(inputs_embeds=embeds, attention_mask=mask, use_cache=False)
+    out = model(inputs_embeds=embeds, attention_mask=mask, use_cache=False, output_hidden_states=True)
+    assert torch.equal(plain.logits, out.logits) and len(out.hidden_states) == 4
+    for state in out.hidden_states:
+        state.retain_grad()
+    direction = torch.randn_like(out.logits)
+    out.logits.backward(direction)
+    last = out.hidden_states[-1].detach().requires_grad_()
+    logits = model.lm_head(model.backbone.encoder.norm(last)) * mask.unsqueeze(-1)
+    (expected,) = torch.autograd.grad(logits, last, direction)
+    torch.testing.assert_close(out.hidden_states[-1].grad, expected, rtol=0, atol=1e-10)
+    torch.testing.assert_close(out.hidden_states[0].grad, embeds.grad, rtol=0, atol=0)
+    assert all(state.grad.any() for state in out.hidden_states)

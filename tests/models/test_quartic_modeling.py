@@ -254,3 +254,19 @@ def test_a_folder_loads_whatever_a_script_has_turned_on(model, ids, tmp_path):
     loaded = type(model).from_pretrained(tmp_path)
     assert not loaded.config.use_cache
     assert torch.equal(loaded.generate(ids, max_new_tokens=2, do_sample=False), expected)
+
+
+def test_states_between_the_layers(ids):
+    model = stirred()
+    mask = torch.ones_like(ids)
+    mask[1, :3] = 0
+    out = model(ids, attention_mask=mask, output_hidden_states=True)
+    assert torch.equal(out.logits, model(ids, attention_mask=mask).logits)
+    assert [tuple(state.shape) for state in out.hidden_states] == [(*ids.shape, 16)] * 3
+    assert not any(state[1, :3].any() for state in out.hidden_states)
+    transformer, place = model.transformer, mask.bool()
+    position = (mask.cumsum(1) - 1).clamp(min=0)
+    first = (transformer.embed_tokens(ids) + transformer.embed_positions(position)) * mask.unsqueeze(-1)
+    torch.testing.assert_close(out.hidden_states[0], first)
+    logits = transformer.lm_head(transformer.norm(out.hidden_states[-1]))
+    torch.testing.assert_close(logits[place], out.logits[place])

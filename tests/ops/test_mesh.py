@@ -50,7 +50,7 @@ def test_union_and_shapes_are_checked():
         mesh.union(temporal_graph(5, 1))
     with pytest.raises(ValueError, match="'table' and 'mask'"):
         Mesh(mesh.table, mesh.mask[:, :0], 4)
-    with pytest.raises(ValueError, match="one row a target"):
+    with pytest.raises(ValueError, match="'table' must have a row for each"):
         Mesh(mesh.table, mesh.mask, 5)
 
 
