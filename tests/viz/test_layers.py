@@ -1,8 +1,11 @@
 import pytest
 import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch_geometric.data import Data
+from transformers import PreTrainedTokenizerFast
 
 from tmt_geo.viz import passage_of, token_labels
+from tmt_geo.viz.explore_data import word_starts
 from tmt_geo.viz.layers import active_nodes, check_graphs, layer_names, node_labels
 
 
@@ -17,6 +20,26 @@ def test_white_space_of_tokens_is_visible(text):
             return "\n"
 
     assert set(token_labels(text.graphs, Blank())) == {"↵"}
+
+
+@pytest.mark.parametrize("kind", ["WordPiece", "Metaspace", "ByteLevel"])
+def test_labels_of_any_tokenizer_make_the_text_and_part_its_words(kind):
+    text = "the walking banker is walking on the bank"
+    tokenizer = Tokenizer(models.BPE())
+    if kind == "WordPiece":
+        words = {word: i for i, word in enumerate("? the walk ##ing bank ##er is on".split())}
+        tokenizer = Tokenizer(models.WordPiece(words, unk_token="?"))
+        tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.Whitespace(), decoders.WordPiece()
+    else:
+        tokenizer.pre_tokenizer = getattr(pre_tokenizers, kind)()
+        tokenizer.decoder = getattr(decoders, kind)()
+        tokenizer.train_from_iterator([text], trainers.BpeTrainer(vocab_size=40))
+    wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer)
+    ids = wrapped(text, return_tensors="pt").input_ids[0]
+    graph = Data(x=torch.ones(len(ids), 1), edge_index=torch.zeros(2, 0).long(), input_ids=ids)
+    labels = token_labels([graph], wrapped)
+    assert "".join(labels).strip() == text
+    assert sum(word_starts(labels)) == len(text.split())
 
 
 def test_nodes_without_text_are_named_by_number_and_class(nodes):

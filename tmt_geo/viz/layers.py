@@ -44,7 +44,17 @@ def token_labels(graphs: Sequence[Data], tokenizer: Decoder) -> list[str]:
     check_graphs(graphs)
     if "input_ids" not in graphs[0]:
         raise ValueError(f"'graphs' needs 'input_ids' to be labelled by tokens (got {sorted(graphs[0].keys())})")
-    return [visible_token(tokenizer.decode([index])) for index in graphs[0].input_ids.tolist()]
+    ids = graphs[0].input_ids.tolist()
+    return [visible_token(_text_of(token, before, tokenizer)) for before, token in zip([None, *ids], ids, strict=False)]
+
+
+def _text_of(token: int, before: int | None, tokenizer: Decoder) -> str:
+    """The text of a token behind another: some tokenizers show only there whether a word begins or goes on."""
+    if before is not None:
+        first, both = (str(tokenizer.decode(part)) for part in ([before], [before, token]))
+        if both.startswith(first) and both != first:
+            return both[len(first) :]
+    return str(tokenizer.decode([token]))
 
 
 def node_labels(graphs: Sequence[Data], labels: Sequence[str] | None = None) -> list[str]:
