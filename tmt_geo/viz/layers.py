@@ -45,7 +45,8 @@ def token_labels(graphs: Sequence[Data], tokenizer: Decoder) -> list[str]:
     if "input_ids" not in graphs[0]:
         raise ValueError(f"'graphs' needs 'input_ids' to be labelled by tokens (got {sorted(graphs[0].keys())})")
     ids = graphs[0].input_ids.tolist()
-    return [visible_token(_text_of(token, before, tokenizer)) for before, token in zip([None, *ids], ids, strict=False)]
+    texts = (_text_of(token, before, tokenizer) for token, before in zip(ids, [None, *ids[:-1]], strict=True))
+    return [visible_token(text) for text in texts]
 
 
 def _text_of(token: int, before: int | None, tokenizer: Decoder) -> str:
