@@ -34,7 +34,7 @@ PATHS = {
     "--row": ("no such row",),
     "--problem": ("no such problem",),
     "--model": ("MISSING", "EMPTY", "FOLDER"),
-    "--runs": ("MISSING", "BINARY"),
+    "--runs": ("BINARY",),  # a folder may come to be while the page is open
     "--host": ("no.such.host.invalid", "999.1.1.1", ""),
 }
 BASES = {
@@ -122,10 +122,10 @@ def files(place: Path, run: Path) -> dict[str, str]:
     contents: dict[str, Any] = {
         "BINARY": b"\xff\xfe\x00\x9c" * 50,
         "EMPTY": b"",
-        "NESTED": b"steps: {a: {b: [1, 2]}}\n",
+        "NESTED": b"batch_size: {a: {b: [1, 2]}}\n",
         "LIST": b"- 1\n- 2\n",
         "UNKNOWN": b"nothing: 1\n",
-        "WORDS": b"steps: many\n",
+        "WORDS": b"batch_size: many\n",
         "LATIN": "data: \u00e9t\u00e9\n".encode("latin-1"),
     }
     place.mkdir(exist_ok=True)

@@ -39,6 +39,11 @@ def test_what_is_not_installed_is_one_line(refused, monkeypatch):
     assert 'pip install "tmt-geo[web]" (got no gradio)' in refused("web")
 
 
+def test_a_file_is_no_folder_of_runs(refused, served, tmp_path):
+    (tmp_path / "file").write_text("")
+    assert "error: --runs must be a folder (got " in refused("web", "--runs", tmp_path / "file")
+
+
 def test_a_port_out_of_range_is_one_line(refused):
     assert "--port" in refused("web", "--port", 70000)
 

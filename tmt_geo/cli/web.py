@@ -26,6 +26,8 @@ def web(
     """
     check_extra("the page", "web", "gradio", "plotly", "networkx")
     _check_address(host, port)
+    if runs.exists() and not runs.is_dir():
+        raise ValueError(f"'runs' must be a folder (got {runs})")
     say("Loading takes a few seconds.")
 
     from tmt_geo.web import serve
