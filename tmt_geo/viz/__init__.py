@@ -19,6 +19,7 @@ from tmt_geo.viz.positions import Positions, fixed_positions, shared_positions
 from tmt_geo.viz.report import build_report
 from tmt_geo.viz.stream_gate import stream_gate
 from tmt_geo.viz.triangle_tree import triangle_tree
+from tmt_geo.viz.why_prediction import why_prediction
 
 __all__ = [
     "Explorer",
@@ -52,4 +53,5 @@ __all__ = [
     "token_labels",
     "triangle_tree",
     "visible_token",
+    "why_prediction",
 ]
