@@ -11,7 +11,6 @@ from tmt_geo.compare.markdown import markdown_table
 from tmt_geo.compare.mean import Mean, mean_of, say_seeds
 from tmt_geo.compare.results import load_results
 from tmt_geo.compare.side_tables import cache_table, curve_table, depth_table, passkey_table
-from tmt_geo.extras import needs_extra
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -131,30 +130,23 @@ def figure(suite: LanguageSuite, folder: Path) -> Figure:
     Raises:
         ValueError: If no row has a result.
     """
-    with needs_extra("a figure", "figures"):
-        import plotly.graph_objects as go
-
-    from tmt_geo.viz.palette import SERIES
-    from tmt_geo.viz.style import GRID, figure_layout, plain_text
+    from tmt_geo.viz.labelled_points import PointGroup, labelled_points
 
     results = load_results(folder, suite)
     if not results:
         raise ValueError(f"'folder' must hold results of the suite {suite.name!r} (got {folder})")
-    drawn = go.Figure(layout=figure_layout(title=f"{suite.name}: perplexity against compute", height=560))
-    kinds = {"tmt": ("this package", "circle", SERIES[0]), "peer": ("transformers", "square", SERIES[1])}
-    for kind, (label, symbol, colour) in kinds.items():
-        rows = [row for row in suite.rows if row.name in results and (row.family == "tmt") == (kind == "tmt")]
-        if not rows:
-            continue
-        ppl = [mean_of(results[row.name], f"{suite.splits[-1]}_word_ppl") for row in rows]
-        drawn.add_scatter(
-            x=[mean_of(results[row.name], "flops_per_token").value / 1e6 for row in rows],
-            y=[mean.value for mean in ppl],
-            error_y={"array": [mean.error or 0.0 for mean in ppl], "color": colour},
-            text=[plain_text(row.name) for row in rows], mode="markers+text", name=label,
-            textposition=["top center" if place % 2 else "bottom center" for place in range(len(rows))],
-            marker={"symbol": symbol, "color": colour, "size": 10}, textfont={"size": 10},
-        )  # fmt: skip
-    drawn.update_xaxes(title="MFLOP a token in the layers, as counted on the run", **GRID)
-    drawn.update_yaxes(title=f"word perplexity, {suite.splits[-1]} split", **GRID)
-    return drawn
+    groups = []
+    for name, ours in (("this package", True), ("transformers", False)):
+        rows = [row.name for row in suite.rows if row.name in results and (row.family == "tmt") == ours]
+        ppl = [mean_of(results[row], f"{suite.splits[-1]}_word_ppl") for row in rows]
+        compute = [mean_of(results[row], "flops_per_token").value / 1e6 for row in rows]
+        if rows:
+            errors = [mean.error or 0.0 for mean in ppl]
+            groups.append(PointGroup(name, rows, compute, [mean.value for mean in ppl], errors))
+    return labelled_points(
+        groups,
+        title=f"{suite.name}: perplexity against compute",
+        note="bars: standard errors over seeds; the nearer to the lower left, the better and the cheaper",
+        x_title="MFLOP a token in the layers, as counted on the run",
+        y_title=f"word perplexity, {suite.splits[-1]} split",
+    )

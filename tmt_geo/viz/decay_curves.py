@@ -73,7 +73,7 @@ def decay_curves(
                 line={"color": SERIES[head % len(SERIES)], "dash": DASHES[head // len(SERIES) % len(DASHES)]},
                 hovertemplate=f"head {head + 1}: %{{y:.3f}} at %{{x:.0f}} {name}<extra></extra>",
             )  # fmt: skip
-    figure.update_xaxes(type="log", **GRID)
+    figure.update_xaxes(type="log", dtick=1, **GRID)  # a name at each power of ten
     figure.update_xaxes(title_text=f"distance in {name}", row=rows)
     figure.update_yaxes(range=[0, 1.03], **GRID)
     figure.update_yaxes(title_text="weight left", col=1)
