@@ -13,44 +13,23 @@ import argparse
 import shutil
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
 
 from tmt_geo.apps.model_folder import load_run, max_context
 from tmt_geo.apps.text_figures import text_sections, token_ids
 from tmt_geo.extras import check_extra
 from tmt_geo.viz import Explorer, explore, save_figure, token_labels
 
-if TYPE_CHECKING:
-    from plotly.graph_objects import Figure
-
 OUT = Path(__file__).parents[1] / "docs" / "pictures"
 TEXT = (
     "The river rose in March , and the bank of the river was lost . In the town , the bank gave money to the people , "
     "and the people left the bank of the river ."
 )
-# Title of the section, file, layer to show where there is a slider, width and height.
+# Title of the section, file, width and height.
 PICTURES = (
-    ("The mesh, layer by layer", "mesh.png", 1, (820, 520)),
-    ("Clusters, from layer to layer", "clusters.png", None, (1000, 520)),
-    ("Decay with distance", "decay.png", None, (1000, 480)),
+    ("Clusters, from layer to layer", "clusters.png", (1000, 520)),
+    ("Decay with distance", "decay.png", (1000, 480)),
 )
 LINKED = ("explore.png", " bank", 2, 0, (1280, 600))  # file, the word pointed at and which of them, layer, size
-
-
-def at_layer(figure: Figure, layer: int) -> Figure:
-    """The figure as it stands at a layer of its slider, counted from 0, without slider and button."""
-    import plotly.graph_objects as go
-
-    still = go.Figure(figure)
-    frame = figure.frames[layer]
-    for place, trace in zip(frame.traces or range(len(frame.data)), frame.data, strict=True):
-        still.data[place].update(trace)
-    still.frames = []
-    still.layout.sliders = []
-    still.layout.updatemenus = []
-    still.layout.title = f"layer {layer + 1}"
-    still.layout.margin.b = 30
-    return still
 
 
 def photograph(view: Explorer, token: int, layer: int, size: tuple[int, int], file: Path) -> None:
@@ -93,8 +72,8 @@ def main(argv: list[str] | None = None) -> None:
     sections = text_sections(model, tokenizer, ids)
     figures = {section.title: section.body for section in sections}
     arguments.out.mkdir(parents=True, exist_ok=True)
-    for title, name, layer, (width, height) in PICTURES:
-        figure = figures[title] if layer is None else at_layer(figures[title], layer)
+    for title, name, (width, height) in PICTURES:
+        figure = figures[title]
         figure.update_layout(paper_bgcolor="white")
         save_figure(figure, arguments.out / name, width=width, height=height, scale=1)
         print(arguments.out / name)

@@ -1,8 +1,10 @@
 import json
 import re
 import sys
+from html import escape, unescape
 
 import pytest
+import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 pytest.importorskip("plotly", reason="plotly is not installed")
@@ -36,12 +38,13 @@ def test_one_page_holds_all_figures(tmt, run, loaded, tmp_path):
     assert result.exit_code == 0, result.output
     html = out.read_text(encoding="utf-8")
     count = len(tokenizer(TEXT).input_ids)
-    assert f"{count} tokens, 8 figures" in result.stdout and f", 2 layers, {count} tokens." in html
+    assert f"{count} tokens, 9 figures" in result.stdout and f", 2 layers, {count} tokens." in html
     assert titles(html) == [
-        "The mesh, layer by layer", "Nearest tokens", "Clusters, from layer to layer", "How deep each token went",
-        "Depth by kind of word", "Decay with distance", "The two streams", "Memory anchors",
+        "The mesh, layer by layer", "Why the next token", "Nearest tokens", "Clusters, from layer to layer",
+        "How deep each token went", "Depth by kind of word", "Decay with distance", "The two streams",
+        "Memory anchors",
     ]  # fmt: skip
-    assert html.count("Plotly.newPlot(") == 7 and html.count("plotly.js v") == 1
+    assert html.count("Plotly.newPlot(") == 6 and html.count("plotly.js v") == 1
     assert not re.search(r"<(script|link)[^>]*(src|href)=", html) and len(html.encode()) < 8e6
 
 
@@ -49,15 +52,30 @@ def test_the_figures_are_of_this_text(loaded):
     model, tokenizer = loaded
     ids = tokenizer(TEXT, return_tensors="pt").input_ids
     sections = {section.title: section.body for section in text_sections(model, tokenizer, ids)}
-    mesh = sections["The mesh, layer by layer"]
-    assert [visible_token(tokenizer.decode([index])) for index in ids[0]] == list(mesh.data[3].text)
-    assert len(mesh.frames) == 2
+    page = unescape(re.search('srcdoc="([^"]*)"', sections["The mesh, layer by layer"])[1])
+    mesh = json.loads(re.search('id="data">(.*?)</script>', page)[1])
+    assert [visible_token(tokenizer.decode([index])) for index in ids[0]] == mesh["labels"]
+    assert mesh["layers"] == ["layer 1", "layer 2"] and mesh["groups"] is not None
     assert len(sections["Nearest tokens"].layout.updatemenus[0].buttons) == ids.numel()
     assert sections["The two streams"].data[0].z.shape == (2, ids.numel())
     assert len(sections["Decay with distance"].data) == 2 * 2
     assert sections["Decay with distance"].data[0].x[-1] == pytest.approx(32)  # max_seq_len
     counts = re.findall(r", (\d+) tokens", json.dumps(list(sections["Depth by kind of word"].data[0].text)))
     assert sum(map(int, counts)) == ids.numel()
+
+
+def test_the_prediction_is_that_of_the_token_asked_for(tmt, refused, run, loaded, tmp_path):
+    model, tokenizer = loaded
+    ids, out = tokenizer(TEXT, return_tensors="pt").input_ids, tmp_path / "page.html"
+    for position in (2, -1):
+        assert tmt("inspect", TEXT, "--model", run, "--out", out, "--overwrite", "--position", position).exit_code == 0
+        with torch.no_grad():
+            logits = model(ids).logits[0, position]
+        best = visible_token(tokenizer.decode([int(logits.argmax())]))
+        said = f"Next comes <code>{escape(best)}</code> with {float(logits.softmax(-1).max()):.3f}"
+        assert said in out.read_text(encoding="utf-8")
+    line = refused("inspect", TEXT, "--model", run, "--out", out, "--overwrite", "--position", ids.numel())
+    assert f"--position must be one of {ids.numel()} tokens" in line
 
 
 def test_what_a_model_has_not_is_left_out(loaded):
@@ -68,7 +86,11 @@ def test_what_a_model_has_not_is_left_out(loaded):
     off = {"exit": False, "decay": None, "dual_stream": False, "memory_anchors": 0}
     model = TMTModel(TMTConfig(**sizes, **off)).eval()
     sections = text_sections(model, tokenizer, tokenizer(TEXT, return_tensors="pt").input_ids)
-    assert [section.title for section in sections] == ["The mesh, layer by layer", "Nearest tokens"]
+    assert [section.title for section in sections] == [
+        "The mesh, layer by layer",
+        "Why the next token",
+        "Nearest tokens",
+    ]
 
 
 def test_no_page_is_overwritten_unasked(tmt, refused, run, tmp_path):

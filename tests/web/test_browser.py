@@ -21,7 +21,7 @@ from tmt_geo.web import serve
 
 HANGS = 600  # seconds: no measure of speed, but the end of a wait that would never end
 TEXT = "A tuple is an immutable sequence."
-NODES = "return Array.from(document.querySelector('.js-plotly-plot')._fullData[3].x)"
+PLACES = "return [...document.querySelectorAll('#text span')].map((_, node) => explorer.placeOf(node))"
 ADDRESSES = "return performance.getEntriesByType('resource').map(entry => entry.name)"
 
 
@@ -111,6 +111,12 @@ class Page:
         frame = self.until(lambda: self.find(f'#picture iframe[title="{title}"]'))
         self.chrome.switch_to.frame(frame)
 
+    def enter_mesh(self):
+        """Goes into the linked view of text and mesh, once it is drawn and nothing in it moves."""
+        self.enter("The mesh, layer by layer")
+        self.chrome.switch_to.frame(self.until(lambda: self.find("figure iframe")))
+        self.until(lambda: self.chrome.execute_script("return explorer.resting && explorer.labels.length > 0"))
+
     def message(self):
         return self.until(lambda: self.find(".toast-body").text)
 
@@ -118,15 +124,18 @@ class Page:
 def test_type_draw_slide_and_write(page, chrome):
     page.type(TEXT)
     page.click("#draw")
-    page.enter("The mesh, layer by layer")
-    rail = page.until(lambda: page.find(".slider-rail-touch-rect"))
-    before = chrome.execute_script(NODES)
-    assert len(before) > 5 and "layer 1: " in page.find(".slider-labels").text
-    chrome.execute_script("arguments[0].scrollIntoView({block: 'center'})", rail)
-    mouse = webdriver.ActionChains(chrome, duration=0)
-    mouse.move_to_element_with_offset(rail, int(0.45 * rail.rect["width"]), 0).click().perform()
-    page.until(lambda: "layer 2: " in page.find(".slider-labels").text)
-    page.until(lambda: len(after := chrome.execute_script(NODES)) == len(before) and after != before)
+    page.enter_mesh()
+    before = chrome.execute_script(PLACES)
+    assert len(before) > 5 and page.find("#layer-name").text == "layer 1"
+    page.find("#layer").send_keys(Keys.ARROW_RIGHT)
+    page.until(lambda: page.find("#layer-name").text == "layer 2")
+    page.until(lambda: chrome.execute_script("return explorer.resting"))
+    assert len(after := chrome.execute_script(PLACES)) == len(before) and after != before
+
+    chrome.switch_to.default_content()
+    chrome.find_element("xpath", "//*[@id='figure']//label[contains(., 'Why the next token')]").click()
+    page.enter("Why the next token")
+    page.until(lambda: len(chrome.find_elements("css selector", ".tmt-why tbody tr")) > 8)
 
     chrome.switch_to.default_content()
     chrome.find_element("xpath", "//*[@id='figure']//label[contains(., 'Decay with distance')]").click()
@@ -158,8 +167,7 @@ def test_a_text_that_is_too_long_is_a_message_and_the_page_goes_on(page):
     assert "'text' exceeds the model's max_seq_len=128 tokens (got " in page.message()
     page.type(TEXT)
     page.click("#draw")
-    page.enter("The mesh, layer by layer")
-    page.until(lambda: page.find(".js-plotly-plot"))
+    page.enter_mesh()
 
 
 def test_a_slow_request_does_not_block_the_next(page, chrome, address, monkeypatch):

@@ -1,3 +1,4 @@
+import json
 import re
 import sys
 from html import unescape
@@ -28,8 +29,9 @@ def document(frame):
 def test_a_tmt_shows_mesh_exits_and_decay(cache):
     model, tokenizer = cache.get("demo/tmt")
     sections = {section.title: section.body for section in draw(model, tokenizer, TEXT)}
-    mesh = sections["The mesh, layer by layer"]
-    assert len(mesh.frames) == 2 and len(mesh.data[3].x) == len(tokenizer(TEXT).input_ids)
+    mesh = json.loads(re.search('id="data">(.*?)</script>', document(sections["The mesh, layer by layer"]))[1])
+    assert len(mesh["edges"]) == 2 and len(mesh["labels"]) == len(tokenizer(TEXT).input_ids)
+    assert "vocabulary head" in sections["Why the next token"]
     assert "sequence" in re.sub("<[^>]*>", "", sections["How deep each token went"])
     assert len(sections["Decay with distance"].data) == 2 * 2
 

@@ -28,25 +28,30 @@ def token_ids(text: str, tokenizer: PreTrainedTokenizerFast, longest: int | None
     return ids
 
 
-def text_sections(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, input_ids: Tensor) -> list[Section]:
+def text_sections(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, input_ids: Tensor, position: int = -1
+) -> list[Section]:
     """Draws all that a model does with a text; what it has no mechanism for is left out.
 
     Args:
         model: A :class:`~tmt_geo.TMTModel` with a mesh.
         tokenizer: Its tokenizer.
         input_ids: The tokens of the text (1, S).
+        position: The token of which is shown why the model predicts what comes next; -1 is the last.
 
     Returns:
         The parts of a page, for :func:`tmt_geo.viz.figures_page` and :func:`tmt_geo.viz.build_report`.
 
     Raises:
-        ValueError: If the model has no mesh.
+        ValueError: If the model has no mesh, or the text no such position.
     """
     import torch
 
     from tmt_geo import viz
+    from tmt_geo.evaluate import prediction_parts
     from tmt_geo.evaluate.layer_diagnostics import layer_diagnostics
 
+    parts = prediction_parts(model, input_ids, position)
     graphs = layer_diagnostics(model, input_ids)
     with torch.no_grad():
         output = model(input_ids, use_cache=False, logits_to_keep=1)
@@ -55,10 +60,15 @@ def text_sections(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, in
     sections = [
         viz.Section(
             "The mesh, layer by layer",
-            viz.mesh_evolution(graphs, labels, clusters=clusters),
-            "Every layer is drawn in the same projection of the states, so movement is change. Colours are clusters "
-            "of tokens that attend to each other; hollow tokens are frozen. Hover over a token to see where its "
-            "attention goes.",
+            viz.explore(graphs, labels, groups=clusters, title="text and mesh").frame(),
+            "Point at a token: what it attends to lights up in the text and in the mesh. The slider goes through the "
+            "layers; nodes with like states stand together, and move as these change.",
+        ),
+        viz.Section(
+            "Why the next token",
+            viz.why_prediction(parts, tokenizer),
+            "What the model predicts after one token, and where it has that from: its vocabulary head, the passages "
+            "that its copy head copies from, and whom the mesh has attended to.",
         ),
         viz.Section(
             "Nearest tokens",

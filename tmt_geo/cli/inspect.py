@@ -19,10 +19,13 @@ def inspect(
     text: Annotated[str, typer.Argument(help="The text to inspect.")],
     model: Annotated[Path, typer.Option(help="Folder of a trained TMT, as `train` and `demo` leave it.")],
     out: Annotated[Path, typer.Option(help="HTML file to write.")] = Path("inspect.html"),
+    position: Annotated[
+        int, typer.Option(help="Token of which to show why the model predicts what comes next; -1: the last.")
+    ] = -1,
     tokenizer: Tokenizer = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Draw what a model does with a text: mesh, clusters, neighbors, exits, decay, streams and anchors.
+    """Draw what a model does with a text: mesh, prediction, clusters, neighbors, exits, decay, streams and anchors.
 
     The page opens in any browser without a network.
     """
@@ -35,7 +38,7 @@ def inspect(
 
     from tmt_geo.viz import figures_page
 
-    sections = text_sections(loaded, tokens, ids)
+    sections = text_sections(loaded, tokens, ids, position)
     intro = f"{model}, {loaded.num_parameters():,} parameters, {loaded.config.num_hidden_layers} layers, "
     page = figures_page("What the layers do with a text", sections, intro=f"{intro}{ids.numel()} tokens.")
     out.write_text(page, encoding="utf-8")

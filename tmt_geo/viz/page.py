@@ -19,6 +19,7 @@ body { background: var(--page); color: var(--ink); font: 16px/1.55 system-ui, sa
   max-width: 56rem; margin: 2rem auto; padding: 0 1.2rem; }
 h1 { font-size: 1.6rem; margin-bottom: .3rem; } h2 { font-size: 1.15rem; margin-top: 2.4rem; }
 p.soft, figcaption { color: var(--soft); } figure { margin: 0; }
+figure > iframe { position: relative; left: 50%; transform: translateX(-50%); min-width: min(94vw, 76rem); }
 table.results { border-collapse: collapse; width: 100%; }
 .results th, .results td { border-bottom: 1px solid var(--line); padding: .4em .6em; text-align: right;
   font-variant-numeric: tabular-nums; }
@@ -78,14 +79,16 @@ def figure_html(figure: Figure) -> str:
     )
 
 
-def page_html(title: str, parts: Sequence[str], *, figures: bool) -> str:
+def page_html(title: str, parts: Sequence[str], *, figures: bool, refresh: int | None = None) -> str:
     """Returns a page.
 
     Args:
         title: Headline.
         parts: What stands below it, as HTML.
         figures: Whether there are figures in it, so that the page needs plotly.js, once.
+        refresh: Seconds after which an open page loads itself again.
     """
+    again = f'<meta http-equiv="refresh" content="{refresh}">' if refresh else ""
     library = ""
     if figures:
         from plotly.offline import get_plotlyjs
@@ -94,18 +97,19 @@ def page_html(title: str, parts: Sequence[str], *, figures: bool) -> str:
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(title)}</title><style>{_STYLE}</style>{library}</head>\n<body>\n"
+        f"{again}<title>{escape(title)}</title><style>{_STYLE}</style>{library}</head>\n<body>\n"
         f"<h1>{escape(title)}</h1>\n" + "\n".join(parts) + "\n</body></html>\n"
     )
 
 
-def figures_page(title: str, sections: Sequence[Section], *, intro: str = "") -> str:
+def figures_page(title: str, sections: Sequence[Section], *, intro: str = "", refresh: int | None = None) -> str:
     """Writes sections one below the other as one HTML page with plotly.js inside, so that it opens without a network.
 
     Args:
         title: Headline.
         sections: The parts.
         intro: A sentence below the headline.
+        refresh: Seconds after which an open page loads itself again; never for ``None``.
 
     Returns:
         The page. Titles, captions and intro are escaped.
@@ -117,4 +121,6 @@ def figures_page(title: str, sections: Sequence[Section], *, intro: str = "") ->
         raise ValueError("'sections' needs at least one part (got none)")
     head = [f'<p class="soft">{escape(intro)}</p>'] if intro else []
     parts = [*head, *(section.html() for section in sections)]
-    return page_html(title, parts, figures=any(not isinstance(section.body, str) for section in sections))
+    return page_html(
+        title, parts, figures=any(not isinstance(section.body, str) for section in sections), refresh=refresh
+    )
