@@ -1,6 +1,7 @@
 import json
 import re
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -31,7 +32,8 @@ def pictured(out):
     """The headlines of the report, and the steps that its mesh is drawn at."""
     page = (out / "report.html").read_text(encoding="utf-8")
     assert page.count("plotly.js v") == 1 and len(page.encode()) < 8e6
-    return re.findall(r"<h2>(.*?)</h2>", page), [int(step) for step in re.findall(r'"name":"step (\d+)"', page)]
+    steps = re.search(r"&quot;steps&quot;:\[(.*?)\]", page)
+    return re.findall(r"<h2>(.*?)</h2>", page), list(map(int, re.findall(r"step (\d+)", steps[1] if steps else "")))
 
 
 def test_the_report_shows_a_passage_at_several_steps(trained):
@@ -57,6 +59,50 @@ def test_without_a_mesh_the_report_has_the_losses(tmt, trained, tmp_path):
     result = tmt("train", *flags)
     assert result.exit_code == 0, result.output
     assert pictured(tmp_path / "dense") == (["Loss"], [])
+
+
+def test_the_report_grows_while_somebody_watches(tmt, trained, tmp_path, monkeypatch):
+    pytest.importorskip("plotly", reason="plotly is not installed")
+    from tmt_geo.cli import live_report
+    from tmt_geo.train import writing
+
+    pages, write_text = [], writing.write_text
+
+    def noted(path, text):
+        pages.extend([text] * (path.name == "report.html"))
+        write_text(path, text)
+
+    monkeypatch.setattr(writing, "write_text", noted)
+    monkeypatch.setattr(live_report, "SECONDS", 0)
+    out = tmp_path / "watched"
+    result = tmt("train", "--config", trained[0] / "train.yaml", "--out", out, "--watch", "--steps", 3)
+    assert result.exit_code == 0, result.output
+    assert f"watch      {out / 'report.html'}" in result.stdout
+    *running, last = pages
+    assert len(running) >= 3 and last == (out / "report.html").read_text(encoding="utf-8")
+    assert all('http-equiv="refresh"' in page and "still running" in page for page in running)
+    assert "refresh" not in last.split("plotly.js v")[0] and "tokens a second" in last
+    seen = [re.findall("&quot;step (\\d+)&quot;", page) for page in pages]
+    assert seen[0] == ["0", "1"][: len(seen[0])] and seen[-1] == ["0", "1", "2", "3"] and len(seen[-2]) < 4
+    assert "watch:" not in (out / "train.yaml").read_text()
+
+
+def test_a_page_is_not_written_more_often_than_is_looked_at(monkeypatch):
+    from tmt_geo.cli import live_report
+
+    now, written = [0.0], []
+    monkeypatch.setattr(live_report.time, "monotonic", lambda: now[0])
+    callback = live_report.live_report(written.append)
+    for seconds, main, rows in (
+        (0, True, [{"step": 1, "train_runtime": 1}]),
+        (1, True, [{"step": 1, "loss": 3.0}]),
+        (10, True, [{"step": 1, "loss": 3.0}, {"step": 2, "loss": 2.0}]),
+        (16, False, [{"step": 1, "loss": 3.0}]),
+        (17, True, [{"step": 2, "loss": 2.0}, {"step": 2, "eval_loss": 2.5}]),
+    ):
+        now[0] = seconds
+        callback.on_log(None, SimpleNamespace(log_history=rows, is_world_process_zero=main), None)
+    assert written == [[{"step": 1, "loss": 3.0}], [{"step": 2, "loss": 2.0}, {"step": 2, "eval_loss": 2.5}]]
 
 
 @pytest.mark.parametrize("package", ["plotly", "networkx"])

@@ -1,4 +1,7 @@
+import json
 import re
+from base64 import b64decode
+from html import unescape
 
 import numpy as np
 import pytest
@@ -28,65 +31,58 @@ def layers(seed, **options):
     return model.layer_graphs(torch.arange(TOKENS)[None] % VOCAB)
 
 
-def nodes(figure, frame):
-    return figure.frames[frame].data[3]
+def view(graphs):
+    """What the linked view of these steps holds."""
+    page = unescape(re.search('srcdoc="([^"]*)"', step_sections(graphs, Letters())[0].body)[1])
+    return json.loads(re.search('id="data">(.*?)</script>', page, re.DOTALL)[1])
 
 
-def groups(trace):
+def numbers(text, dtype, *shape):
+    return np.frombuffer(b64decode(text), dtype).reshape(*shape, TOKENS)
+
+
+def groups(data, frame):
     """The tokens that share a cluster, whatever its number."""
-    numbers = [re.match(r"cluster (\d+)|no cluster", text)[1] for text in trace.hovertext]
-    return {tuple(np.flatnonzero([number == other for other in numbers])) for number in numbers if number is not None}
+    found = numbers(data["groups"], "<i2", -1)[frame]
+    return {tuple(np.flatnonzero(found == group)) for group in set(found.tolist()) - {-1}}
 
 
-def edges(figure, frame):
-    return sum(np.isnan(trace.x).sum() for trace in figure.frames[frame].data[:3])
-
-
-def test_a_frame_is_a_step():
+def test_a_step_is_a_step_of_the_view():
     graphs = {0: layers(1), 1500: layers(2), 3000: layers(3)}
-    mesh, nearest, flow = step_sections(graphs, Letters())
-    assert [frame.name for frame in mesh.body.frames] == ["step 0", "step 1,500", "step 3,000"]
-    assert list(mesh.body.data[3].text) == [f" &lt;{token}&gt;" for token in range(TOKENS)]
+    _, nearest, flow = step_sections(graphs, Letters())
+    data = view(graphs)
+    assert data["steps"] == ["step 0", "step 1,500", "step 3,000"] and data["layers"][-1] == "layer 3"
+    assert data["labels"] == [f" <{token}>" for token in range(TOKENS)]
+    active = torch.stack([graph.active for steps in graphs.values() for graph in steps]).numpy()
+    assert (numbers(data["active"], "u1", 9) == active).all() and 0 < active[-1].sum() < TOKENS
+    for packed, graph in zip(data["edges"], [graph for steps in graphs.values() for graph in steps], strict=True):
+        starts = np.frombuffer(b64decode(packed["starts"]), "<u4")
+        assert starts[-1] == (graph.edge_index[0] != graph.edge_index[1]).sum() > 0
     assert len(nearest.body.layout.updatemenus[0].buttons) == TOKENS
+    assert list(nearest.body.data[0].header["values"])[-1] == "<b>step 3,000</b>"
     assert {layer for layer, _ in flow.body.data[0].node.customdata} == {0, 1, 2}
-    for frame, step in enumerate(graphs):
-        active = graphs[step][-1].active.numpy()
-        assert 0 < active.sum() < TOKENS
-        assert np.array_equal(nodes(mesh.body, frame).marker.symbol == 0, active)  # filled: reached the last layer
-
-
-def test_each_token_is_drawn_with_its_last_edges():
-    graphs = {0: layers(1), 1: layers(2)}
-    mesh = step_sections(graphs, Letters())[0].body
-    for frame, steps in enumerate(graphs.values()):
-        last = torch.stack([graph.active for graph in steps]).sum(0) - 1
-        count = [
-            ((graph.edge_index[0] != graph.edge_index[1]) & (last[graph.edge_index[1]] == layer)).sum().item()
-            for layer, graph in enumerate(steps)
-        ]
-        assert count[0] > 0 and count[-1] > 0
-        assert edges(mesh, frame) == sum(count)
 
 
 def test_a_step_owes_its_clusters_to_no_other():
     """A token that left early keeps the edges of a layer before, not those of steps ago."""
     last = layers(3)
-    drawn = [groups(nodes(step_sections({0: layers(seed), 1: last}, Letters())[0].body, 1)) for seed in (1, 2, 5)]
-    assert len(drawn[0]) > 1 and drawn[0] == drawn[1] == drawn[2]
+    drawn = [view({0: layers(seed), 1: last}) for seed in (1, 2, 5)]
+    first, *others = (groups(data, 3) for data in drawn)
+    assert len(first) > 1 and all(other == first for other in others)
+    assert all(groups(data, frame) == first for data in drawn for frame in (4, 5))
 
 
 def test_steps_without_numbers_are_left_out():
     broken = layers(2)
     broken[-1].x = broken[-1].x * torch.nan
     assert step_sections({0: layers(1), 1: broken}, Letters()) == [] == step_sections({}, Letters())
-    mesh = step_sections({0: layers(1), 1: layers(2), 2: broken}, Letters())[0].body
-    assert [frame.name for frame in mesh.frames] == ["step 0", "step 1"]
+    assert view({0: layers(1), 1: layers(2), 2: broken})["steps"] == ["step 0", "step 1"]
 
 
 def test_a_passage_of_one_token():
     model = TMTModel(tiny_config()).eval()
-    mesh, *_ = step_sections({step: model.layer_graphs(torch.tensor([[step]])) for step in (0, 1)}, Letters())
-    assert len(mesh.body.frames) == 2
+    data = view({step: model.layer_graphs(torch.tensor([[step]])) for step in (0, 1)})
+    assert data["steps"] == ["step 0", "step 1"] and len(data["labels"]) == 1
 
 
 def test_the_passage_is_the_beginning_of_the_first_text_that_is_long_enough():

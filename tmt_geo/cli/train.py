@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +15,7 @@ import typer
 from tmt_geo.cli.config_file import use_config
 from tmt_geo.cli.files import check_out
 from tmt_geo.cli.flags import Flags, with_flags
+from tmt_geo.cli.live_report import SECONDS, live_report
 from tmt_geo.cli.model_options import ModelOptions
 from tmt_geo.cli.run_settings import check_same_run, write_settings
 from tmt_geo.cli.screen import is_main_process, say
@@ -43,6 +46,10 @@ def train(
         Path | None,
         typer.Option(help="YAML file of options, named as the flags; flags win.", callback=use_config, is_eager=True),
     ] = None,
+    watch: Annotated[
+        bool,
+        typer.Option("--watch", help="Write the report while the run goes; opened in a browser, it follows the run."),
+    ] = False,
 ) -> None:
     """Train a TMT on text and leave a folder that Hugging Face loads, with a report where plotly is installed.
 
@@ -59,6 +66,7 @@ def train(
 
     from tmt_geo.train import train_model
     from tmt_geo.train.run_folder import REPORT_FILE
+    from tmt_geo.train.writing import write_text
 
     logging.disable_progress_bar()  # of files written
     text = data.tokenize(block_size)
@@ -71,16 +79,22 @@ def train(
 
     trace = _trace(text, block_size) if drawing and model_config.mesh else None
     callbacks = [_settings_writer(training.out, settings), *([] if trace is None else [trace])]
+    report = training.out / REPORT_FILE if drawing else None
+    intro = f"TMT {model.preset}, {size}; text {text.splits.name}; {work}"
+
+    def write_report(history: Sequence[Mapping[str, Any]], so_far: str, refresh: int | None = None) -> None:
+        graphs = {} if trace is None else trace.graphs
+        page = report_page(training.out.name, history, text.tokenizer, graphs, f"{intro}, {so_far}.", refresh)
+        write_text(training.out / REPORT_FILE, page)
+
+    if watch and report is not None:
+        say(f"watch      {report}")
+        callbacks.append(live_report(partial(write_report, so_far="still running", refresh=SECONDS)))
     start = time.perf_counter()
     result = train_model(network, text.tokenizer, text.train_blocks, text.valid_blocks, training, callbacks=callbacks)
     seconds = time.perf_counter() - start
-
-    report = training.out / REPORT_FILE if drawing else None
     if report is not None and is_main_process():
-        speed = f"{result.tokens_per_second:,.0f} tokens a second"
-        intro = f"TMT {model.preset}, {size}; text {text.splits.name}; {work}, {speed}."
-        page = report_page(result, text.tokenizer, {} if trace is None else trace.graphs, intro)
-        report.write_text(page, encoding="utf-8")
+        write_report(result.history, f"{result.tokens_per_second:,.0f} tokens a second")
     print_summary(result, seconds, report)
 
 

@@ -37,35 +37,34 @@ def step_sections(graphs: Mapping[int, Sequence[Data]], tokenizer: PreTrainedTok
         The parts of a page, for :func:`tmt_geo.viz.figures_page` and :func:`tmt_geo.viz.build_report`; none where less
         than two steps have states that are numbers.
     """
+    import numpy as np
+
     from tmt_geo import viz
 
     graphs = {step: layers for step, layers in graphs.items() if layers[-1].x.isfinite().all()}
     if len(graphs) < 2:
         return []
-    meshes = [_last_edges(layers) for layers in graphs.values()]
-    # Before the meshes say who was active: a token that left early does not keep its edges of an earlier step.
-    clusters = viz.mesh_clusters(meshes)
-    for mesh, layers in zip(meshes, graphs.values(), strict=True):
-        mesh.active = layers[-1].active
-    labels = viz.token_labels(list(graphs.values())[-1], tokenizer)
-    names = [f"step {step:,}" for step in graphs]
+    steps, names = list(graphs.values()), [f"step {step:,}" for step in graphs]
+    labels = viz.token_labels(steps[-1], tokenizer)
+    last = [_last_edges(layers) for layers in steps]
+    clusters = viz.mesh_clusters(last)
+    groups = np.repeat(clusters, len(steps[0]), axis=0)  # a step's in each of its layers
     return [
         viz.Section(
             "The mesh, step by step",
-            viz.mesh_evolution(meshes, labels, clusters=clusters, names=names),
-            f"{len(labels)} tokens of the validation text, as the last layer leaves them, with the edges of the last "
-            "layer that computed each; hollow tokens left before the last layer. Every step is drawn in the same "
-            "projection, so movement is learning. Colours are clusters of tokens that attend to each other. Hover "
-            "over a token to see where its attention goes.",
+            viz.explore(steps, labels, groups=groups, steps=names, title="text and mesh").frame(),
+            f"{len(labels)} tokens of the validation text. One slider goes through the layers, the other through the "
+            "steps: what moves along it has been learned. Point at a token: what it attends to lights up in the text "
+            "and in the mesh. Groups are clusters of tokens that attend to each other.",
         ),
         viz.Section(
             "Nearest tokens, step by step",
-            viz.neighbor_table(meshes, range(len(labels)), labels, names=names),
+            viz.neighbor_table(last, range(len(labels)), labels, names=names),
             "Choose a token: its nearest tokens by the cosine of the states behind the last layer.",
         ),
         viz.Section(
             "Clusters, from step to step",
-            viz.cluster_flow(meshes, labels, clusters=clusters, names=names),
+            viz.cluster_flow(last, labels, clusters=clusters, names=names),
             "Bars are clusters with their commonest tokens, bands the tokens that go from one to the next.",
         ),
     ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tmt_geo.apps.shell import quoted, this_command
 from tmt_geo.cli.screen import say, say_next
@@ -30,12 +30,26 @@ def can_draw() -> bool:
 
 
 def report_page(
-    result: TrainResult, tokenizer: PreTrainedTokenizerFast, graphs: Mapping[int, Sequence[Data]], intro: str
+    run: str,
+    history: Sequence[Mapping[str, Any]],
+    tokenizer: PreTrainedTokenizerFast,
+    graphs: Mapping[int, Sequence[Data]],
+    intro: str,
+    refresh: int | None = None,
 ) -> str:
-    """Draws the losses and, where there are graphs of a passage, how it was read at each step, as one page."""
+    """Draws the losses and, where there are graphs of a passage, how it was read at each step, as one page.
+
+    Args:
+        run: Name of the run.
+        history: The log entries so far, at least one of them with a loss.
+        tokenizer: The model's tokenizer.
+        graphs: Step to the layers, as :class:`tmt_geo.train.trace_callback.TraceCallback` keeps them.
+        intro: A sentence below the headline.
+        refresh: Seconds after which an open page loads itself again; never for ``None``.
+    """
     from tmt_geo import viz
 
-    sections = [viz.Section("Loss", viz.loss_curves({"TMT": result.history}))]
+    sections = [viz.Section("Loss", viz.loss_curves({"TMT": history}))]
     if graphs:
         step, layers = list(graphs.items())[-1]
         if "confidence" in layers[0]:
@@ -43,7 +57,7 @@ def report_page(
             caption = f"The validation text at step {step:,}; a stronger shade: more of the {len(layers)} layers."
             sections.append(viz.Section("How deep each token went", viz.exit_depth_html(passage), caption))
         sections += step_sections(graphs, tokenizer)
-    return viz.figures_page(f"Training of {result.out.name}", sections, intro=intro)
+    return viz.figures_page(f"Training of {run}", sections, intro=intro, refresh=refresh)
 
 
 def print_summary(result: TrainResult, seconds: float, report: Path | None) -> None:
