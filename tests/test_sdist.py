@@ -21,6 +21,6 @@ def test_the_source_distribution_holds_documentation_examples_and_notebooks(tmp_
     for kind in (*docs, "examples/*.*", "notebooks/*.ipynb"):
         wanted = {str(path.relative_to(REPOSITORY)) for path in REPOSITORY.glob(kind)}
         assert wanted and wanted <= held
-    assert {"README.md", "CONTRIBUTING.md", "CHANGELOG.md", "Makefile", "requirements.txt"} <= held
+    assert {"README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "Makefile", "requirements.txt"} <= held
     assert {f"tmt_geo/viz/explore_page/{name}" for name in ("page.html", "style.css", "main.js")} <= held
     assert not any(name.startswith(("docs/_build", "docs/api")) for name in held)

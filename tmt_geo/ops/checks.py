@@ -30,7 +30,7 @@ def check_counts(least: int = 1, /, **counts: Any) -> None:
 def check_reals(**numbers: Any) -> None:
     """Raise a `ValueError` that names the first of these that is no finite number of float32."""
     for name, number in numbers.items():
-        if not isinstance(number, Real) or not abs(number) <= LARGEST_REAL:
+        if not isinstance(number, Real) or not -LARGEST_REAL <= number <= LARGEST_REAL:  # type: ignore[operator]
             raise ValueError(f"'{name}' must be a finite number (got {number!r})")
 
 

@@ -13,6 +13,7 @@ import gradio as gr
 
 from tmt_geo.apps.errors import input_errors, one_line
 from tmt_geo.web.figures import draw, frames, plotly_file
+from tmt_geo.web.guard import guards
 from tmt_geo.web.model_cache import ModelCache, hint
 from tmt_geo.web.streaming import stream_text
 
@@ -104,6 +105,7 @@ def serve(runs: Path, host: str = "127.0.0.1", port: int | None = None, *, inbro
         enable_monitoring=False,
         state_session_capacity=100,
         footer_links=[],
+        app_kwargs={"middleware": guards(host)},
         theme=gr.themes.Base(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
     )
     return app

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -103,9 +103,9 @@ def check_mesh(mesh: Mesh, num_nodes: int, flow: str) -> None:
         raise ValueError(f"'edge_index' must be a mesh over {num_nodes} nodes (got {mesh.num_nodes})")
 
 
-def input_sizes(in_channels: int | tuple[int, int]) -> tuple[int, int]:
+def input_sizes(in_channels: Any) -> tuple[int, int]:
     """The sizes of source and target that `in_channels` names, or a `ValueError`; -1 is inferred."""
-    sizes = tuple(in_channels) if is_pair(in_channels) else (in_channels, in_channels)
-    for size in sizes:
+    source, target = in_channels if is_pair(in_channels) else (in_channels, in_channels)
+    for size in (source, target):
         check_counts(-1, in_channels=size)
-    return sizes
+    return source, target
