@@ -207,7 +207,7 @@ def test_compiles_without_a_graph_break():
         ("'edge_attr'", {}, {"edge_attr": torch.zeros(1, 2)}),
         ("'edge_attr'", {"edge_dim": 2}, {}),
         ("'edge_index'", {}, {"edge_index": causal_mesh(5)}),
-        ("'form'", {"decay": "quick"}, {}),
+        ("'decay'", {"decay": "quick"}, {}),
         ("'decay'", {"decay": TemporalDecay(2)}, {}),
     ],
 )
