@@ -116,6 +116,8 @@ def gps_that_finds_its_mesh():
     """Where PyG hands on the edges, this layer takes the graph of each node."""
     (x, edge_index), layer = graph(), GPSConv(8, DynamicMeshAttention(8, 4, k=3, heads=2), norm=None).eval()
     close(layer(x, BATCH, BATCH), each_alone(lambda x, _: layer(x, None), x, edge_index))
+    with pytest.raises(ValueError, match=r"'batch'.*call gps\(x, batch, batch\)"):
+        layer(x, edge_index, batch=BATCH)
 
 
 @habit

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
-from torch_geometric.nn import MLP, global_max_pool, global_mean_pool
+from torch_geometric.nn import MLP, global_add_pool, global_max_pool, global_mean_pool
 from torch_geometric.utils import to_undirected
 
 from tmt_geo import knn_graph
@@ -57,7 +57,7 @@ def latent_topics(words: Tensor, topics: int = 100) -> Tensor:
 
 
 class GraphLevel(nn.Module):
-    """An encoder, a mean (or a mean beside a maximum) over each graph, and two layers."""
+    """An encoder, a mean, sum or maximum (or two of them) over each graph, and two layers."""
 
     def __init__(self, encoder: nn.Module, width: int, out_channels: int, config: dict):
         super().__init__()
@@ -66,8 +66,13 @@ class GraphLevel(nn.Module):
 
     def forward(self, data: Data) -> Tensor:
         """Classes of the graphs (B, C)."""
-        x = self.encoder(data.x, data.edge_index, data.batch).relu()
+        x = self.encoder(data.x, data.edge_index, data.batch, data.edge_attr).relu()
         return self.readout(torch.cat([pool(x, data.batch, data.num_graphs) for pool in self.pools], dim=1))
 
 
-POOLS = {"mean": (global_mean_pool,), "mean and max": (global_mean_pool, global_max_pool)}
+POOLS = {
+    "mean": (global_mean_pool,),
+    "sum": (global_add_pool,),
+    "max": (global_max_pool,),
+    "mean and max": (global_mean_pool, global_max_pool),
+}

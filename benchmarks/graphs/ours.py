@@ -1,4 +1,4 @@
-"""Encoders made of this package's modules: `(x, edge_index, batch) -> x`, as those of `peers`."""
+"""Encoders made of this package's modules: `(x, edge_index, batch, edge_attr) -> x`, as those of `peers`."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from tmt_geo import MeshAttention, MeshGNN, TemporalDecay
 
 def tmt(in_channels: int, width: int, out_channels: int | None, config: dict) -> nn.Module:
     """The rows `TMT`, which are `MeshGNN`; `edges` says whether it uses the given ones."""
-    names = ("act", "norm", "jk", "k", "metric", "heads", "attention_dropout", "latent", "residual")
+    names = ("act", "norm", "jk", "k", "metric", "heads", "attention_dropout", "latent", "residual", "scaler",
+             "edge_dim")  # fmt: skip
     options = {name: config[name] for name in names if name in config}
     dropout = config.get("inner_dropout", config["dropout"])
-    model = MeshGNN(in_channels, width, config["layers"], out_channels or width, dropout, **options)
+    model = MeshGNN(in_channels, width, config["layers"], out_channels, dropout, **options)
     return OverGraph(model, config.get("edges", True))
 
 
@@ -27,9 +28,11 @@ class OverGraph(nn.Module):
         super().__init__()
         self.model, self.edges = model, edges
 
-    def forward(self, x: Tensor, edge_index: Tensor | None = None, batch: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, edge_index: Tensor | None = None, batch: Tensor | None = None, edge_attr: Tensor | None = None
+    ) -> Tensor:
         """States of the nodes."""
-        return self.model(x, edge_index if self.edges else None, batch=batch)
+        return self.model(x, edge_index if self.edges else None, edge_attr=edge_attr, batch=batch)
 
 
 class EventMesh(nn.Module):

@@ -1,6 +1,7 @@
-"""Encoders made of PyG's own modules: `(x, edge_index, batch) -> x`.
+"""Encoders made of PyG's own modules: `(x, edge_index, batch, edge_attr) -> x`.
 
-Each function takes the input channels, the width, the output channels (None: the width) and a configuration.
+Each function takes the input channels, the width, the output channels (None: the width) and a configuration, where
+`edge_dim` are the edge features, for those that can use them.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch_geometric.data import Data
-from torch_geometric.nn import GAT, GCN, MLP, EdgeConv, GCNConv, GPSConv, Linear, TransformerConv
+from torch_geometric.nn import GAT, GCN, GIN, MLP, PNA, EdgeConv, GCNConv, GINEConv, GPSConv, Linear, TransformerConv
 from torch_geometric.nn.models.basic_gnn import BasicGNN
 
 from benchmarks.graphs.suite import Sizes
@@ -25,7 +26,7 @@ class NodesAlone(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, x: Tensor, edge_index: Tensor | None = None, batch: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, *edges: Tensor | None) -> Tensor:
         """Leave the edges out."""
         return self.model(x)
 
@@ -33,13 +34,15 @@ class NodesAlone(nn.Module):
 class GivenEdges(nn.Module):
     """An encoder over the edges it is given, by one of PyG's models."""
 
-    def __init__(self, model: nn.Module):
+    def __init__(self, model: BasicGNN):
         super().__init__()
         self.model = model
 
-    def forward(self, x: Tensor, edge_index: Tensor, batch: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, edge_index: Tensor, batch: Tensor | None = None, edge_attr: Tensor | None = None
+    ) -> Tensor:
         """Leave the batch out: edges stay within their graphs."""
-        return self.model(x, edge_index)
+        return self.model(x, edge_index, edge_attr=edge_attr if self.model.supports_edge_attr else None)
 
 
 class Transformer(BasicGNN):
@@ -48,15 +51,48 @@ class Transformer(BasicGNN):
     supports_edge_weight = False
     supports_edge_attr = True
 
-    def init_conv(self, in_channels: int, out_channels: int, heads: int, attention_dropout: float) -> TransformerConv:
+    def init_conv(
+        self, in_channels: int, out_channels: int, heads: int, attention_dropout: float, edge_dim: int | None
+    ) -> TransformerConv:
         """One layer."""
+        options = {"dropout": attention_dropout, "edge_dim": edge_dim}
         if getattr(self, "_is_conv_to_out", False):
-            return TransformerConv(in_channels, out_channels, heads, concat=False, dropout=attention_dropout)
-        return TransformerConv(in_channels, out_channels // heads, heads, dropout=attention_dropout)
+            return TransformerConv(in_channels, out_channels, heads, concat=False, **options)
+        return TransformerConv(in_channels, out_channels // heads, heads, **options)
+
+
+class GINE(GIN):
+    """PyG's `GIN` of `GINEConv`, which adds edge features to the messages."""
+
+    supports_edge_attr = True
+
+    def init_conv(self, in_channels: int, out_channels: int, edge_dim: int) -> GINEConv:
+        """One layer."""
+        return GINEConv(super().init_conv(in_channels, out_channels).nn, edge_dim=edge_dim)
+
+
+class PNAStack(nn.Module):
+    """PyG's `PNA` behind a linear layer: the inputs are divided between towers, whose number is that of the heads."""
+
+    def __init__(self, in_channels: int, width: int, out_channels: int | None, config: dict):
+        super().__init__()
+        self.lin_in = Linear(in_channels, width)
+        self.model = PNA(
+            width, width, config["layers"], out_channels, config["dropout"], norm=config.get("norm"),
+            aggregators=["mean", "min", "max", "std"], scalers=["identity", "amplification", "attenuation"],
+            deg=torch.tensor(config["degrees"]), edge_dim=config.get("edge_dim"), towers=config["heads"],
+            divide_input=True,
+        )  # fmt: skip
+
+    def forward(
+        self, x: Tensor, edge_index: Tensor, batch: Tensor | None = None, edge_attr: Tensor | None = None
+    ) -> Tensor:
+        """States of the nodes."""
+        return self.model(self.lin_in(x), edge_index, edge_attr=edge_attr)
 
 
 class GPSStack(nn.Module):
-    """`GPSConv` layers around a `GCNConv`, between two linear layers."""
+    """`GPSConv` layers around a `GCNConv`, or a `GINEConv` for edge features, between two linear layers."""
 
     def __init__(self, in_channels: int, width: int, out_channels: int | None, config: dict):
         super().__init__()
@@ -64,16 +100,27 @@ class GPSStack(nn.Module):
         options = {"head_channels": max(8, width // heads)} if kind == "performer" else {}
         self.lin_in = Linear(in_channels, width)
         self.convs = nn.ModuleList(
-            GPSConv(width, GCNConv(width, width), heads, dropout, attn_type=kind, attn_kwargs=options)
+            GPSConv(width, self.local(width, config), heads, dropout, attn_type=kind, attn_kwargs=options)
             for _ in range(config["layers"])
         )
         self.lin_out = Linear(width, width if out_channels is None else out_channels)
 
-    def forward(self, x: Tensor, edge_index: Tensor, batch: Tensor | None = None) -> Tensor:
+    @staticmethod
+    def local(width: int, config: dict) -> nn.Module:
+        """What passes messages along the edges in one layer."""
+        edge_dim = config.get("edge_dim")
+        if edge_dim is None:
+            return GCNConv(width, width)
+        return GINEConv(MLP([width, width, width], norm=None), edge_dim=edge_dim)
+
+    def forward(
+        self, x: Tensor, edge_index: Tensor, batch: Tensor | None = None, edge_attr: Tensor | None = None
+    ) -> Tensor:
         """Each layer brings its own norms, residuals and dropout."""
+        features = {} if edge_attr is None else {"edge_attr": edge_attr}
         x = self.lin_in(x)
         for conv in self.convs:
-            x = conv(x, edge_index, batch)
+            x = conv(x, edge_index, batch, **features)
         return self.lin_out(x)
 
 
@@ -93,7 +140,9 @@ class EdgeConvStack(nn.Module):
         )
         self.lin_out = Linear(width, width if out_channels is None else out_channels)
 
-    def forward(self, x: Tensor, edge_index: Tensor | None = None, batch: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, edge_index: Tensor | None = None, batch: Tensor | None = None, edge_attr: Tensor | None = None
+    ) -> Tensor:
         """Search anew among the states that enter each layer; the given edges are ignored."""
         x = self.lin_in(x)
         for conv in self.convs:
@@ -117,7 +166,9 @@ class DGCNN(nn.Module):
         )
         self.lin_out = Linear(layers * width, width if out_channels is None else out_channels)
 
-    def forward(self, x: Tensor, edge_index: Tensor | None = None, batch: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, edge_index: Tensor | None = None, batch: Tensor | None = None, edge_attr: Tensor | None = None
+    ) -> Tensor:
         """Points (N, 3) to states (N, F)."""
         states = []
         for conv in self.convs:
@@ -190,19 +241,31 @@ def gcn(in_channels: int, width: int, out_channels: int | None, config: dict) ->
     return GivenEdges(GCN(in_channels, width, config["layers"], out_channels, **options))
 
 
+def gin(in_channels: int, width: int, out_channels: int | None, config: dict) -> nn.Module:
+    """Sums and a network of two layers behind each."""
+    options = {"dropout": config["dropout"], "norm": config.get("norm")}
+    return GivenEdges(GIN(in_channels, width, config["layers"], out_channels, **options))
+
+
+def gine(in_channels: int, width: int, out_channels: int | None, config: dict) -> nn.Module:
+    """The same with edge features."""
+    options = {"dropout": config["dropout"], "norm": config.get("norm"), "edge_dim": config["edge_dim"]}
+    return GivenEdges(GINE(in_channels, width, config["layers"], out_channels, **options))
+
+
 def gat(in_channels: int, width: int, out_channels: int | None, config: dict, v2: bool = False) -> nn.Module:
     """Attention over the edges; dropout also falls on its weights."""
-    options = {"dropout": config["dropout"], "norm": config.get("norm"), "heads": config["heads"], "act": "elu"}
-    options |= {"v2": v2, **({"share_weights": config["share_weights"]} if v2 else {})}
+    options = {name: config.get(name) for name in ("dropout", "norm", "heads", "edge_dim")}
+    options |= {"act": "elu", "v2": v2, **({"share_weights": config["share_weights"]} if v2 else {})}
     return GivenEdges(GAT(in_channels, width, config["layers"], out_channels, **options))
-
-
-def transformer(in_channels: int, width: int, out_channels: int | None, config: dict) -> nn.Module:
-    """Attention by products of queries and keys."""
-    options = {name: config.get(name) for name in ("dropout", "norm", "heads", "attention_dropout")}
-    return GivenEdges(Transformer(in_channels, width, config["layers"], out_channels, act="elu", **options))
 
 
 def gatv2(in_channels: int, width: int, out_channels: int | None, config: dict) -> nn.Module:
     """Attention that also ranks."""
     return gat(in_channels, width, out_channels, config, v2=True)
+
+
+def transformer(in_channels: int, width: int, out_channels: int | None, config: dict) -> nn.Module:
+    """Attention by products of queries and keys."""
+    options = {name: config.get(name) for name in ("dropout", "norm", "heads", "attention_dropout", "edge_dim")}
+    return GivenEdges(Transformer(in_channels, width, config["layers"], out_channels, act="elu", **options))

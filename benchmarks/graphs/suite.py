@@ -16,11 +16,12 @@ REVISION = 1  # of the protocol: results of another one are taken anew
 
 
 class Sizes(NamedTuple):
-    """Channels of what a model reads and writes."""
+    """Channels of what a model reads and writes, and how many nodes have no edge, one, two, ..."""
 
     in_channels: int
     out_channels: int
     edge_channels: int = 0
+    degrees: tuple[int, ...] = (0, 1)
 
 
 class Limits(NamedTuple):

@@ -13,6 +13,7 @@ from torch_geometric.data import Batch, Data
 from torch_geometric.utils import erdos_renyi_graph, to_undirected
 
 from benchmarks.graphs import bitcoin, cora, results, shapes, tu
+from benchmarks.graphs import heads as heads_of_graphs
 from benchmarks.graphs.__main__ import SUITES, main
 from benchmarks.graphs.data import place
 from benchmarks.graphs.heads import GraphLevel, NearestLevel
@@ -221,7 +222,13 @@ def test_the_nearest_width_is_found(multiple):
 
 
 def test_widths_meet_the_budget_within_two_percent_where_heads_allow():
-    suites = {"cora": Sizes(1433, 7), "enzymes": Sizes(21, 6), "shapes": Sizes(3, 40), "bitcoin-otc": Sizes(4, 1, 5)}
+    suites = {
+        "cora": Sizes(1433, 7),
+        "enzymes": Sizes(30, 6),
+        "mutag": Sizes(16, 2, 4),
+        "shapes": Sizes(3, 40),
+        "bitcoin-otc": Sizes(4, 1, 5),
+    }
     for suite in SUITES:
         sizes = suites.get(suite.name)
         if sizes is None:
@@ -243,9 +250,9 @@ def test_rows_of_a_suite_have_equal_chances(suite):
     assert len({len(row.trials) for row in suite.rows}) == 1
     assert len({row.name for row in suite.rows}) == len(suite.rows)
     assert not set(suite.seeds) & set(suite.tuning_seeds) and len(suite.seeds) > 1
-    shared = ("lr", "weight_decay", "dropout", "layers")
+    shared = ("lr", "weight_decay", "dropout", "layers", "pool")
     for trials in zip(*(row.trials for row in suite.rows), strict=True):
-        assert len({tuple(trial[key] for key in shared) for trial in trials}) == 1
+        assert len({tuple(trial.get(key) for key in shared) for trial in trials}) == 1
     for row in suite.rows:
         assert json.loads(json.dumps(suite.plan(row))) == suite.plan(row)
         name = whole(suite, row).file_name
@@ -263,9 +270,11 @@ def small_cora(edges=True):
     return cora.CoraTask(data)
 
 
-def small_tu():
+def small_tu(edge_channels=0):
     graphs = [Data(torch.randn(n, 5), to_undirected(erdos_renyi_graph(n, 0.4)), y=torch.tensor([n % 2]))
               for n in range(4, 64)]  # fmt: skip
+    for graph in graphs if edge_channels else ():
+        graph.edge_attr = torch.randn(graph.num_edges, edge_channels)
     return tu.TUTask(graphs)
 
 
@@ -295,10 +304,10 @@ def small_bitcoin():
 
 
 TASKS = {"cora": small_cora, "cora-no-edges": partial(small_cora, edges=False), "shapes": small_shapes,
-         "bitcoin-otc": small_bitcoin} | dict.fromkeys(("mutag", "enzymes", "imdb-binary"), small_tu)  # fmt: skip
+         "bitcoin-otc": small_bitcoin, "mutag": partial(small_tu, 3), "enzymes": small_tu}  # fmt: skip
 
 
-TRAINED = [(suite, row) for suite in SUITES if suite.name not in ("mutag", "imdb-binary") for row in suite.rows]
+TRAINED = [(suite, row) for suite in SUITES if suite.name in TASKS for row in suite.rows]
 
 
 @pytest.mark.parametrize(("suite", "row"), TRAINED, ids=[f"{suite.name}-{row.name}" for suite, row in TRAINED])
@@ -307,7 +316,7 @@ def test_every_row_trains_and_is_scored(suite, row, monkeypatch):
     task = TASKS[suite.name]()
     seen = set()
     for config in row.trials:
-        kind = tuple(value for key, value in config.items() if key not in ("lr", "weight_decay", "dropout"))
+        kind = str([value for key, value in config.items() if key not in ("lr", "weight_decay", "dropout")])
         if kind in seen:  # the same model, trained otherwise
             continue
         seen.add(kind)
@@ -366,7 +375,7 @@ def test_test_graphs_do_not_scale_the_features(monkeypatch):
         for i in tu.split(task.y, 0)[2]:
             task.graphs[i].x = task.graphs[i].x * scale
         torch.manual_seed(0)
-        row = tu.ROWS[1]
+        row = tu.PEERS[1]
         model = row.build(WIDTH, task.sizes, row.trials[0])
         scores.append(task.fit(model, row.trials[0], 0, Limits(2, 2)).valid)
         scores.append([weight.clone() for weight in model.parameters()])
@@ -413,11 +422,51 @@ def test_nearest_edges_are_those_of_the_untouched_features():
     assert torch.equal(first, NearestLevel(model.encoder, 3)(task.data))
 
 
+def test_nodes_know_their_degrees_and_their_walks():
+    """A triangle with a tail: the walk is back from the tail after two steps with a third, from its root after 3."""
+    edge_index = to_undirected(torch.tensor([[0, 1, 2, 2], [1, 2, 0, 3]]))
+    graph = tu.encoded(Data(edge_index=edge_index, num_nodes=4))
+    one_hot, degrees, walk = graph.x.split([tu.LARGEST_DEGREE + 1, 1, 8], dim=1)
+    assert one_hot.argmax(dim=1).tolist() == degrees.flatten().tolist() == [2, 2, 3, 1]
+    torch.testing.assert_close(walk[3, :3], torch.tensor([0, 1 / 3, 0]))
+    torch.testing.assert_close(walk[2, :3], torch.tensor([0, 2 / 3, 2 * 1 / 3 / 2 / 2]))
+    torch.testing.assert_close(tu.encoded(Data(torch.ones(4, 2), edge_index)).x[:, 2:], graph.x[:, -9:])
+
+
+@pytest.mark.parametrize("pool", heads_of_graphs.POOLS)
+def test_readouts(pool):
+    model = GraphLevel(nn.Identity(), 2, 3, {"pool": pool, "dropout": 0.0})
+    model.encoder.forward = lambda x, edge_index, batch, edge_attr: x
+    model.readout = nn.Identity()
+    graphs = Batch.from_data_list([Data(torch.tensor([[1.0, 2.0], [5.0, 0.0]])), Data(torch.tensor([[3.0, 4.0]]))])
+    expected = {"mean": [3.0, 1.0], "sum": [6.0, 2.0], "max": [5.0, 2.0], "mean and max": [3.0, 1.0, 5.0, 2.0]}[pool]
+    assert model(graphs).tolist() == [expected, [3.0, 4.0] * (len(expected) // 2)]
+
+
+def test_bonds_reach_the_rows_that_can_use_them():
+    task, without = small_tu(3), {"MLP", "GCN", "GIN", "DynamicEdgeConv"}
+    one = Batch.from_data_list(task.graphs[:2])
+    other = one.clone()
+    other.edge_attr = -one.edge_attr
+    for row in tu.SUITES[0].rows:
+        config = row.trials[0]
+        model = row.build(WIDTH * heads(config), task.sizes, config).eval()
+        assert torch.equal(model(one), model(other)) == (row.name in without), row.name
+
+
+def test_the_histogram_of_degrees_is_of_all_graphs():
+    task = small_tu()
+    count = sum(torch.bincount(graph.edge_index[1].bincount(minlength=graph.num_nodes), minlength=64)
+                for graph in task.graphs)  # fmt: skip
+    assert list(task.sizes.degrees) == count[: len(task.sizes.degrees)].tolist() and count.sum() == sum(range(4, 64))
+
+
 def test_graphs_of_a_batch_do_not_meet():
-    graphs = small_tu().graphs[:2]
-    for row in tu.ROWS:
-        config = row.trials[1]
-        model = row.build(WIDTH * heads(config), Sizes(5, 2), config).eval()
+    task = small_tu(3)
+    graphs = task.graphs[:2]
+    for row in tu.SUITES[0].rows:
+        config = row.trials[3]
+        model = row.build(WIDTH * heads(config), task.sizes, config).eval()
         assert isinstance(model, GraphLevel)
         both = model(Batch.from_data_list(graphs))
         alone = torch.cat([model(Batch.from_data_list([graph])) for graph in graphs])

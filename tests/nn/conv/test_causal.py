@@ -27,7 +27,8 @@ def with_messages(conv):
 
 @pytest.mark.parametrize("messages", [False, True], ids=["fused", "messages"])
 @pytest.mark.parametrize("options", [{}, {"decay": "log"}, {"decay": "published"},
-                                     {"add_self_loops": False}, {"edge_dim": 3}], ids=str)  # fmt: skip
+                                     {"add_self_loops": False}, {"edge_dim": 3}, {"scaler": "linear"}],
+                         ids=str)  # fmt: skip
 @pytest.mark.parametrize("edge_timed", [False, True], ids=["node times", "edge times"])
 def test_nothing_of_the_past_moves_when_the_future_does(messages, options, edge_timed):
     conv = MeshAttention(5, 4, heads=2, causal=True, **options).double().train()

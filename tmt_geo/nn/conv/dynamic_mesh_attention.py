@@ -78,8 +78,11 @@ class DynamicMeshAttention(nn.Module):
         """Find the mesh of `x`, then attend over it.
 
         Raises:
-            ValueError: As :meth:`MeshAttention.forward`, or if `x` is not finite.
+            ValueError: As :meth:`MeshAttention.forward`, or if `x` is not finite, or `batch` is an `edge_index`.
         """
+        if batch is not None and batch.dim() == 2:  # what GPSConv hands on
+            got = f"got {tuple(batch.size())}"
+            raise ValueError(f"'batch' must have one entry a node; in GPSConv call gps(x, batch, batch) ({got})")
         check_features("x", x, self.conv.lin_value)
         mesh = knn_graph(x, self.k, batch, time=time, causal=self.causal, metric=self.metric, skip=self.window)
         if not self.window:

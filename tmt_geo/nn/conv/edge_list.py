@@ -8,11 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch_geometric import EdgeIndex
-from torch_geometric.typing import Adj, OptTensor, SparseTensor
+from torch_geometric.typing import Adj, OptTensor, PairTensor, SparseTensor
 from torch_geometric.utils import is_sparse, is_torch_sparse_tensor, to_edge_index
 
 from tmt_geo.ops.checks import check_integers
 from tmt_geo.ops.mesh import Mesh
+from tmt_geo.ops.temporal import edge_lags, past_edges, wide_times
 
 
 class EdgeList(NamedTuple):
@@ -76,21 +77,36 @@ class EdgeList(NamedTuple):
         """Only the edges that count, without a mask."""
         return self if self.mask is None else self.select(self.mask)._replace(mask=None)
 
-    def with_self_loops(
-        self, num_nodes: int, lag: OptTensor = None, mask: OptTensor = None, keep: bool = False
-    ) -> EdgeList:
+    def degree(self, num_targets: int) -> Tensor:
+        """How many of the edges that count lead to each target :math:`(T)`."""
+        target = self.edge_index[1]
+        count = torch.ones_like(target) if self.mask is None else self.mask.long()
+        return target.new_zeros(num_targets).index_add(0, target, count)
+
+    def in_time(self, time: Tensor | PairTensor | None, decays: bool, causal: bool) -> EdgeList:
+        """The same edges with their lags for a decay, and with a mask of those that come from the past."""
+        return self._replace(
+            lag=edge_lags(self.edge_index, time, self.time) if decays else None,
+            mask=past_edges(self.edge_index, time, self.time) if causal else None,
+        )
+
+    def with_self_loops(self, num_nodes: int, time: Tensor | PairTensor | None = None, keep: bool = False) -> EdgeList:
         """Replace self-loops by one for each of the first nodes, at the end; without times, as lags are known by now.
 
         Args:
             num_nodes (int): How many nodes get one.
-            lag (Tensor, optional): Lags of the new loops, if edges have any.
-            mask (Tensor, optional): Which of the new loops count, if not all edges do.
+            time (Tensor or (Tensor, Tensor), optional): Time of each node, for lags and mask of the new loops. Between
+                two sets of nodes a loop may have a lag, or even a source that is later than its target.
             keep (bool): Mask the loops that were there instead of removing them.
         """
+        lag = mask = None
+        if self.lag is not None or self.mask is not None:
+            then, now = wide_times(*(part[:num_nodes] for part in pair(time)))
+            lag, mask = now - then, then <= now
         no_loop, edges = self.edge_index[0] != self.edge_index[1], self
         if keep:
             edges = self.restrict(no_loop)
-            mask = no_loop.new_ones(num_nodes) if mask is None else mask
+            mask = no_loop.new_ones(num_nodes) if self.mask is None else mask
         else:
             edges = self.select(no_loop)
         loop = torch.arange(num_nodes, device=self.edge_index.device).expand(2, -1)

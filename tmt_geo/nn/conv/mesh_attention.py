@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch_geometric.typing import Adj, OptTensor, PairTensor
 
 from tmt_geo.nn.conv.attention_messages import AttentionMessages
 from tmt_geo.nn.conv.checks import check_input, check_temporal, input_sizes
+from tmt_geo.nn.conv.degree_scaler import DegreeScaler
 from tmt_geo.nn.conv.edge_list import EdgeList, as_matrix, is_pair, pair, to_edges, weighted_edges
 from tmt_geo.nn.conv.linear import linear
 from tmt_geo.nn.joint_linear import joint_linear
@@ -20,7 +22,7 @@ from tmt_geo.nn.temporal_decay import TemporalDecay, decay_resolver
 from tmt_geo.ops.checks import check_counts, check_flags, check_shares
 from tmt_geo.ops.mesh import Mesh
 from tmt_geo.ops.mesh_attention import mesh_attention, table_attention
-from tmt_geo.ops.temporal import edge_lags, past_edges, wide_times
+from tmt_geo.ops.temporal import edge_lags, past_edges
 
 
 class MeshAttention(AttentionMessages):
@@ -56,6 +58,8 @@ class MeshAttention(AttentionMessages):
             :math:`\mathbf{W}_Q \mathbf{W}_V \mathbf{x}_i`: far fewer weights for a wide input. Sources and targets
             then share one input size. (default: :obj:`False`)
         residual (bool, optional): Add a projection of the target, as ``GATv2Conv`` does. (default: :obj:`False`)
+        scaler (str or [str], optional): Scale heads by the number of edges, ``"linear"`` for sums instead of means; see
+            :class:`~tmt_geo.nn.conv.degree_scaler.DegreeScaler`. (default: :obj:`None`)
         **kwargs (optional): Of :class:`torch_geometric.nn.conv.MessagePassing`.
 
     Shapes:
@@ -65,7 +69,7 @@ class MeshAttention(AttentionMessages):
         - **output:** nodes :math:`(|\mathcal{V}_t|, H \cdot C)`, or :math:`(|\mathcal{V}_t|, C)` without `concat`
 
     Raises:
-        ValueError: If `heads` is below 1, `decay` does not fit, or `latent` meets two sizes of input.
+        ValueError: If `heads` is below 1, `decay` or `scaler` does not fit, or `latent` meets two sizes of input.
 
     Example:
         >>> import torch
@@ -89,6 +93,7 @@ class MeshAttention(AttentionMessages):
         causal: bool = False,
         latent: bool = False,
         residual: bool = False,
+        scaler: str | Sequence[str] | None = None,
         **kwargs: Any,
     ):
         kwargs.setdefault("aggr", "add")
@@ -111,7 +116,7 @@ class MeshAttention(AttentionMessages):
         self.add_self_loops = add_self_loops
         self.causal = causal
         self.latent = latent
-
+        self.scaler = None if scaler is None else DegreeScaler(scaler, heads)
         wide = heads * out_channels
         self.lin_skip = linear(target, wide if concat else out_channels, bias) if residual else None
         self.lin_query = linear(wide if latent else target, wide, bias)
@@ -243,7 +248,9 @@ class MeshAttention(AttentionMessages):
             temporal = None if temporal is None else temporal[edges.mask]
             targets, edges = edges.targets, EdgeList.from_adjacency(edges.edge_index, self.flow)
         size = (key.size(0), query.size(0) if targets is None else key.size(0))
-        edges = self._in_time(edges._replace(temporal=temporal), min(size), time)
+        edges = edges._replace(temporal=temporal).in_time(time, self.decay is not None, self.causal)
+        if self.add_self_loops:
+            edges = edges.with_self_loops(min(size), time, keep=self._keeps_masked_edges())
         if targets is not None:
             is_target = torch.zeros(size[1], dtype=torch.bool, device=key.device).index_fill(0, targets, True)
             edges = edges.restrict(is_target[edges.edge_index[1]])
@@ -257,6 +264,8 @@ class MeshAttention(AttentionMessages):
         else:
             dropout, terms = self.dropout if self.training else 0.0, self._decay_terms(edges.lag, edges.temporal)
             out, alpha = mesh_attention(query, key, value, edges.edge_index, dropout=dropout, **terms)
+        if self.scaler is not None:
+            out = self.scaler(out, edges.degree(size[1]))
         return self._join(out if targets is None else out[targets]), edges, alpha
 
     def _attend_table(
@@ -280,23 +289,12 @@ class MeshAttention(AttentionMessages):
         # What a masked edge reads gets a weight of zero, and zero times a NaN is one: it reads its target.
         table = torch.where(mask, mesh.table, target)
         out, alpha = table_attention(query, key, value, table, mask, self_kv=self_kv, dropout=dropout, **terms)
+        if self.scaler is not None:
+            out = self.scaler(out, mask.sum(dim=1) + int(self.add_self_loops))
         return self._join(out), replace(mesh, mask=mask), alpha
 
     def _join(self, out: Tensor) -> Tensor:
         return out.flatten(1) if self.concat else out.mean(dim=1)
-
-    def _in_time(self, edges: EdgeList, num_loops: int, time: Tensor | PairTensor | None) -> EdgeList:
-        """The edges with the lags and the mask that time gives them, and with self-loops."""
-        lag = None if self.decay is None else edge_lags(edges.edge_index, time, edges.time)
-        mask = past_edges(edges.edge_index, time, edges.time) if self.causal else None
-        edges = edges._replace(lag=lag, mask=mask)
-        if not self.add_self_loops:
-            return edges
-        if lag is not None or mask is not None:
-            # Between two sets of nodes a loop may have a lag, or even a source that is later than its target.
-            then, now = wide_times(*(part[:num_loops] for part in pair(time)))
-            lag, mask = (None if lag is None else now - then), (None if mask is None else then <= now)
-        return edges.with_self_loops(num_loops, lag, mask, keep=self._keeps_masked_edges())
 
     def __repr__(self) -> str:
         return f"{self.__class__.__name__}({self.in_channels}, {self.out_channels}, heads={self.heads})"
