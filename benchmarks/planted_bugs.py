@@ -236,6 +236,13 @@ BUGS = (
         ("tests/nn/conv/test_relational_attention.py",),
     ),
     Bug(
+        "edges from the future are counted",
+        "tmt_geo/nn/conv/mesh_attention.py",
+        "self.scaler(out, mask.sum(dim=1)",
+        "self.scaler(out, mesh.mask.sum(dim=1)",
+        ("tests/nn/conv/test_degree_scaler.py",),
+    ),
+    Bug(
         "streams mix the rows of a batch",
         "tmt_geo/nn/multi_stream_attention.py",
         ".permute(3, 0, 1, 4, 2, 5)",

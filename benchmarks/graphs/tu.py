@@ -147,8 +147,8 @@ OURS = (
     row("TMT, counting, a mesh beside the edges", ours.tmt, **COUNTING, k=4),
 )
 SUITES = (
-    suite("MUTAG", "MUTAG, cleaned, 135 molecules, with the types of their bonds", Limits(100, 30),
+    suite("MUTAG", "MUTAG, cleaned, 135 molecules, with the types of their bonds", Limits(100, 20),
           row("GINE", peers.gine)),
-    suite("ENZYMES", "ENZYMES, cleaned, 595 proteins", Limits(50, 20)),
-    suite("IMDB-BINARY", "IMDB-BINARY, cleaned, 493 networks of actors, known by their degrees", Limits(50, 20)),
+    suite("ENZYMES", "ENZYMES, cleaned, 595 proteins", Limits(50, 15)),
+    suite("IMDB-BINARY", "IMDB-BINARY, cleaned, 493 networks of actors, known by their degrees", Limits(50, 10)),
 )  # fmt: skip
