@@ -9,7 +9,7 @@ import torch
 from torch_geometric import seed_everything
 
 from benchmarks.graphs.results import PartialResult
-from benchmarks.graphs.suite import REVISION, Fit, Task, count_parameters
+from benchmarks.graphs.suite import REVISION, Fit, Limits, Task, count_parameters
 from tmt_geo.compare.mean import Mean
 from tmt_geo.compare.run import Run
 
@@ -28,8 +28,15 @@ class Trials:
 
     def fit(self, trial: int, seed: int) -> Fit:
         """Train a fresh model; the seed decides everything."""
+        return self._fit(trial, seed, self.suite.limits)
+
+    def tune(self, trial: int, seed: int) -> float:
+        """The validation score of a trial."""
+        return self._fit(trial, seed, self.suite.tuning_limits or self.suite.limits).valid
+
+    def _fit(self, trial: int, seed: int, limits: Limits) -> Fit:
         seed_everything(seed)
-        return self.task.fit(self.model(trial), self.row.trials[trial], seed, self.suite.limits)
+        return self.task.fit(self.model(trial), self.row.trials[trial], seed, limits)
 
 
 def run_row(run: Run, task: Task, part: PartialResult) -> dict:
@@ -67,15 +74,12 @@ def run_row(run: Run, task: Task, part: PartialResult) -> dict:
 def _choose_once(trials: Trials, part: PartialResult) -> tuple[list[list[float]], list[dict]]:
     """Choose by the tuning seeds, then train the chosen one with every other seed."""
 
-    def tune(trial: int, seed: int) -> float:
-        return trials.fit(trial, seed).valid
-
     def final(seed: int) -> dict:
         return _final(chosen, seed, trials.fit(chosen, seed))
 
     suite, indices = trials.suite, range(len(trials.widths))
     valid = [
-        [part.once(f"trial {trial}, seed {seed}", partial(tune, trial, seed)) for seed in suite.tuning_seeds]
+        [part.once(f"trial {trial}, seed {seed}", partial(trials.tune, trial, seed)) for seed in suite.tuning_seeds]
         for trial in indices
     ]
     chosen = max(indices, key=lambda trial: mean(valid[trial]))
@@ -83,12 +87,12 @@ def _choose_once(trials: Trials, part: PartialResult) -> tuple[list[list[float]]
 
 
 def _choose_in_each_run(trials: Trials, part: PartialResult) -> tuple[list[list[float]], list[dict]]:
-    """Train every trial in every fold; the best on the fold's validation split is scored."""
+    """Try every trial in every fold; the best on the fold's validation split is trained and scored."""
 
     def fold(seed: int) -> dict:
-        fits = [trials.fit(trial, seed) for trial in indices]
-        chosen = max(indices, key=lambda trial: fits[trial].valid)
-        return {"valid": [fit.valid for fit in fits], "run": _final(chosen, seed, fits[chosen])}
+        valid = [trials.tune(trial, seed) for trial in indices]
+        chosen = max(indices, key=lambda trial: valid[trial])
+        return {"valid": valid, "run": _final(chosen, seed, trials.fit(chosen, seed))}
 
     indices = range(len(trials.widths))
     folds = [part.once(f"run {seed}", partial(fold, seed)) for seed in trials.suite.seeds]

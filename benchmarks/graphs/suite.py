@@ -88,6 +88,7 @@ class GraphSuite(Suite):
         load: Reads the data from a folder.
         budget: Parameters that every model shall have.
         limits: Of every run.
+        tuning_limits: Of the trials, where these are shorter.
         seeds: Of the final runs; the folds, where there are folds.
         tuning_seeds: Over which trials are compared; none where each run chooses for itself.
         compare: Measures a training step beside that of a peer, in turns.
@@ -100,16 +101,19 @@ class GraphSuite(Suite):
     limits: Limits
     seeds: tuple[int, ...]
     tuning_seeds: tuple[int, ...] = ()
+    tuning_limits: Limits | None = None
     compare: Callable[[Task, nn.Module], dict] | None = None
 
     def quick(self) -> GraphSuite:
         """The same in moments, to try the harness: its scores mean nothing."""
         rows = tuple(replace(row, trials=row.trials[:2]) for row in self.rows)
-        return replace(self, rows=rows, limits=Limits(2, 2), seeds=self.seeds[:2], tuning_seeds=self.tuning_seeds[:1])
+        short = {"limits": Limits(2, 2), "tuning_limits": None}
+        return replace(self, rows=rows, seeds=self.seeds[:2], tuning_seeds=self.tuning_seeds[:1], **short)
 
     def plan(self, row: GraphRow) -> dict:
         """Protocol, limits, seeds and trials."""
-        return {
+        short = {} if self.tuning_limits is None else {"tuning_limits": self.tuning_limits._asdict()}
+        return short | {
             "revision": REVISION,
             "budget": self.budget,
             "limits": self.limits._asdict(),

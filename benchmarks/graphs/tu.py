@@ -107,8 +107,8 @@ def row(name: str, encoder: Callable, **extra) -> GraphRow:
     return GraphRow(name, build, trials)
 
 
-def suite(name: str, about: str, limits: Limits, *more: GraphRow) -> GraphSuite:
-    """The rows on one data set, and more for it alone."""
+def suite(name: str, about: str, limits: Limits, tried: int, *more: GraphRow) -> GraphSuite:
+    """The rows on one data set, and more for it alone; trials have so many epochs."""
     return GraphSuite(
         name.lower(),
         f"{about}, {FOLDS} stratified folds.",
@@ -117,6 +117,7 @@ def suite(name: str, about: str, limits: Limits, *more: GraphRow) -> GraphSuite:
         rows=(*PEERS, *more, *OURS),
         budget=30_000,
         limits=limits,
+        tuning_limits=Limits(tried, tried),
         seeds=tuple(range(FOLDS)),
     )
 
@@ -147,8 +148,8 @@ OURS = (
     row("TMT, counting, a mesh beside the edges", ours.tmt, **COUNTING, k=4),
 )
 SUITES = (
-    suite("MUTAG", "MUTAG, cleaned, 135 molecules, with the types of their bonds", Limits(100, 20),
+    suite("MUTAG", "MUTAG, cleaned, 135 molecules, with the types of their bonds", Limits(100, 20), 15,
           row("GINE", peers.gine)),
-    suite("ENZYMES", "ENZYMES, cleaned, 595 proteins", Limits(50, 15)),
-    suite("IMDB-BINARY", "IMDB-BINARY, cleaned, 493 networks of actors, known by their degrees", Limits(50, 10)),
+    suite("ENZYMES", "ENZYMES, cleaned, 595 proteins", Limits(50, 15), 15),
+    suite("IMDB-BINARY", "IMDB-BINARY, cleaned, 493 networks of actors, known by their degrees", Limits(50, 10), 8),
 )  # fmt: skip

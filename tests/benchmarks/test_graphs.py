@@ -34,12 +34,13 @@ class ToyTask:
     sizes = Sizes(3, 2)
 
     def __init__(self):
-        self.fits, self.tests, self.fail_at = [], [], None
+        self.fits, self.limits, self.tests, self.fail_at = [], [], [], None
 
     def fit(self, model, config, seed, limits):
         if len(self.fits) == self.fail_at:
             raise KeyboardInterrupt
         self.fits.append((config["quality"], seed))
+        self.limits.append(limits)
         valid = config["quality"] + seed / 1000
 
         def test():
@@ -102,8 +103,10 @@ def test_folds_choose_for_themselves_and_are_tested_once(tmp_path):
             return fit._replace(valid=-fit.valid) if seed == 1 else fit  # in this fold the worst looks best
 
     task = Fickle()
-    suite = toy_suite(task, tuning_seeds=())
+    suite = toy_suite(task, tuning_seeds=(), tuning_limits=Limits(1, 0))
     result = finish(suite, task, tmp_path)
+    assert task.fits[:4] == [(0.1, 0), (0.7, 0), (0.4, 0), (0.7, 0)]
+    assert task.limits[:4] == [Limits(1, 0)] * 3 + [Limits(1, 1)]
     assert [run["trial"] for run in result["runs"]] == [1, 0, 1] and result["chosen"] == {"quality": 0.7}
     assert task.tests == [(0.7, 0), (0.1, 1), (0.7, 2)]
     assert all(len(trial["valid"]) == 3 for trial in result["trials"])
