@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.graphs import bitcoin, cora, shapes, tu
+from benchmarks.graphs import bitcoin, cora, heterophilous, shapes, tu
 from benchmarks.graphs.data import DATA
 from benchmarks.graphs.protocol import run_row
 from benchmarks.graphs.results import RESULTS, PartialResult, tables
@@ -16,7 +16,7 @@ from benchmarks.graphs.suite import GraphSuite
 from benchmarks.readme import write
 from tmt_geo.compare.run import Run
 
-SUITES = (*cora.SUITES, *tu.SUITES, *shapes.SUITES, *bitcoin.SUITES)
+SUITES = (*cora.SUITES, *heterophilous.SUITES, *tu.SUITES, *shapes.SUITES, *bitcoin.SUITES)
 
 
 def main(argv: list[str] | None = None, suites: tuple[GraphSuite, ...] = SUITES) -> int:

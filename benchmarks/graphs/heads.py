@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch_geometric.data import Data
 from torch_geometric.nn import MLP, global_add_pool, global_max_pool, global_mean_pool
@@ -21,6 +22,19 @@ class NodeLevel(nn.Module):
     def forward(self, data: Data) -> Tensor:
         """Classes of the nodes (N, C)."""
         return self.encoder(data.x, data.edge_index, data.batch)
+
+
+class Stem(nn.Module):
+    """A linear layer in front of an encoder of the same width."""
+
+    def __init__(self, in_channels: int, width: int, encoder: nn.Module, config: dict):
+        super().__init__()
+        self.lin_in, self.encoder = nn.Linear(in_channels, width), encoder
+        self.dropout = config["dropout"]
+
+    def forward(self, x: Tensor, *edges: Tensor | None) -> Tensor:
+        """What the encoder gives."""
+        return self.encoder(F.dropout(self.lin_in(x).relu(), self.dropout, self.training), *edges)
 
 
 class NearestLevel(nn.Module):

@@ -7,12 +7,26 @@ Each function takes the input channels, the width, the output channels (None: th
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch_geometric.data import Data
-from torch_geometric.nn import GAT, GCN, GIN, MLP, PNA, EdgeConv, GCNConv, GINEConv, GPSConv, Linear, TransformerConv
+from torch_geometric.nn import (
+    GAT,
+    GCN,
+    GIN,
+    MLP,
+    PNA,
+    EdgeConv,
+    GCNConv,
+    GINEConv,
+    GPSConv,
+    GraphSAGE,
+    Linear,
+    TransformerConv,
+)
 from torch_geometric.nn.models.basic_gnn import BasicGNN
 
 from benchmarks.graphs.suite import Sizes
@@ -43,6 +57,31 @@ class GivenEdges(nn.Module):
     ) -> Tensor:
         """Leave the batch out: edges stay within their graphs."""
         return self.model(x, edge_index, edge_attr=edge_attr if self.model.supports_edge_attr else None)
+
+
+class ResidualGCN(GCN):
+    """PyG's `GCN` where each layer also has a projection of the node itself."""
+
+    def init_conv(self, in_channels: int, out_channels: int, **kwargs: Any) -> nn.Module:
+        """One layer."""
+        return WithTarget(super().init_conv(in_channels, out_channels, **kwargs), in_channels, out_channels)
+
+
+class WithTarget(nn.Module):
+    """A convolution, plus a projection of the target."""
+
+    def __init__(self, conv: nn.Module, in_channels: int, out_channels: int):
+        super().__init__()
+        self.conv, self.lin = conv, Linear(in_channels, out_channels)
+
+    def reset_parameters(self) -> None:
+        """Draw all weights anew."""
+        self.conv.reset_parameters()
+        self.lin.reset_parameters()
+
+    def forward(self, x: Tensor, edge_index: Tensor, edge_weight: Tensor | None = None) -> Tensor:
+        """States of the nodes."""
+        return self.conv(x, edge_index, edge_weight) + self.lin(x)
 
 
 class Transformer(BasicGNN):
@@ -238,7 +277,14 @@ def mlp(in_channels: int, width: int, out_channels: int | None, config: dict) ->
 def gcn(in_channels: int, width: int, out_channels: int | None, config: dict) -> nn.Module:
     """Kipf and Welling's."""
     options = {"dropout": config["dropout"], "norm": config.get("norm")}
-    return GivenEdges(GCN(in_channels, width, config["layers"], out_channels, **options))
+    model = ResidualGCN if config.get("residual") else GCN
+    return GivenEdges(model(in_channels, width, config["layers"], out_channels, **options))
+
+
+def sage(in_channels: int, width: int, out_channels: int | None, config: dict) -> nn.Module:
+    """The mean of the neighbors beside the node itself."""
+    options = {"dropout": config["dropout"], "norm": config.get("norm")}
+    return GivenEdges(GraphSAGE(in_channels, width, config["layers"], out_channels, **options))
 
 
 def gin(in_channels: int, width: int, out_channels: int | None, config: dict) -> nn.Module:
@@ -256,7 +302,8 @@ def gine(in_channels: int, width: int, out_channels: int | None, config: dict) -
 def gat(in_channels: int, width: int, out_channels: int | None, config: dict, v2: bool = False) -> nn.Module:
     """Attention over the edges; dropout also falls on its weights."""
     options = {name: config.get(name) for name in ("dropout", "norm", "heads", "edge_dim")}
-    options |= {"act": "elu", "v2": v2, **({"share_weights": config["share_weights"]} if v2 else {})}
+    options |= {"act": "elu", "v2": v2, "residual": config.get("residual", False)}
+    options |= {"share_weights": config["share_weights"]} if v2 else {}
     return GivenEdges(GAT(in_channels, width, config["layers"], out_channels, **options))
 
 

@@ -12,7 +12,7 @@ from torch import nn
 from torch_geometric.data import Batch, Data
 from torch_geometric.utils import erdos_renyi_graph, to_undirected
 
-from benchmarks.graphs import bitcoin, cora, results, shapes, tu
+from benchmarks.graphs import bitcoin, cora, heterophilous, results, shapes, tu
 from benchmarks.graphs import heads as heads_of_graphs
 from benchmarks.graphs.__main__ import SUITES, main
 from benchmarks.graphs.data import place
@@ -230,6 +230,7 @@ def test_widths_meet_the_budget_within_two_percent_where_heads_allow():
         "enzymes": Sizes(30, 6),
         "mutag": Sizes(16, 2, 4),
         "shapes": Sizes(3, 40),
+        "chameleon": Sizes(2325, 5),
         "bitcoin-otc": Sizes(4, 1, 5),
     }
     for suite in SUITES:
@@ -273,6 +274,13 @@ def small_cora(edges=True):
     return cora.CoraTask(data)
 
 
+def small_splits(classes=4):
+    parts = torch.rand(40, 10).argsort(dim=0) % 3
+    masks = {f"{name}_mask": parts == part for part, name in enumerate(("train", "val", "test"))}
+    edge_index = to_undirected(erdos_renyi_graph(40, 0.1))
+    return heterophilous.SplitsTask(Data(torch.rand(40, 6), edge_index, y=torch.arange(40) % classes, **masks))
+
+
 def small_tu(edge_channels=0):
     graphs = [Data(torch.randn(n, 5), to_undirected(erdos_renyi_graph(n, 0.4)), y=torch.tensor([n % 2]))
               for n in range(4, 64)]  # fmt: skip
@@ -307,7 +315,8 @@ def small_bitcoin():
 
 
 TASKS = {"cora": small_cora, "cora-no-edges": partial(small_cora, edges=False), "shapes": small_shapes,
-         "bitcoin-otc": small_bitcoin, "mutag": partial(small_tu, 3), "enzymes": small_tu}  # fmt: skip
+         "bitcoin-otc": small_bitcoin, "mutag": partial(small_tu, 3), "enzymes": small_tu,
+         "chameleon": small_splits, "minesweeper": partial(small_splits, 2)}  # fmt: skip
 
 
 TRAINED = [(suite, row) for suite in SUITES if suite.name in TASKS for row in suite.rows]
@@ -406,6 +415,35 @@ def test_cora_is_fitted_on_training_labels_and_chosen_by_validation():
     (plain, weights), (changed, other) = outcomes
     assert plain.valid == changed.valid and plain.test() != changed.test()
     assert all(torch.equal(weights[key], other[key]) for key in weights)
+
+
+def test_a_split_is_fitted_on_its_training_nodes_and_chosen_by_its_validation_nodes():
+    row, config = heterophilous.ROWS[1], heterophilous.TRIALS[0] | {"residual": True}
+    for flipped, moves in (
+        ("train_mask", {"weights", "valid", "test"}),
+        ("val_mask", {"valid"}),
+        ("test_mask", {"test"}),
+    ):
+        outcomes = []
+        for change in (False, True):
+            torch.manual_seed(0)
+            task = small_splits(5)
+            if change:
+                task.data.y = task.data.y.where(~getattr(task.data, flipped)[:, 3], 4 - task.data.y)
+            model = row.build(WIDTH, task.sizes, config)
+            fit = task.fit(model, config, 3, Limits(1, 1))
+            outcomes.append({"weights": sum(float(part.abs().sum()) for part in model.parameters()),
+                             "valid": fit.valid, "test": fit.test()})  # fmt: skip
+        moved = {key for key in outcomes[0] if outcomes[0][key] != outcomes[1][key]}
+        assert moved <= moves and ("weights" in moved) == ("weights" in moves), flipped
+
+
+def test_two_classes_are_scored_by_their_order():
+    task = small_splits(2)
+    out = torch.tensor([[0.0, 9.0], [0.0, 3.0], [0.0, 5.0], [0.0, 1.0]])
+    assert task.score(out, torch.tensor([1, 0, 1, 0])) == 1.0
+    assert task.score(out, torch.tensor([1, 1, 0, 0])) == 0.75
+    assert small_splits(4).score(out, torch.tensor([1, 1, 0, 0])) == 0.5
 
 
 def test_dropout_thins_the_words_and_nothing_else():
