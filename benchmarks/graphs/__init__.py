@@ -14,6 +14,6 @@ The protocol, alike for every row of a suite:
   standard error of that mean.
 
 Suites, a file each: `cora` (the public split, with its edges and without), `heterophilous` (nodes whose neighbors
-differ), `tu` (graph classification), `shapes` (point clouds) and `bitcoin` (the sign of the next ratings in time). A row is data
-(:class:`benchmarks.graphs.suite.GraphRow`).
+differ), `tu` (graph classification), `shapes` (point clouds) and `bitcoin` (the sign of the next ratings in time). A
+row is data (:class:`benchmarks.graphs.suite.GraphRow`).
 """

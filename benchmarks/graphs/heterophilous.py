@@ -30,7 +30,7 @@ SPLITS = 10
 
 
 class SplitsTask:
-    """Full-batch node classification; the seed is the split. Two classes are scored by the area under the ROC curve."""
+    """Full-batch node classification; the seed is the split. Two classes are scored by the ROC curve."""
 
     def __init__(self, data: Data):
         self.data = data
