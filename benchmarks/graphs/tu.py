@@ -150,6 +150,6 @@ OURS = (
 SUITES = (
     suite("MUTAG", "MUTAG, cleaned, 135 molecules, with the types of their bonds", Limits(100, 20), 15,
           row("GINE", peers.gine)),
-    suite("ENZYMES", "ENZYMES, cleaned, 595 proteins", Limits(50, 15), 15),
+    suite("ENZYMES", "ENZYMES, cleaned, 595 proteins", Limits(50, 15), 8),
     suite("IMDB-BINARY", "IMDB-BINARY, cleaned, 493 networks of actors, known by their degrees", Limits(50, 10), 8),
 )  # fmt: skip
