@@ -22,7 +22,7 @@ class DegreeScaler:
     r"""Scales for heads whose weights sum to one, so that what they give does not tell how many edges there are.
 
     The scalers are those of Principal Neighbourhood Aggregation (Corso et al., 2020, arXiv:2004.05718), as
-    :class:`torch_geometric.nn.aggr.DegreeScalerAggregation` has them for a training set whose nodes have one edge each:
+    :class:`torch_geometric.nn.aggr.DegreeScalerAggregation` has them where the nodes to train on have one edge each:
     one edge has a scale of one. For :math:`d` edges, self-loop included, ``"identity"`` is 1, ``"amplification"``
     :math:`\log_2(d + 1)`, ``"attenuation"`` one over that, ``"linear"`` :math:`d` and ``"inverse_linear"``
     :math:`1 / d`; no edges count as one in a denominator. ``"linear"`` makes a mean a sum and preserves cardinality

@@ -58,7 +58,7 @@ class MeshAttention(AttentionMessages):
             :math:`\mathbf{W}_Q \mathbf{W}_V \mathbf{x}_i`: far fewer weights for a wide input. Sources and targets
             then share one input size. (default: :obj:`False`)
         residual (bool, optional): Add a projection of the target, as ``GATv2Conv`` does. (default: :obj:`False`)
-        scaler (str or [str], optional): Scale heads by the number of edges, ``"linear"`` for sums instead of means; see
+        scaler (str or [str], optional): Scale heads by the number of edges, ``"linear"`` for sums, not means; see
             :class:`~tmt_geo.nn.conv.degree_scaler.DegreeScaler`. (default: :obj:`None`)
         **kwargs (optional): Of :class:`torch_geometric.nn.conv.MessagePassing`.
 
