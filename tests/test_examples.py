@@ -1,7 +1,9 @@
 """The examples run at toy size, each to a last line with its figures, and their page lists them all."""
 
+import os
 import re
 import runpy
+import subprocess
 import sys
 from pathlib import Path
 
@@ -18,6 +20,7 @@ SCRIPTS = {
     "heterogeneous": ("--epochs 2", None, None),
     "large_graph": ("--epochs 1 --nodes 500", None, None),
     "link_prediction": ("--epochs 2", "planetoid", "sklearn"),
+    "many_processes": ("--epochs 1 --graphs 40", None, None),
     "node_classification": ("--epochs 2", "planetoid", None),
     "point_clouds": ("--epochs 1 --points 16", "geometric_shapes", None),
     "temporal_graph": ("--epochs 1 --events 2000", "bitcoin_otc", "sklearn"),
@@ -56,3 +59,25 @@ def test_each_is_tried_and_on_the_page_with_its_command():
     for name in SCRIPTS:
         code = (EXAMPLES / f"{name}.py").read_text()
         assert f"\n\npython examples/{name}.py\n" in code.split('"""')[1]
+
+
+@pytest.mark.skipif(
+    os.environ.get("TMT_FULL_TEST") != "1", reason="starts several processes; set TMT_FULL_TEST=1 to run it"
+)
+@pytest.mark.parametrize("processes", [2, 3])
+def test_several_processes_end_as_one(processes):
+    """With batches that do not divide evenly among them, too; every line is the same."""
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    command = [str(EXAMPLES / "many_processes.py"), "--epochs", "3", "--graphs", "47", "--batch_size", "10"]
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
+    one, several = (
+        subprocess.run(
+            [sys.executable, *start, *command], env=environment, capture_output=True, text=True, timeout=1800
+        )
+        for start in ([], launch)
+    )
+    assert one.returncode == several.returncode == 0, several.stderr[-3000:]
+    assert len(one.stdout.splitlines()) == 3
+    for mine, theirs in zip(one.stdout.splitlines(), several.stdout.splitlines(), strict=True):
+        numbers = [[float(number) for number in re.findall(r"\d+\.\d+", line)] for line in (mine, theirs)]
+        assert numbers[1] == pytest.approx(numbers[0], abs=2e-5)
