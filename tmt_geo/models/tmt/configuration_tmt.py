@@ -146,6 +146,8 @@ class TMTConfig(HubConfig):
         "past_key_values", "cache", "gate_loss", "exit_masks", "confidences", "graph_edges", "memory_state",
         "decay_scalars", "active_share", "num_edges", "copy_memory", "num_votes", "last_hidden_state",
     ]  # fmt: skip
+    # Embedding, last norm and head are sharded with the model as a whole, which knows weights that are tied.
+    base_model_fsdp_plan: ClassVar[dict[Any, str]] = {"encoder.layers.*": "free_full_weight"}
     attribute_map: ClassVar[dict[str, str]] = {
         "d_model": "hidden_size",
         "n_layers": "num_hidden_layers",
@@ -296,6 +298,10 @@ class TMTConfig(HubConfig):
             raise ValueError(f"'decay' must be one of {FORMS} or None (got {self.decay!r})")
         if self.exit_rule not in (None, *RULES):  # without exits too
             raise ValueError(f"'exit_rule' must be one of {RULES} or None (got {self.exit_rule!r})")
+        if self.exit_threshold is not None:
+            self.check_number("exit_threshold")
+            if self.exit_threshold < 0:
+                raise ValueError(f"'exit_threshold' must not be negative (got {self.exit_threshold})")
         if self.gate_rule is not None:
             gate_rate(self.gate_rule, self.num_hidden_layers, self.exit_budget, self.exit_after)
         if not 0 <= self.exit_momentum < 1:

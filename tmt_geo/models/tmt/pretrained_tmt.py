@@ -76,6 +76,22 @@ class TMTPreTrainedModel(PreTrainedModel):
     def register_for_auto_class(cls, auto_class: str = "AutoModel") -> None:
         """Do nothing: a saved folder holds an import of the class, not a copy of its code."""
 
+    @classmethod
+    def maybe_distribute_model(cls, model: nn.Module, *args: Any) -> nn.Module:
+        """Shard a model, as ``from_pretrained`` does with a ``distributed_config``, after its weights are tied.
+
+        Tied later, the head would keep a second copy of the embedding, which no optimizer reaches.
+
+        Raises:
+            ValueError: If it has exits or a copy head, which cannot be sharded.
+        """
+        if model.config.gate_rule is not None:  # what a process does not compute has no gradient to be summed
+            raise ValueError("'exit' must be False in a sharded model, or run whole copies of it (got exit=True)")
+        if model.config.copy_k:  # it has a scalar parameter
+            raise ValueError(f"'copy_k' must be 0 in a sharded model, or run whole copies (got {model.config.copy_k})")
+        model.tie_weights()
+        return super().maybe_distribute_model(model, *args)
+
     def save_pretrained(  # type: ignore[override]  # the other arguments are among `kwargs`
         self, save_directory: str | PathLike, is_main_process: bool = True, **kwargs: Any
     ) -> None:
