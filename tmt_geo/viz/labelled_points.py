@@ -84,7 +84,7 @@ def _columns(groups: Sequence[PointGroup]) -> list[list[Sequence[float]]]:
 
 def _range(low: np.ndarray, high: np.ndarray) -> list[float]:
     """An axis with room for labels around the outermost points."""
-    room = 0.1 * (high.max() - low.min()) or 0.1 * abs(high.max()) or 1.0
+    room = 0.15 * (high.max() - low.min()) or 0.1 * abs(high.max()) or 1.0
     return [float(low.min() - room), float(high.max() + room)]
 
 

@@ -18,8 +18,8 @@ _STYLE = """
 body { background: var(--page); color: var(--ink); font: 16px/1.55 system-ui, sans-serif;
   max-width: 56rem; margin: 2rem auto; padding: 0 1.2rem; }
 h1 { font-size: 1.6rem; margin-bottom: .3rem; } h2 { font-size: 1.15rem; margin-top: 2.4rem; }
-p.soft, figcaption { color: var(--soft); } figure { margin: 0; }
-figure > iframe { position: relative; left: 50%; transform: translateX(-50%); min-width: min(94vw, 76rem); }
+p.soft, figcaption { color: var(--soft); } figure { margin: 0; } figcaption { margin-bottom: .6em; }
+figure > iframe { min-width: min(94vw, 76rem); margin-left: calc((100% - max(100%, min(94vw, 76rem))) / 2); }
 table.results { border-collapse: collapse; width: 100%; }
 .results th, .results td { border-bottom: 1px solid var(--line); padding: .4em .6em; text-align: right;
   font-variant-numeric: tabular-nums; }

@@ -7,6 +7,7 @@ import numpy as np
 ROUNDS = 4
 DIRECTIONS = 16
 DISTANCES = (7, 14, 24, 36, 50, 66, 84, 104, 128, 156, 190)  # pixels between a point and its label
+INSET = 6.0  # pixels from the edge of the figure, where the ticks have their names
 COVERED, CROSSED = 1000.0, 300.0  # pixels of distance that are worth less than a label covered, and a line crossed
 
 
@@ -71,7 +72,8 @@ def _covered(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
 
 
 def _share_outside(boxes: np.ndarray, area: tuple[float, float]) -> np.ndarray:
-    return 1 - _covered(boxes, np.array([[0, 0, *area]], dtype=float))[:, 0]
+    within = np.array([[INSET, INSET, area[0] - INSET, area[1] - INSET]])
+    return 1 - _covered(boxes, within)[:, 0]
 
 
 def _inside(points: np.ndarray, boxes: np.ndarray) -> np.ndarray:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from tmt_geo.evaluate.prediction_parts import Neighbor, PredictionParts, Vote
     from tmt_geo.viz.layers import Decoder
 
-CANDIDATES, ROWS = 8, 12
+CANDIDATES, ROWS = 8, 10
 BEFORE, AFTER = 7, 3  # tokens of a passage around the one that was found
 BAR = 13  # em, the longest bar
 _STYLE = f"""<style>
