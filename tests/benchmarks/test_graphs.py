@@ -315,7 +315,7 @@ def small_bitcoin():
 
 
 TASKS = {"cora": small_cora, "cora-no-edges": partial(small_cora, edges=False), "shapes": small_shapes,
-         "bitcoin-otc": small_bitcoin, "mutag": partial(small_tu, 3), "enzymes": small_tu,
+         "bitcoin-otc": small_bitcoin, "mutag-walks": partial(small_tu, 3), "mutag": small_tu,
          "chameleon": small_splits, "minesweeper": partial(small_splits, 2)}  # fmt: skip
 
 
@@ -387,7 +387,7 @@ def test_test_graphs_do_not_scale_the_features(monkeypatch):
         for i in tu.split(task.y, 0)[2]:
             task.graphs[i].x = task.graphs[i].x * scale
         torch.manual_seed(0)
-        row = tu.PEERS[1]
+        row = tu.ROWS[1]
         model = row.build(WIDTH, task.sizes, row.trials[0])
         scores.append(task.fit(model, row.trials[0], 0, Limits(2, 2)).valid)
         scores.append([weight.clone() for weight in model.parameters()])
@@ -485,7 +485,7 @@ def test_bonds_reach_the_rows_that_can_use_them():
     one = Batch.from_data_list(task.graphs[:2])
     other = one.clone()
     other.edge_attr = -one.edge_attr
-    for row in tu.SUITES[0].rows:
+    for row in tu.SUITES[1].rows:
         config = row.trials[0]
         model = row.build(WIDTH * heads(config), task.sizes, config).eval()
         assert torch.equal(model(one), model(other)) == (row.name in without), row.name
@@ -501,7 +501,7 @@ def test_the_histogram_of_degrees_is_of_all_graphs():
 def test_graphs_of_a_batch_do_not_meet():
     task = small_tu(3)
     graphs = task.graphs[:2]
-    for row in tu.SUITES[0].rows:
+    for row in tu.SUITES[1].rows:
         config = row.trials[3]
         model = row.build(WIDTH * heads(config), task.sizes, config).eval()
         assert isinstance(model, GraphLevel)
