@@ -85,7 +85,7 @@ class TMTPreTrainedModel(PreTrainedModel):
         Raises:
             ValueError: If it has exits or a copy head, which cannot be sharded.
         """
-        if model.config.gate_rule is not None:  # what a process does not compute has no gradient to be summed
+        if model.config.gate_rule is not None:  # seen: processes then wait for each other for ever
             raise ValueError("'exit' must be False in a sharded model, or run whole copies of it (got exit=True)")
         if model.config.copy_k:  # it has a scalar parameter
             raise ValueError(f"'copy_k' must be 0 in a sharded model, or run whole copies (got {model.config.copy_k})")
