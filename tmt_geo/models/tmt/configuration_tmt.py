@@ -5,26 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from tmt_geo.models.hub_config import HubConfig
+from tmt_geo.models.tmt.checks_tmt import check_values
 from tmt_geo.models.tmt.presets_tmt import PRESETS
-from tmt_geo.nn.exit_gate import RULES, gate_rate
-from tmt_geo.nn.temporal_decay import FORMS
-from tmt_geo.ops.checks import check_positive, check_shares
-
-SEARCHES = ("auto", "dense", "blocked", "windows", "ivf")
 
 # What a saved configuration means that does not name an option, because it is older.
 BEFORE = {"content_mesh": False, "gated_heads": False, "gated_streams": False, "copy_sentinel": False}
-
-NUMBERS = (
-    "decay_rate", "exit_budget", "exit_momentum", "exit_loss_coef", "memory_momentum", "dropout", "layer_norm_eps",
-)  # fmt: skip
-
-# The least value of each count that must be given.
-LEAST = {
-    "vocab_size": 1, "hidden_size": 1, "num_hidden_layers": 1, "num_attention_heads": 1, "max_position_embeddings": 1,
-    "graph_k": 1, "window": 0, "rebuild_every": 1, "exit_after": 1, "memory_anchors": 0,
-    "copy_k": 0, "copy_dim": 1, "copy_memory": 0, "mesh_memory": 0, "memory_k": 1, "memory_layers": 1,
-}  # fmt: skip
 
 
 class TMTConfig(HubConfig):
@@ -265,50 +250,4 @@ class TMTConfig(HubConfig):
 
     def check(self) -> None:
         """Raise a `ValueError` that names the first value out of range."""
-        for name, least in LEAST.items():
-            self.check_count(name, least)
-        for name in NUMBERS:
-            self.check_number(name)
-        self.check_initial_range()
-        self.check_flags()
-        check_positive(decay_rate=self.decay_rate, layer_norm_eps=self.layer_norm_eps)
-        if self.hidden_size % self.num_attention_heads:
-            raise ValueError(
-                f"'d_model' must be a multiple of 'n_heads' (got {self.hidden_size} and {self.num_attention_heads})"
-            )
-        if self.rotary and (self.hidden_size // self.num_attention_heads) % 2:
-            raise ValueError(
-                f"'d_model' / 'n_heads' must be even with rotary positions (got {self.hidden_size} / "
-                f"{self.num_attention_heads})"
-            )
-        kv_heads = self.num_key_value_heads
-        if kv_heads is not None and (kv_heads < 1 or self.num_attention_heads % kv_heads):
-            raise ValueError(f"'kv_heads' must divide 'n_heads' (got {kv_heads} for {self.num_attention_heads})")
-        if self.search not in SEARCHES:
-            raise ValueError(f"'search' must be one of {SEARCHES} (got {self.search!r})")
-        if self.index_dim is not None:
-            self.check_count("index_dim", 1)
-            if self.index_dim > self.hidden_size:
-                raise ValueError(f"'index_dim' must be at most d_model = {self.hidden_size} (got {self.index_dim})")
-        if self.mesh_memory and self.mesh and not self.content_mesh:
-            raise ValueError(f"'mesh_memory' needs content_mesh=True where there is a mesh (got {self.mesh_memory})")
-        if self.mesh_memory and self.mesh_memory < self.carried:
-            raise ValueError(f"'mesh_memory' must be at least the window of {self.window} (got {self.mesh_memory})")
-        if self.decay not in (None, *FORMS):
-            raise ValueError(f"'decay' must be one of {FORMS} or None (got {self.decay!r})")
-        if self.exit_rule not in (None, *RULES):  # without exits too
-            raise ValueError(f"'exit_rule' must be one of {RULES} or None (got {self.exit_rule!r})")
-        if self.exit_threshold is not None:
-            self.check_number("exit_threshold")
-            if self.exit_threshold < 0:
-                raise ValueError(f"'exit_threshold' must not be negative (got {self.exit_threshold})")
-        if self.gate_rule is not None:
-            gate_rate(self.gate_rule, self.num_hidden_layers, self.exit_budget, self.exit_after)
-        if not 0 <= self.exit_momentum < 1:
-            raise ValueError(f"'exit_momentum' must lie in [0, 1) (got {self.exit_momentum})")
-        for name in ("ffn_stream_dim", "intermediate_size"):
-            if getattr(self, name) is not None:
-                self.check_count(name, 1)
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"'dropout' must lie in [0, 1) (got {self.dropout})")
-        check_shares(memory_momentum=self.memory_momentum)
+        check_values(self)
