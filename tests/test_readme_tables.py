@@ -111,7 +111,7 @@ def test_results_of_language_models_are_runs_of_the_suites_in_their_present_plan
         done = run.load(language.RESULTS)
         assert done is not None, f"{path.name} is of another plan: run the row anew"
         assert (done["suite"], done["row"], done["seed"]) == (run.suite.name, run.row.name, run.seed)
-        assert done["data"] == {"streams": "novels", "code": "stdlib"}.get(run.suite.name, "wikitext-2")
+        assert done["data"] == {"streams": "novels", "depth": "novels", "code": "stdlib"}.get(run.suite.name, "wikitext-2")
         assert done["steps"] == run.recipe.steps
         assert all(step["loss"] == step["loss"] for step in done["history"] if "loss" in step), f"{path.name}: NaN"
         if run.row.family == "tmt" and run.row.options.get("exit", True):
@@ -122,7 +122,7 @@ def test_results_of_language_models_are_runs_of_the_suites_in_their_present_plan
 def test_no_row_that_was_ever_measured_has_lost_its_result():
     assert len(list(graphs.RESULTS.rglob("*.json"))) >= 47
     measured = {"ablation": 51, "peers": 12, "tuning": 6, "push": 20, "streams": 11, "recipe": 9, "options": 15}
-    measured |= {"code": 4}
+    measured |= {"code": 4, "depth": 4}
     assert {path.name for path in language.RESULTS.iterdir() if path.is_dir()} == measured.keys()
     for name, count in measured.items():
         assert sum(map(len, load_results(language.RESULTS, SUITES[name]).values())) >= count, name
