@@ -111,7 +111,9 @@ def test_results_of_language_models_are_runs_of_the_suites_in_their_present_plan
         done = run.load(language.RESULTS)
         assert done is not None, f"{path.name} is of another plan: run the row anew"
         assert (done["suite"], done["row"], done["seed"]) == (run.suite.name, run.row.name, run.seed)
-        assert done["data"] == {"streams": "novels", "depth": "novels", "code": "stdlib"}.get(run.suite.name, "wikitext-2")
+        assert done["data"] == {"streams": "novels", "depth": "novels", "code": "stdlib"}.get(
+            run.suite.name, "wikitext-2"
+        )
         assert done["steps"] == run.recipe.steps
         assert all(step["loss"] == step["loss"] for step in done["history"] if "loss" in step), f"{path.name}: NaN"
         if run.row.family == "tmt" and run.row.options.get("exit", True):

@@ -44,13 +44,19 @@ def token_labels(graphs: Sequence[Data], tokenizer: Decoder) -> list[str]:
     check_graphs(graphs)
     if "input_ids" not in graphs[0]:
         raise ValueError(f"'graphs' needs 'input_ids' to be labelled by tokens (got {sorted(graphs[0].keys())})")
-    ids = graphs[0].input_ids.tolist()
-    texts = (_text_of(token, before, tokenizer) for token, before in zip(ids, [None, *ids[:-1]], strict=True))
-    return [visible_token(text) for text in texts]
+    return visible_tokens(graphs[0].input_ids.tolist(), tokenizer)
+
+
+def visible_tokens(ids: Sequence[int], tokenizer: Decoder) -> list[str]:
+    """Returns the text of each token of a text with its white space visible.
+
+    Some tokenizers show only behind another token whether one begins a word or goes on with it.
+    """
+    pairs = zip(ids, [None, *ids[:-1]], strict=True)
+    return [visible_token(_text_of(token, before, tokenizer)) for token, before in pairs]
 
 
 def _text_of(token: int, before: int | None, tokenizer: Decoder) -> str:
-    """The text of a token behind another: some tokenizers show only there whether a word begins or goes on."""
     if before is not None:
         first, both = (str(tokenizer.decode(part)) for part in ([before], [before, token]))
         if both.startswith(first) and both != first:

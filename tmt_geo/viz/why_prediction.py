@@ -7,6 +7,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from tmt_geo.viz.exit_depth import visible_token
+from tmt_geo.viz.layers import visible_tokens
 from tmt_geo.viz.palette import DEPTH_RGB, SERIES
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def why_prediction(parts: PredictionParts, tokenizer: Decoder) -> str:
         A self-contained HTML fragment without scripts, for a page or for ``IPython.display.HTML``. All text in it is
         escaped.
     """
-    words = [visible_token(tokenizer.decode([index])) for index in parts.tokens.tolist()]
+    words = visible_tokens(parts.tokens.tolist(), tokenizer)
     last = len(words) - 1
     before = escape("".join(words[max(last - 2 * BEFORE, 0) : last]))
     blocks = [
