@@ -102,6 +102,8 @@ def test_labels_of_validation_and_test_do_not_reach_the_weights(suite, row, trai
 SIZES = {
     "cora": Sizes(1433, 7), "cora-no-edges": Sizes(1433, 7), "mutag": Sizes(7, 2), "enzymes": Sizes(21, 6),
     "imdb-binary": Sizes(65, 2), "shapes": Sizes(3, 40), "bitcoin-otc": Sizes(4, 1, 5),
+    "mutag-walks": Sizes(16, 2, 4), "enzymes-walks": Sizes(30, 6), "imdb-binary-walks": Sizes(74, 2),
+    "chameleon": Sizes(2325, 5), "squirrel": Sizes(2089, 5), "minesweeper": Sizes(7, 2), "tolokers": Sizes(10, 2),
 }  # fmt: skip
 
 
@@ -122,4 +124,4 @@ def test_every_trial_of_every_row_is_within_half_a_step_of_the_budget(suite):
 
 def json_like(trial):
     """What decides the size of a model."""
-    return tuple((key, value) for key, value in trial.items() if key not in ("lr", "weight_decay", "dropout"))
+    return tuple((key, str(value)) for key, value in trial.items() if key not in ("lr", "weight_decay", "dropout"))

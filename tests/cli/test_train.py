@@ -63,7 +63,7 @@ def test_without_a_mesh_the_report_has_the_losses(tmt, trained, tmp_path):
 
 def test_the_report_grows_while_somebody_watches(tmt, trained, tmp_path, monkeypatch):
     pytest.importorskip("plotly", reason="plotly is not installed")
-    from tmt_geo.cli import live_report
+    from tmt_geo.cli import watching
     from tmt_geo.train import writing
 
     pages, write_text = [], writing.write_text
@@ -73,7 +73,7 @@ def test_the_report_grows_while_somebody_watches(tmt, trained, tmp_path, monkeyp
         write_text(path, text)
 
     monkeypatch.setattr(writing, "write_text", noted)
-    monkeypatch.setattr(live_report, "SECONDS", 0)
+    monkeypatch.setattr(watching, "SECONDS", 0)
     out = tmp_path / "watched"
     result = tmt("train", "--config", trained[0] / "train.yaml", "--out", out, "--watch", "--steps", 3)
     assert result.exit_code == 0, result.output
@@ -88,11 +88,11 @@ def test_the_report_grows_while_somebody_watches(tmt, trained, tmp_path, monkeyp
 
 
 def test_a_page_is_not_written_more_often_than_is_looked_at(monkeypatch):
-    from tmt_geo.cli import live_report
+    from tmt_geo.cli import watching
 
     now, written = [0.0], []
-    monkeypatch.setattr(live_report.time, "monotonic", lambda: now[0])
-    callback = live_report.live_report(written.append)
+    monkeypatch.setattr(watching.time, "monotonic", lambda: now[0])
+    callback = watching.live_report(written.append)
     for seconds, main, rows in (
         (0, True, [{"step": 1, "train_runtime": 1}]),
         (1, True, [{"step": 1, "loss": 3.0}]),

@@ -25,7 +25,7 @@ def index_features(x: Tensor, metric: str = "cosine") -> Tensor:
     if not x.numel():
         return x.to(torch.promote_types(x.dtype, torch.float32))
     if metric == "cosine":
-        largest = x.abs().amax(dim=-1, keepdim=True).double()
+        largest = x.abs().max(dim=-1, keepdim=True).values.double()
         x = x / largest.masked_fill_(largest == 0, 1.0)
         return x.div_(x.norm(dim=-1, keepdim=True).clamp_(min=1.0))  # below one is only the norm of zeros
     x = x.to(torch.promote_types(x.dtype, torch.float32))
