@@ -65,7 +65,7 @@ assert len(AutoTokenizer.from_pretrained("runs/tiny")) <= 300
 installed.command("evaluate", "runs/tiny", "--json", "figures.json")
 assert json.loads(Path("figures.json").read_text())["tokens_scored"] > 0
 assert installed.command("generate", "runs/tiny", "the lazy", "--max-new-tokens", 8).startswith("the lazy")
-assert "8 figures" in installed.command(
+assert "9 figures" in installed.command(
     "inspect", "the lazy fox of dogs", "--model", "runs/tiny", "--out", "page.html"
 )
 

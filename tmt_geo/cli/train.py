@@ -15,13 +15,13 @@ import typer
 from tmt_geo.cli.config_file import use_config
 from tmt_geo.cli.files import check_out
 from tmt_geo.cli.flags import Flags, with_flags
-from tmt_geo.cli.watching import SECONDS, live_report
 from tmt_geo.cli.model_options import ModelOptions
 from tmt_geo.cli.run_settings import check_same_run, write_settings
 from tmt_geo.cli.screen import is_main_process, say
 from tmt_geo.cli.training_figures import MESH_TOKENS, first_tokens
 from tmt_geo.cli.training_report import can_draw, print_summary, report_page
 from tmt_geo.cli.training_text import TokenizedText, TrainingText
+from tmt_geo.cli.watching import SECONDS, live_report
 from tmt_geo.extras import check_extra
 from tmt_geo.train.config import TrainConfig
 
