@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import pad
 
+from tmt_geo.models.labels import check_labels
 from tmt_geo.ops.block_size import block_size
 from tmt_geo.ops.copying import Votes
 
@@ -50,16 +51,9 @@ def fused_linear_cross_entropy(
     """
     if shift_labels is None:
         shift_labels = pad(labels, (0, 1), value=ignore_index)[..., 1:]  # type: ignore[arg-type]  # one is given
-    if shift_labels.shape != hidden.shape[:-1]:
-        raise ValueError(
-            f"'labels' must have the shape of the positions, {tuple(hidden.shape[:-1])} "
-            f"(got {tuple(shift_labels.shape)})"
-        )
+    check_labels("labels", shift_labels, hidden.shape[:-1], weight.size(0), ignore_index)
     target = shift_labels.flatten().to(hidden.device)
     scored = target != ignore_index
-    inside = (target >= 0) & (target < weight.size(0))
-    if not bool((inside | ~scored).all()):
-        raise ValueError(f"'labels' must be {ignore_index} or lie in [0, {weight.size(0)}) (got others)")
     target = target.masked_fill(~scored, IGNORED)
     if not torch.is_grad_enabled():
         hidden, weight = hidden.detach(), weight.detach()  # spares their gradients
