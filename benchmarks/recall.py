@@ -50,7 +50,10 @@ def states(data: str, out: Path, steps: int) -> Tensor:
     tokenizer = train_tokenizer(splits.train, vocab_size=VOCAB_SIZE)
     torch.manual_seed(0)
     # As when this was measured.
-    parts = {"exit": False, "window": 8, "gated_heads": False, "gated_streams": False, "memory_anchors": 16}
+    parts = {
+        "exit": False, "window": 8, "gated_heads": False, "gated_streams": False, "memory_anchors": 16,
+        "index_dim": None,
+    }  # fmt: skip
     model = TMTModel(TMTConfig(vocab_size=len(tokenizer), **parts, **SIZE))
     blocks = tokenize_blocks(splits.train, tokenizer, SIZE["max_seq_len"])
     out.mkdir(parents=True, exist_ok=True)

@@ -33,6 +33,25 @@ def test_anchors_are_off_unless_asked_for():
     assert all(TMTConfig.from_preset(name).memory_anchors == 0 for name in PRESETS if name != "published")
 
 
+@pytest.mark.parametrize(("index_dim", "searched"), [(64, 64), (128, None), (1000, None), (None, None)])
+def test_the_index_has_no_more_channels_than_the_states(index_dim, searched):
+    config = TMTConfig(vocab_size=VOCAB, d_model=128, n_heads=4, n_layers=2, index_dim=index_dim)
+    layer = TMTModel(config).backbone.encoder.layers[0]
+    assert config.index_channels == searched
+    assert layer.features(torch.randn(5, 128)).size(1) == (searched or 128)
+
+
+def test_a_model_saved_before_the_index_searches_its_states(tmp_path):
+    old = lively(TMTModel(tiny_config(d_model=80, index_dim=None)))
+    old.save_pretrained(tmp_path)
+    saved = json.loads((tmp_path / "config.json").read_text())
+    ids = torch.randint(VOCAB, (2, 30))
+    for written in (saved, {name: value for name, value in saved.items() if name != "index_dim"}):
+        (tmp_path / "config.json").write_text(json.dumps(written))
+        assert torch.equal(TMTModel.from_pretrained(tmp_path).eval()(ids).logits, old(ids).logits)
+    assert TMTConfig(d_model=80).index_channels == 64 and TMTConfig.from_preset("published").index_channels is None
+
+
 def test_a_threshold_means_the_fixed_rule():
     assert TMTConfig().gate_rule == "budget"
     assert TMTConfig(exit_threshold=0.0).gate_rule == "fixed"
@@ -50,7 +69,7 @@ def test_a_threshold_means_the_fixed_rule():
         ("'window'", {"window": -1}),
         ("'kv_heads'", {"kv_heads": 3}),
         ("'index_dim'", {"index_dim": 0}),
-        ("'index_dim'", {"index_dim": 1000}),
+        ("'index_dim'", {"index_dim": 4.5}),
         ("'rebuild_every'", {"rebuild_every": 0}),
         ("'search'", {"search": "torch_cluster"}),
         ("'decay'", {"decay": "slow"}),

@@ -15,7 +15,7 @@ from tmt_geo.nn.copy_head import CopyHead
 
 COPY = ("copy_k", "copy_dim", "copy_memory")
 # What rows mean that do not name an option, because they are older.
-BEFORE = {"copy_sentinel": False}
+BEFORE: dict[str, Any] = {"copy_sentinel": False, "index_dim": None}
 
 
 def build_model(run: LanguageRun) -> PreTrainedModel:
@@ -43,8 +43,8 @@ def _sizes(recipe: Recipe) -> dict[str, Any]:
 
 
 def _peer(row: LanguageRow, recipe: Recipe, params: int | None) -> PreTrainedModel:
-    options = {name: value for name, value in (BEFORE | row.options).items() if name not in COPY}
-    sentinel = options.pop("copy_sentinel")
+    options = {name: value for name, value in row.options.items() if name not in COPY}
+    sentinel = options.pop("copy_sentinel", BEFORE["copy_sentinel"])
     copying = {name: row.options[name] for name in COPY if name in row.options}
     params = options.pop("params", params)
     if copying:

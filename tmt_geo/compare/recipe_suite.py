@@ -35,6 +35,14 @@ def _qk_norm() -> list[LanguageRow]:
     ]
 
 
+def _indices() -> list[LanguageRow]:
+    """The mesh searched in more channels than 32: in half of them, and in all."""
+    return [
+        LanguageRow(f"full, + index of {dim or 'all'} channels", options={**TWO_LAYERS, "index_dim": dim}, recipe=MUON)
+        for dim in (64, None)
+    ]
+
+
 RECIPE = LanguageSuite(
     name="recipe",
     about="A modern recipe, chosen on the validation split after 500 steps: Muon at three rates, then on top of it "
@@ -47,6 +55,7 @@ RECIPE = LanguageSuite(
         *_rows("+ average of weights", MUON | {"ema_decay": 0.98}),
         *_rows("+ weight decay of 0.3", MUON | {"weight_decay": 0.3}),
         *_rows("+ weight decay of 1", MUON | {"weight_decay": 1.0}),
+        *_indices(),
     ),
     recipe=TINY,
     full=SIZE,

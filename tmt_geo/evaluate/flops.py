@@ -108,7 +108,7 @@ def _gathered_scores(model: PreTrainedModel, out: Any) -> float:
         return 0.0
     active = out.active_share.tolist()[:: config.rebuild_every]
     pairs = sum(active) * (1 + windows.NEAREST) * windows.WINDOW
-    return pairs * 2 * (config.index_dim or config.hidden_size)
+    return pairs * 2 * (config.index_channels or config.hidden_size)
 
 
 def _pairs(queries: int, keys: int, causal: bool) -> int:

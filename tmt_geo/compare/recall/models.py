@@ -16,7 +16,7 @@ from tmt_geo.evaluate.peers import build_peer
 from tmt_geo.models import TMTConfig
 
 # Layers and nothing else: no exits, copy head, anchors or dropout.
-PLAIN: dict[str, Any] = {"exit": False, "copy_k": 0, "memory_anchors": 0, "dropout": 0.0}
+PLAIN: dict[str, Any] = {"exit": False, "copy_k": 0, "memory_anchors": 0, "dropout": 0.0, "index_dim": None}
 MESH: dict[str, Any] = {"graph_k": 8, "window": 8}
 
 

@@ -50,8 +50,6 @@ def check_values(config: TMTConfig) -> None:
         raise ValueError(f"'search' must be one of {SEARCHES} (got {config.search!r})")
     if config.index_dim is not None:
         config.check_count("index_dim", 1)
-        if config.index_dim > config.hidden_size:
-            raise ValueError(f"'index_dim' must be at most d_model = {config.hidden_size} (got {config.index_dim})")
     if config.mesh_memory and config.mesh and not config.content_mesh:
         raise ValueError(f"'mesh_memory' needs content_mesh=True where there is a mesh (got {config.mesh_memory})")
     if config.mesh_memory and config.mesh_memory < config.carried:

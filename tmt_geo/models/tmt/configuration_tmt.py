@@ -9,7 +9,9 @@ from tmt_geo.models.tmt.checks_tmt import check_values
 from tmt_geo.models.tmt.presets_tmt import PRESETS
 
 # What a saved configuration means that does not name an option, because it is older.
-BEFORE = {"content_mesh": False, "gated_heads": False, "gated_streams": False, "copy_sentinel": False}
+BEFORE = {
+    "content_mesh": False, "gated_heads": False, "gated_streams": False, "copy_sentinel": False, "index_dim": None,
+}  # fmt: skip
 
 
 class TMTConfig(HubConfig):
@@ -35,8 +37,8 @@ class TMTConfig(HubConfig):
         mesh (bool): Attend over a mesh that every layer builds anew; off, densely to the whole past.
         graph_k (int): Nearest neighbors a token.
         window (int): Previous tokens that each token attends to beside its nearest neighbors.
-        index_dim (int, optional): Search among so many channels, a projection of the states; the cache then keeps so
-            many. (default: the states themselves)
+        index_dim (int, optional): Search among so many channels, a projection of the states, and keep so many in the
+            cache; the states themselves where they have no more, or at :obj:`None`. Published: the states.
         rebuild_every (int): Build the mesh in every so many layers; those between reuse the last one.
         mesh_memory (int): Tokens from before the sequence that are remembered where a text is read in order: keys,
             values and index features, without their graph. The window reaches into them, and some layers find the
@@ -150,7 +152,7 @@ class TMTConfig(HubConfig):
     mesh: bool = True
     graph_k: int = 8
     window: int = 16
-    index_dim: int | None = None
+    index_dim: int | None = 64
     rebuild_every: int = 1
     mesh_memory: int = 0
     memory_k: int = 16
@@ -236,6 +238,11 @@ class TMTConfig(HubConfig):
         if not self.exit:
             return None
         return self.exit_rule or ("budget" if self.exit_threshold is None else "fixed")
+
+    @property
+    def index_channels(self) -> int | None:
+        """The channels of the projection that is searched; None where it is the states themselves."""
+        return None if self.index_dim is None or self.index_dim >= self.hidden_size else self.index_dim
 
     @property
     def carried(self) -> int:

@@ -50,7 +50,7 @@ def build_encoder(config: TMTConfig) -> TMTEncoder:
         eps=config.layer_norm_eps,
         heads=heads,
         kv_heads=config.num_key_value_heads,
-        index_dim=config.index_dim,
+        index_dim=config.index_channels,
         decay=None if config.decay is None else TemporalDecay(heads, config.decay, config.decay_rate),
         rotary=config.rotary,
         gated_heads=config.gated_heads,

@@ -16,6 +16,7 @@ COPYING = {"copy_k": 32}  # what has measured best; see docs/results/language.md
 PUBLISHED = {
     **SIZES["base"],
     "window": 0,
+    "index_dim": None,
     "shift": False,
     "content_mesh": False,
     "decay": "published",
