@@ -7,7 +7,10 @@ from torch import Tensor, nn
 
 from tmt_geo.evaluate import build_peer
 from tmt_geo.models import TMTConfig, TMTModel
+from tmt_geo.models.tmt.presets_tmt import COPYING
 
+SHIPPED = {"exit": True, **COPYING}  # the defaults of `TMTConfig` but for the copy head, which the presets add
+PLAIN = {"exit": False}
 SIZE = {"vocab_size": 8192, "d_model": 256, "n_layers": 6, "n_heads": 4}
 TOKENS = 2048  # of a step, where sequences are shorter
 SETTLE = 20  # forwards after which gates of a quick threshold hold their budget

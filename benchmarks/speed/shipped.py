@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from functools import partial
 
-from benchmarks.speed.language_model import SIZE, half_or_whole, ours, share_reached, shares_of_twins, theirs
+from benchmarks.speed.language_model import (
+    PLAIN,
+    SHIPPED,
+    SIZE,
+    half_or_whole,
+    ours,
+    share_reached,
+    shares_of_twins,
+    theirs,
+)
 from benchmarks.speed.row import Goal, SpeedRow, as_many, share
-from tmt_geo.models.tmt.presets_tmt import COPYING, PRESETS
+from tmt_geo.models.tmt.presets_tmt import PRESETS
 
-SHIPPED = {"exit": True, **COPYING}  # the defaults of `TMTConfig` but for the copy head, which the presets add
-PLAIN = {"exit": False}
 SLOW = {"repeats": 1, "warmups": 0}  # of minutes: the first call of each counts
 DEMO = {"vocab_size": 2048, "d_model": 128, "n_layers": 4, "n_heads": 4}
 # The full model of the comparisons, its mesh by content: one whose quality is known.

@@ -228,8 +228,7 @@ def name_of(argument):
             for family in ("llama", "mamba2")
         ),
         partial(language_model.half_or_whole, 64, TINY, True),
-        partial(decoding.tmt_decode, 70, TINY, how="plain"),
-        partial(decoding.llama_dynamic, 70, TINY),
+        partial(decoding.llama_dynamic, 70, TINY, {}),
         *(partial(edges.edge_step, form, "full", 5) for form in ("factored", *edges.MOST)),
         partial(edges.edge_step, "factored", "mesh", 30),
         *(partial(conv.conv_step, cls, 30, 90, 6, 2, 4, False) for cls in (MeshAttention, *conv.PEERS.values())),
@@ -290,6 +289,11 @@ def test_half_of_the_work_is_half_of_the_work():
     assert language_model.active_share(full, ids) == 1
     for name, value in full.state_dict().items():
         assert torch.equal(value, model.state_dict()[name]), name
+
+
+def test_a_decoded_token_goes_as_deep_as_the_budget_lets_it():
+    assert decoding.depth(70, TINY, language_model.PLAIN, CPU) == {"active share": 1}
+    assert 0.3 < decoding.depth(70, TINY, language_model.SHIPPED, CPU)["active share"] < 0.7
 
 
 @pytest.mark.parametrize("static", [False, True])

@@ -14,7 +14,7 @@ from torch_geometric.nn.dense.linear import Linear
 from tmt_geo.models.encoder_output import EncoderOutput
 from tmt_geo.models.layer_graph import layer_graph
 from tmt_geo.models.stacked_layer import StackedTMTLayer
-from tmt_geo.nn.decode import can_decode_all, decode_all
+from tmt_geo.nn.decode import decode
 from tmt_geo.nn.edge_stream import EdgeStream
 from tmt_geo.nn.exit_gate import exit_gates
 from tmt_geo.nn.memory_anchors import MemoryAnchors
@@ -220,11 +220,10 @@ class TMTEncoder(nn.Module):
         x = passing(x)
         state, seen = NodeState(x), [x]
         outputs: list[TMTLayerOutput] = []
-        if cache is not None and can_decode_all(self.layers, state, layout):
-            decoded = decode_all(self.layers, x, layout, cache)
-            if decoded is not None:
-                states, outputs = [passing(left) for left in decoded[0]], decoded[1]
-                return EncoderOutput(self.norm(states[-1]), layout, outputs, [x, *states])
+        decoded = None if cache is None else decode(self.layers, state, layout, cache)
+        if decoded is not None:
+            states, outputs = [passing(left) for left in decoded[0]], decoded[1]
+            return EncoderOutput(self.norm(states[-1]), layout, outputs, [x, *states])
         # Anchors and thresholds move only after the last layer, and a recomputed forward reads those of this moment.
         snapshots = [layer.snapshot() for layer in self.layers]
         for i, layer in enumerate(self.layers):

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tmt_geo.nn.decode import can_decode, decode
+from tmt_geo.nn.decode import decode
 from tmt_geo.nn.dual_stream import DualStreamFFN
 from tmt_geo.nn.edge_stream import EdgeStream
 from tmt_geo.nn.exit_gate import ExitGate
@@ -174,18 +174,19 @@ class TMTLayer(nn.Module):
         snapshot = self.snapshot() if snapshot is None else snapshot
         if state.active is not None and state.active.numel() == 0:
             return self._skip(state, layout, cache, trace)
+        decoded = None if cache is None else decode([self], state, layout, [cache])
+        if decoded is not None:
+            (y,), (output,) = decoded
+            nearest = [part[:, : self.search.k] for part in (output.mesh.table, output.mesh.mask)]
+            return self._apply_gate(state, y, {"neighbors": tuple(nearest)}, output, snapshot.running)
         anchors = self.read_anchors(cache, snapshot, state.x.dtype)
-        if cache is not None and can_decode(self, state, layout):
-            y, mesh, parts = decode(self, state.x, layout, cache, anchors)
-            output = TMTLayerOutput(None, mesh, mesh.mask.sum() + y.size(0))
-        else:
-            x = state.of_active(state.x)
-            h = self.norm_attention(x)
-            key, value = self._project_kv(state, layout, h if state.changed is None and state.active is None else None)
-            out, neighbors, output = self._attend(h, key, value, state, layout, cache, trace)
-            y, statistic = self.post_attention(x, h, out, anchors, snapshot.anchors)
-            output = output._replace(memory_statistic=statistic)
-            parts = {"key": key, "value": value, "neighbors": neighbors, "edges": output.edges}
+        x = state.of_active(state.x)
+        h = self.norm_attention(x)
+        key, value = self._project_kv(state, layout, h if state.changed is None and state.active is None else None)
+        out, neighbors, output = self._attend(h, key, value, state, layout, cache, trace)
+        y, statistic = self.post_attention(x, h, out, anchors, snapshot.anchors)
+        output = output._replace(memory_statistic=statistic)
+        parts = {"key": key, "value": value, "neighbors": neighbors, "edges": output.edges}
         return self._apply_gate(state, y, parts, output, snapshot.running)
 
     def post_attention(

@@ -102,7 +102,14 @@ def by_score(score: Tensor, place: Tensor, tolerance: float = 0.0) -> tuple[Tens
     order = place.argsort(dim=-1, descending=True)
     order = order.gather(-1, score.gather(-1, order).argsort(dim=-1, descending=True, stable=True))
     score, place = score.gather(-1, order), place.gather(-1, order)
-    return _in_runs(score, place, tolerance) if tolerance else (score, place)
+    if not tolerance:
+        return score, place
+    if torch.compiler.is_compiling():  # what depends on a value is not compiled
+        return _in_runs(score, place, tolerance)
+    near = (score[..., :-1] - score[..., 1:] <= tolerance).any(-1)  # few rows have a run
+    if bool(near.any()):
+        score[near], place[near] = _in_runs(score[near], place[near], tolerance)
+    return score, place
 
 
 def _in_runs(score: Tensor, place: Tensor, tolerance: float) -> tuple[Tensor, Tensor]:
