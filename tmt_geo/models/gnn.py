@@ -268,8 +268,10 @@ class MeshGNN(BasicGNN):
         if targets is None:
             query, key, value = conv.projections(x, x)
         else:
-            key, value = state.project_kv(lambda nodes: conv.key_value(x if nodes is None else x[nodes]))
-            query = conv.query(x[targets])
+            key, value = state.project_kv(
+                lambda nodes: conv.key_value(x if nodes is None else x.index_select(0, nodes))
+            )
+            query = conv.query(x.index_select(0, targets))
         edges: EdgeList | Mesh
         if self.k:
             mesh = knn_graph(

@@ -94,7 +94,9 @@ class MeshSearch(nn.Module):
         """
         found = table, mask = self._nearest(layout, features, active, previous, cached)
         if self.window:
-            before, exists = (part if active is None else part[active] for part in layout.window(self.window))
+            before, exists = (
+                part if active is None else part.index_select(0, active) for part in layout.window(self.window)
+            )
             table, mask = torch.cat([table, before], dim=1), torch.cat([mask, exists], dim=1)
         neighbors = found
         if active is not None and previous is not None:
@@ -115,7 +117,8 @@ class MeshSearch(nn.Module):
             return previous if active is None else (previous[0][active], previous[1][active])
         grid = layout.to_slots(features) if cached is None else cached
         query, batch, position = (
-            part if active is None else part[active] for part in (features, layout.batch, layout.position)
+            part if active is None else part.index_select(0, active)
+            for part in (features, layout.batch, layout.position)
         )
         return search(
             query, grid.view(layout.num_graphs, layout.capacity, grid.size(1)), batch, position, layout.lengths,

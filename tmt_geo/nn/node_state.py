@@ -66,7 +66,7 @@ class NodeState:
 
     def of_active(self, rows: Tensor) -> Tensor:
         """The rows :math:`(T, *)` of the active nodes among those of all nodes :math:`(N, *)`."""
-        return rows if self.active is None else rows[self.active]
+        return rows if self.active is None else rows.index_select(0, self.active)
 
     def project_kv(self, project: Callable[[Tensor | None], tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
         """Keys and values of all nodes :math:`(N, H', C)`; `project` makes those of given nodes, or for None of all.

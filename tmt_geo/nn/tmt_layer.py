@@ -230,7 +230,9 @@ class TMTLayer(nn.Module):
         """Keys and values of all nodes; `h`: all states normalised, where all are to be projected."""
 
         def project(nodes: Tensor | None) -> tuple[Tensor, Tensor]:
-            rows = self.norm_attention(state.x if nodes is None else state.x[nodes]) if h is None else h
+            rows = (
+                self.norm_attention(state.x if nodes is None else state.x.index_select(0, nodes)) if h is None else h
+            )
             return self.attention.key_value(rows, self.attention.rotation(layout, nodes, rows.dtype))
 
         return state.project_kv(project)

@@ -13,6 +13,7 @@ from torch_geometric.utils import softmax
 
 from tmt_geo.ops.block_size import block_size
 from tmt_geo.ops.compiled import Compiled
+from tmt_geo.ops.stable_sort import stable_sort
 
 CHUNK = 2**19  # gathered numbers that a CPU holds at once, 2 MiB in float32
 
@@ -65,7 +66,7 @@ class Edges:
     @cached_property
     def reverse(self) -> tuple[Edges, Tensor]:
         """The edges the other way round, grouped by what was their source, and which edge each of them was."""
-        source, order = self.source.sort(stable=True)
+        source, order = stable_sort(self.source)
         target = self.target.index_select(0, order)
         return Edges.from_sorted(target, source, self.num_targets, self.num_sources), order
 

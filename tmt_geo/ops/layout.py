@@ -10,6 +10,7 @@ from torch import Tensor
 
 from tmt_geo.ops.checks import check_batch, check_devices, check_length, check_numbers, check_tensors
 from tmt_geo.ops.rotary import rotation
+from tmt_geo.ops.stable_sort import stable_sort
 from tmt_geo.ops.temporal import wide_times
 
 
@@ -73,7 +74,7 @@ class DenseLayout:
         batch = batch.long() if batch is not None else torch.zeros(num_nodes, dtype=torch.long, device=device)
         lengths = torch.bincount(batch, minlength=num_graphs)  # [B]
         order = torch.arange(num_nodes, device=device) if time is None else time.argsort(stable=True)
-        order = order[batch[order].argsort(stable=True)]
+        order = order[stable_sort(batch[order])[1]]
         start = lengths.cumsum(0) - lengths
         position = torch.empty_like(batch)
         position[order] = torch.arange(num_nodes, device=device) - start[batch[order]]
@@ -126,7 +127,7 @@ class DenseLayout:
 
     def from_dense(self, x: Tensor) -> Tensor:
         """The rows of the nodes :math:`(N, *)` in a dense batch :math:`(B, C, *)`."""
-        return x.flatten(0, 1)[self.slot]
+        return x.flatten(0, 1).index_select(0, self.slot)
 
     def rotation(self, channels: int, dtype: torch.dtype, nodes: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Cosine and sine for the positions of these nodes, or of all, see :func:`tmt_geo.ops.rotary.rotation`."""
@@ -134,7 +135,7 @@ class DenseLayout:
         if key not in self._made:
             self._made[key] = rotation(self.position, channels, dtype)
         cos, sin = self._made[key]
-        return (cos, sin) if nodes is None else (cos[nodes], sin[nodes])
+        return (cos, sin) if nodes is None else (cos.index_select(0, nodes), sin.index_select(0, nodes))
 
     def slot_rotation(self, channels: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """The same for the places of all slots, both (B C, 1, channels / 2)."""

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch_geometric.data.storage import BaseStorage
 
 from tmt_geo.ops.checks import check_counts, check_integers, check_targets, check_tensors
+from tmt_geo.ops.stable_sort import stable_sort
 
 FLOWS = ("source_to_target", "target_to_source")
 OF_TENSORS = ("size", "dim", "shape", "dtype", "numel", "t", "max", "min", "long", "is_sparse", "contiguous")
@@ -75,12 +76,12 @@ class Mesh:
         """Build the table of any ``edge_index`` (2, E); :math:`K` is the largest in-degree."""
         src, dst = edge_index
         degree = torch.bincount(dst, minlength=num_nodes)
-        order = dst.argsort(stable=True)
-        column = torch.arange(dst.numel(), device=dst.device) - (degree.cumsum(0) - degree)[dst[order]]
+        dst, order = stable_sort(dst)
+        column = torch.arange(dst.numel(), device=dst.device) - (degree.cumsum(0) - degree)[dst]
         table = src.new_zeros(num_nodes, int(degree.max()) if dst.numel() else 0)
         mask = torch.zeros_like(table, dtype=torch.bool)
-        table[dst[order], column] = src[order]
-        mask[dst[order], column] = True
+        table[dst, column] = src[order]
+        mask[dst, column] = True
         return cls(table, mask, num_nodes)
 
     @property

@@ -16,6 +16,7 @@ from tmt_geo.ops.edges import Edges, edge_softmax, list_softmax, sddmm, spmm
 from tmt_geo.ops.remembered_edges import RememberedEdges
 from tmt_geo.ops.rotary import apply_rotation, rotation
 from tmt_geo.ops.shift import shifted_rows
+from tmt_geo.ops.stable_sort import stable_sort
 
 # Numbers in the messages of all edges up to which these are made one by one, since to group edges by their ends costs
 # more than it saves. Forward and backward on a CPU core, in shares of the time of grouped edges: 0.24 at 2**11.6, 0.45
@@ -55,9 +56,9 @@ def mesh_attention(
         return _by_messages(query, key, value, src, dst, bias, gain, dropout)
     order = None
     if bool((dst[1:] < dst[:-1]).any()):
-        order = dst.argsort(stable=True)
-        src, dst = src[order], dst[order]
-        bias, gain = (None if term is None else term[order] for term in (bias, gain))
+        dst, order = stable_sort(dst)
+        src = src[order]
+        bias, gain = (None if term is None else term.index_select(0, order) for term in (bias, gain))
     edges = Edges.from_sorted(src, dst, key.size(0), query.size(0))
     score = sddmm(query, key, edges)
     alpha = attention_weights(score, query.size(-1), partial(edge_softmax, edges=edges), bias, gain)

@@ -33,7 +33,7 @@ class Tokens:
     def unpad(self, x: Tensor) -> Tensor:
         """The nodes' rows of an input (*shape, ...)."""
         x = x.flatten(0, len(self.shape) - 1)
-        return x if self.place is None else x[self.place]
+        return x if self.place is None else x.index_select(0, self.place)
 
     def pad(self, x: Tensor, fill: float = 0) -> Tensor:
         """Rows of nodes (N, ...) in the shape of the input, `fill` at padding."""

@@ -266,7 +266,7 @@ class MeshAttention(AttentionMessages):
             out, alpha = mesh_attention(query, key, value, edges.edge_index, dropout=dropout, **terms)
         if self.scaler is not None:
             out = self.scaler(out, edges.degree(size[1]))
-        return self._join(out if targets is None else out[targets]), edges, alpha
+        return self._join(out if targets is None else out.index_select(0, targets)), edges, alpha
 
     def _attend_table(
         self, query: Tensor, key: Tensor, value: Tensor, mesh: Mesh, time: OptTensor, temporal: OptTensor

@@ -54,7 +54,7 @@ def top_products(
     limits = limits or limits_on(index.device)
     order, counts = in_rows(row, limit, num_rows, capacity)
     if order is not None:
-        query, limit = query[order], limit[order]
+        query, limit = query.index_select(0, order), limit[order]
     score, place = query.new_empty(limit.numel(), k), limit.new_empty(limit.numel(), k)
     start = 0
     for first, last in groups(counts, capacity, *limits):
@@ -64,7 +64,7 @@ def top_products(
         start = grid.part.stop
     if order is not None:
         back = order.argsort()
-        score, place = score[back], place[back]
+        score, place = score.index_select(0, back), place.index_select(0, back)
     return score, place
 
 

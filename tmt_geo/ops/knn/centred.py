@@ -55,7 +55,7 @@ class Centred:
 
     def queries(self, query: Tensor, row: Tensor) -> tuple[Tensor, Tensor]:
         """Queries (T, F) of these graphs (T) as what is multiplied, (T, F + 1), and the error of their scores (T)."""
-        centred = torch.nn.functional.pad((query - self.mean[row]).to(self.dtype), (0, 1), value=1.0)
+        centred = torch.nn.functional.pad((query - self.mean.index_select(0, row)).to(self.dtype), (0, 1), value=1.0)
         return centred, self.error(centred, row)
 
     def error(self, centred: Tensor, row: Tensor) -> Tensor:
@@ -78,7 +78,7 @@ class Centred:
 
     def offset(self, query: Tensor, row: Tensor) -> Tensor:
         """What the true scores of these queries (T, F) have over ours, shape (T), in float64."""
-        query, mean = query.double(), self.mean[row].double()
+        query, mean = query.double(), self.mean.index_select(0, row).double()
         return (query * mean).sum(-1) if self.metric == "cosine" else (query - mean).square().sum(-1) * -0.5
 
 

@@ -126,7 +126,8 @@ class Products(NamedTuple):
         place, few = among[:, :k], (0, max(0, k - width))
         sure, tie = torch.ones_like(place, dtype=torch.bool), torch.zeros_like(place, dtype=torch.bool)
         if again.numel():
-            candidates = Candidates(query[again], row[again], score[again].double(), among[again], error[again])
+            parts = (query, row, score, among, error)
+            candidates = Candidates(*(part.index_select(0, again) for part in parts))
             found, sure[again], tie[again] = self._refine(candidates, close[again], centred, index, k)
             place = place.index_copy(0, again, found)
         missing = (score[:, min(k, width) - 1] == float("-inf")) & (limit >= k)  # some choice has left too few
@@ -138,7 +139,7 @@ class Products(NamedTuple):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """The k nearest places by the definition, whether they are sure, and whether they tie: all (t, k)."""
         query, row, score, place, error = candidates
-        score += centred.offset(query, row).unsqueeze(1)
+        score = score.double() + centred.offset(query, row).unsqueeze(1)
         left_out = score[:, -1] + error if place.size(1) < index.size(1) else score.new_full(row.shape, float("-inf"))
         doubtful = pad(close, (0, 1)) | pad(close, (1, 0))
         who, column = doubtful.nonzero(as_tuple=True)

@@ -8,13 +8,15 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
+from tmt_geo.ops.stable_sort import stable_sort
+
 
 def in_rows(row: Tensor, rank: Tensor, num_rows: int, capacity: int) -> tuple[Tensor | None, list[int]]:
     """The order that sorts queries by row and rank (None if they are), and the number of queries of each row."""
     if num_rows == 1 and row.numel() == 1:
         return None, [1]
     slot = row * (capacity + 1) + rank  # a query may stand just past the slots of its row
-    order = None if bool((slot[1:] >= slot[:-1]).all()) else slot.argsort(stable=True)
+    order = None if bool((slot[1:] >= slot[:-1]).all()) else stable_sort(slot)[1]
     return order, torch.bincount(row, minlength=num_rows).tolist()
 
 
@@ -55,12 +57,14 @@ class QueryGrid:
     def __init__(self, start: int, counts: list[int], device: torch.device):
         self.shape = (len(counts), max(counts))
         self.part = slice(start, start + sum(counts))
-        self.take = self.filled = None
+        self.take: Tensor | None = None
+        self.filled: Tensor | None = None  # places of the grid with a query of their own
         if min(counts) < max(counts):
             stop = torch.tensor(list(accumulate(counts, initial=start)), device=device).unsqueeze(1)
             place = torch.arange(max(counts), device=device)
-            self.filled = place < stop[1:] - stop[:-1]  # [b, Q]
-            self.take = (stop[:-1] + place).where(self.filled, stop[1:] - 1).clamp(min=start).flatten()
+            filled = place < stop[1:] - stop[:-1]  # [b, Q]
+            self.take = (stop[:-1] + place).where(filled, stop[1:] - 1).clamp(min=start).flatten()
+            self.filled = filled.flatten().nonzero().squeeze(1)
 
     def spread(self, x: Tensor) -> Tensor:
         """From queries (T, *) to the grid (b, Q, *); a short row repeats its last query."""
@@ -69,4 +73,5 @@ class QueryGrid:
 
     def gather(self, x: Tensor) -> Tensor:
         """From the grid back to the queries of these rows."""
-        return x.flatten(0, 1) if self.filled is None else x[self.filled]
+        x = x.flatten(0, 1)
+        return x if self.filled is None else x.index_select(0, self.filled)
