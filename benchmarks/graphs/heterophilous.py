@@ -110,6 +110,8 @@ ROWS = (
     row("GAT", peers.gat, heads=4, residual=True),
     row("TMT", ours.tmt, **ATTENTION),
     row("TMT, a mesh beside the edges", ours.tmt, **ATTENTION, k=8),
+    row("TMT, counting", ours.tmt, **ATTENTION, scaler=ours.COUNTING),
+    row("TMT, exits at a half", ours.tmt, **ATTENTION, exit_rule="budget"),
 )
 SUITES = (
     suite("chameleon", "chameleon, filtered, 890 pages", filtered, "accuracy, %", Limits(200, 40)),

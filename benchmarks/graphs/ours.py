@@ -10,11 +10,13 @@ from torch_geometric.data import Data
 from benchmarks.graphs.suite import Sizes
 from tmt_geo import MeshAttention, MeshGNN, TemporalDecay
 
+COUNTING = ["identity", "amplification", "attenuation", "linear"]  # a scaler for each of four heads
+
 
 def tmt(in_channels: int, width: int, out_channels: int | None, config: dict) -> nn.Module:
     """The rows `TMT`, which are `MeshGNN`; `edges` says whether it uses the given ones."""
     names = ("act", "norm", "jk", "k", "metric", "heads", "attention_dropout", "latent", "residual", "scaler",
-             "edge_dim")  # fmt: skip
+             "edge_dim", "exit_rule")  # fmt: skip
     options = {name: config[name] for name in names if name in config}
     dropout = config.get("inner_dropout", config["dropout"])
     model = MeshGNN(in_channels, width, config["layers"], out_channels, dropout, **options)

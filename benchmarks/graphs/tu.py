@@ -162,7 +162,7 @@ TRIALS = tuple(
 FIRST_TRIALS = (TRIALS[0], TRIALS[3])
 ATTENTION = {"heads": 4, "attention_dropout": 0.2}
 RESIDUAL = {**ATTENTION, "residual": True}
-COUNTING = {**RESIDUAL, "scaler": ["identity", "amplification", "attenuation", "linear"]}
+COUNTING = {**RESIDUAL, "scaler": ours.COUNTING}
 FIRST_ROWS = (
     *peer_rows(FIRST_TRIALS),
     row("TMT", averaged, FIRST_TRIALS, **RESIDUAL),
