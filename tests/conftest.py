@@ -17,9 +17,12 @@ REPOSITORY = Path(__file__).parents[1]
 DEVICE = os.environ.get("TMT_GEO_TEST_DEVICE")  # where tensors are made whose test names no device, such as "cuda"
 
 torch.set_num_threads(1)
-# How long an example takes says how busy the machine is.
+# How long an example takes says how busy the machine is. The same hundred examples a property in every run; set
+# TMT_FULL_TEST=1 for two thousand new ones.
 settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("unhurried")
+settings.register_profile("short", settings.get_profile("unhurried"), max_examples=100, derandomize=True)
+settings.register_profile("long", settings.get_profile("unhurried"), max_examples=2000, print_blob=True)
+settings.load_profile("long" if os.environ.get("TMT_FULL_TEST") == "1" else "short")
 
 
 class FromGenerators(TorchFunctionMode):

@@ -80,8 +80,8 @@ class TMTOutput(LayerOutputs, CausalLMOutputWithPast):
 
     Attributes:
         loss: Cross-entropy of the next tokens, in nats; in training plus the weighted gate loss. Scalar.
-        logits: Scores of the next token, (B, S, V); zero at padding. None in training with `labels`, see `skip_logits`
-            of :meth:`TMTForCausalLM.forward`.
+        logits: Scores of the next token, (B, S, V); with a copy head logarithms of probabilities. At padding all are
+            equal. None in training with `labels`, see `skip_logits` of :meth:`TMTForCausalLM.forward`.
         past_key_values: The :class:`~tmt_geo.models.tmt.cache_tmt.TMTCache`, with `use_cache`. ``cache`` is the same.
         hidden_states: With `output_hidden_states`: what enters each layer and what leaves the last, L + 1 times
             (B, S, F).
