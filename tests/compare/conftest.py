@@ -12,7 +12,7 @@ MICRO = Recipe(
 )
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def suite():
     wanted = ("vanilla", "full", "mesh", "decay", "exit", "mesh + decay + exit")
     rows = tuple(row for row in ABLATION.rows if row.name in wanted)

@@ -49,7 +49,7 @@ def test_the_text_of_validation_and_test_does_not_reach_the_weights(suite, measu
         folder.mkdir()
         train = "\n".join(f"line {n % 13} says word{n % 7} and word{n % 5}" for n in range(120))
         (folder / "train.txt").write_text(train)
-        for split, lines in (("valid", len(words)), ("test", 2 * len(words))):
+        for split, lines in (("valid", len(words) // 8), ("test", len(words) // 4)):
             (folder / f"{split}.txt").write_text("\n".join([f"{split} {words}"] * lines))
         corpora.append(load_corpus(str(folder), suite.recipe))
     one, other = corpora

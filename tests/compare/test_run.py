@@ -1,5 +1,6 @@
 """The runner: finished runs are never repeated, cut-off ones go on, and one failure stops no other run."""
 
+import functools
 import json
 import mmap
 import shutil
@@ -90,21 +91,34 @@ def test_a_suite_that_still_chooses_does_not_see_the_test_split_of_another(suite
     assert result["tokens_scored"].keys() == {"valid"}
 
 
+@pytest.fixture(scope="module")
+def finished(suite, corpus, tmp_path_factory):
+    """A suite of one row that was run, measured on its test split or not: the suite, and where its results are."""
+
+    @functools.cache
+    def run(tested):
+        folder, plain = tmp_path_factory.mktemp("finished"), replace(suite.rows[1], profiled=False)
+        one = replace(suite, rows=(plain,), tested=tested)
+        assert run_suite(one, lambda recipe: corpus, folder / "out", folder / "work", seeds=[1], log=str) == 0
+        return one, folder / "out"
+
+    return run
+
+
 @pytest.mark.parametrize("other", ["seed", "recipe", "options", "full", "tokens", "tested", "profiled", "passkey"])
-def test_a_run_that_differs_or_holds_less_is_not_taken_over(suite, go, tmp_path, corpus, other):
-    plain = replace(suite, rows=(replace(suite.rows[1], profiled=False),), tested=other != "tested")
-    go(plain, rows=["full"], seeds=[1])
+def test_a_run_that_differs_or_holds_less_is_not_taken_over(finished, corpus, other):
+    plain, out = finished(tested=other != "tested")
     row = plain.rows[0]
     if other in ("profiled", "passkey"):
         row = replace(row, **{other: {"profiled": True, "passkey": (20,)}[other]})
     if other == "options":
         row = replace(row, options=row.options | {"graph_k": 3})
-    changes = {"recipe": {"recipe": replace(suite.recipe, steps=7)}, "full": {"full": {}}}
-    other_suite = replace(suite, name="other", rows=(row,), **changes.get(other, {}))
+    changes = {"recipe": {"recipe": replace(plain.recipe, steps=7)}, "full": {"full": {}}}
+    other_suite = replace(plain, name="other", tested=True, rows=(row,), **changes.get(other, {}))
     digest = "of other tokens" if other == "tokens" else corpus.digest
-    assert load_shared(tmp_path / "out", LanguageRun(other_suite, row, 2 if other == "seed" else 1), digest) is None
+    assert load_shared(out, LanguageRun(other_suite, row, 2 if other == "seed" else 1), digest) is None
     same = LanguageRun(plain, plain.rows[0], 1)
-    assert other == "tested" or load_shared(tmp_path / "out", same, corpus.digest) is not None
+    assert other == "tested" or load_shared(out, same, corpus.digest) is not None
 
 
 def test_a_result_of_another_plan_does_not_count(suite, go, tmp_path):

@@ -38,7 +38,7 @@ def test_the_descent_ends_where_coordinates_one_at_a_time_do(n, k, masked):
     score = torch.randn(2, 3, n, dtype=torch.float64, requires_grad=True)
     mask = torch.rand(2, 3, n) < 0.7 if masked else None
     out = soft_topk(score, k, 0.3, mask)
-    assert_grads_close(out, naive.soft_topk(score, k, 0.3, mask), {"score": score}, atol=1e-8)
+    assert_grads_close(out, naive.soft_topk(score, k, 0.3, mask, num_rounds=600), {"score": score}, atol=1e-8)
     if masked:
         assert (out[~mask] == 0).all()
         torch.testing.assert_close(out.sum(-1), mask.sum(-1).clamp(max=k).double())
