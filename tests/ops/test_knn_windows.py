@@ -72,3 +72,15 @@ def test_a_layer_takes_the_backend():
     layer.load_state_dict(exact.state_dict())
     x = torch.randn(100, 8)
     torch.testing.assert_close(layer.eval()(x), exact.eval()(x))  # so short that all windows are near
+
+
+def test_states_that_are_equal_but_for_their_rounding_are_equal():
+    """As the states of equal tokens are in a batch and alone: the latest of them are taken, of windows too."""
+    kinds = torch.nn.functional.normalize(torch.randn(5, 8, dtype=torch.float64), dim=1)
+    x = kinds[torch.randint(5, (500,))]
+    row, rank, sizes = torch.zeros(500, dtype=torch.long), torch.arange(500), torch.tensor([500])
+    found = [
+        search(rows, rows[None], row, rank, sizes, 4, backend="windows", tolerance=1e-12)
+        for rows in (x, x * (1 + 1e-15 * torch.randn_like(x)))
+    ]
+    assert torch.equal(found[0][1], found[1][1]) and torch.equal(found[0][0], found[1][0])

@@ -174,8 +174,7 @@ def search(
         loop (bool): One's own slot is a candidate.
         backend (str): Any but ``"torch_cluster"`` and ``"faiss"``.
         skip (int): With `causal`, the most recent slots left out.
-        tolerance (float): Scores no further apart than this are equal, and the latest is taken; not by ``"windows"``
-            and ``"tree"``.
+        tolerance (float): Scores no further apart than this are equal, and the latest is taken; not by ``"tree"``.
 
     Returns:
         tuple[Tensor, Tensor]: Slots and mask, both :math:`(T, k)`, nearest first.

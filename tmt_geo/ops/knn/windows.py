@@ -29,7 +29,8 @@ def search_windows(task: SearchTask) -> tuple[Tensor, Tensor]:
     own = rank // WINDOW
     if task.metric == "cosine":
         means = unit_rows(means)
-    chosen, exists = search_exact(SearchTask(task.query, means, row, own, task.sizes // WINDOW, NEAREST, task.metric))
+    sizes, even = task.sizes // WINDOW, task.tolerance
+    chosen, exists = search_exact(SearchTask(task.query, means, row, own, sizes, NEAREST, task.metric, tolerance=even))
     begin = torch.cat([own.unsqueeze(1), chosen - row.unsqueeze(1) * whole], dim=1) * WINDOW  # [T, 5], first ranks
     exists = pad(exists, (1, 0), value=True)
     begin, order = begin.sort(dim=1)  # candidates in the order of time
@@ -46,5 +47,5 @@ def search_windows(task: SearchTask) -> tuple[Tensor, Tensor]:
             allowed |= slot == at
         allowed &= exists[part].repeat_interleave(WINDOW, dim=1)
         slot = slot.clamp_(max=capacity - 1).add_(row[part].unsqueeze(1) * capacity)
-        table[part], mask[part] = best_of(task.query[part], index, task.metric, slot, allowed, task.k)
+        table[part], mask[part] = best_of(task, part, slot, allowed)
     return table.where(mask, row.unsqueeze(1) * capacity), mask
