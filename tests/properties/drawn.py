@@ -77,7 +77,7 @@ def features(n, channels, numbers="plain", dtype=torch.float64):
     elif numbers == "subnormal":
         x = x * limits.tiny / 16
     elif numbers == "mixed":
-        x = x * limits.max ** (0.9 * (2 * torch.rand(n, 1, dtype=torch.float64) - 1))
+        x = x * min(limits.max / 8, 1e70) ** (2 * torch.rand(n, 1, dtype=torch.float64) - 1)  # their squares are there
     elif numbers == "moved":
         x = x + 1 / limits.eps**0.5
     elif numbers == "zero":
