@@ -8,6 +8,7 @@ import torch
 
 from tmt_geo import knn_graph
 from tmt_geo.ops.knn import search
+from tmt_geo.testing import largest_tensor
 
 K = 8
 
@@ -307,3 +308,15 @@ def test_one_large_graph_among_many_small_ones_and_numbers_left_out(causal):
         assert_nearest(
             x[here], type(mesh)((table[here] - first).clamp(0, size - 1), mask[here], size), "euclidean", causal
         )
+
+
+def test_one_large_graph_among_as_many_alone_needs_no_grid():
+    """Which would have 900 million slots."""
+    batch = torch.cat([torch.zeros(30_000, dtype=torch.long), torch.arange(1, 30_001)])
+    x, some = noise(60_000, 2), torch.tensor([3, 29_999, 30_000, 59_999])
+    sizes = []
+
+    def run():
+        sizes.append(knn_graph(x, 2, batch, causal=True, targets=some).mask.sum(1).tolist())
+
+    assert largest_tensor(run) < 10 * x.numel() and sizes == [[2, 2, 0, 0]]

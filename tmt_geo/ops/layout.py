@@ -61,14 +61,10 @@ class DenseLayout:
             ValueError: If `batch` or `time` has another shape or is on another device, `batch` is no non-negative
                 integer vector, or `time` has a NaN.
         """
-        check_tensors(batch=batch, time=time)
+        check_tensors(batch=batch, time=time)  # which have a device
         if device is None:
             device = next((vector.device for vector in (batch, time) if vector is not None), None)
-        if device is not None:
-            check_devices(device, batch=batch, time=time)
-        check_batch(batch, num_nodes)
-        check_length("time", time, num_nodes)
-        check_numbers("time", time)
+        check_places(num_nodes, batch, time, device)
         if batch is None and time is None and num_graphs == 1:
             return cls.uniform(1, num_nodes, device)
         batch = batch.long() if batch is not None else torch.zeros(num_nodes, dtype=torch.long, device=device)
@@ -152,6 +148,16 @@ class DenseLayout:
         if key not in self._made:
             self._made[key] = window_slots(self.slot, self.position, size)
         return self._made[key]
+
+
+def check_places(num_nodes: int, batch: Tensor | None, time: Tensor | None, device: torch.device | str | None) -> None:
+    """Raise a `ValueError` as :meth:`DenseLayout.from_batch` does."""
+    check_tensors(batch=batch, time=time)
+    if device is not None:
+        check_devices(device, batch=batch, time=time)
+    check_batch(batch, num_nodes)
+    check_length("time", time, num_nodes)
+    check_numbers("time", time)
 
 
 def window_slots(slot: Tensor, position: Tensor, size: int) -> tuple[Tensor, Tensor]:

@@ -19,7 +19,7 @@ from tmt_geo.ops.knn.task import SearchTask
 from tmt_geo.ops.knn.torch_cluster import search_torch_cluster
 from tmt_geo.ops.knn.tree import pays, search_tree
 from tmt_geo.ops.knn.windows import search_windows
-from tmt_geo.ops.layout import DenseLayout
+from tmt_geo.ops.layout import DenseLayout, check_places
 from tmt_geo.ops.mesh import FLOWS, Mesh
 
 __all__ = ["BACKENDS", "check_options", "index_features", "knn_graph", "search", "unit_rows"]
@@ -102,10 +102,13 @@ def knn_graph(
     if backend == "faiss":
         check_on_disk(x, batch, time, causal)
         return replace(search_on_disk(x, k, loop, metric, targets), flow=flow)
+    if batch is not None:
+        check_places(x.size(0), batch, time, x.device)
+        lengths = torch.bincount(batch.long(), minlength=1)
+        if lengths.numel() * int(lengths.max()) > max(SPARSE[0] * x.size(0), SPARSE[1]):
+            options = {"causal": causal, "metric": metric, "backend": backend, "skip": skip}
+            return _by_size(lengths[batch.long()], x, batch, k, loop, flow, time, targets, options)
     layout = DenseLayout.from_batch(x.size(0), batch, time, device=x.device)
-    if layout.num_slots > max(SPARSE[0] * x.size(0), SPARSE[1]):
-        options = {"causal": causal, "metric": metric, "backend": backend, "skip": skip}
-        return _by_size(layout, x, k, loop, flow, time, targets, options)
     index = index_features(x.contiguous(), metric)  # in one layout sums have one order
     if backend in APPROXIMATE:
         index = index.to(torch.promote_types(x.dtype, torch.float32))
@@ -127,16 +130,19 @@ def knn_graph(
 
 
 def _by_size(
-    layout: DenseLayout, x: Tensor, k: int, loop: bool, flow: str, time: Tensor | None, targets: Tensor | None,
-    options: dict,
+    size: Tensor, x: Tensor, batch: Tensor, k: int, loop: bool, flow: str, time: Tensor | None,
+    targets: Tensor | None, options: dict,
 ) -> Mesh:  # fmt: skip
-    """The graphs of more than half of the largest one's size alone, and then all others: no grid is mostly empty."""
-    large = (2 * layout.lengths > layout.capacity)[layout.batch]
+    """The graphs of more than half of the largest one's size alone, and then all others: no grid is mostly empty.
+
+    `size` is that of each node's graph (N).
+    """
+    large = 2 * size > size.max()
     queries = torch.arange(x.size(0), device=x.device) if targets is None else targets
     table, mask = queries.new_zeros(queries.numel(), k), queries.new_zeros(queries.numel(), k, dtype=torch.bool)
     for part in (large, ~large):
         nodes, mine = part.nonzero().squeeze(1), part[queries]
-        graph = layout.batch[nodes].unique(return_inverse=True)[1]
+        graph = batch[nodes].unique(return_inverse=True)[1]
         times, ours = None if time is None else time[nodes], (part.cumsum(0) - 1)[queries[mine]]
         mesh = knn_graph(x[nodes], k, graph, loop, flow, time=times, targets=ours, **options)
         if nodes.numel():
