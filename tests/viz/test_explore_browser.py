@@ -154,11 +154,11 @@ def test_pointing_at_a_node_is_pointing_at_its_token_and_a_click_keeps_it(view):
     )
     chain.click().perform()
     shown.rest()
-    assert shown.lit() == neighbors(graphs, 0, 9) and shown.read("state")["pinned"] == 9
+    assert shown.lit() == neighbors(graphs, 0, 9) and shown.read("state")["selected"] == 9
     shown.press(Keys.ARROW_RIGHT)
     assert shown.lit() == neighbors(graphs, 1, 9)
     shown.press(Keys.ESCAPE)
-    assert shown.read("state")["pinned"] is None
+    assert shown.read("state")["selected"] is None
 
 
 def luminance(color):

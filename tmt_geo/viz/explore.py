@@ -5,33 +5,60 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from html import escape
+from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 from string import Template
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from torch_geometric.data import Data
 
+from tmt_geo.extras import check_extra
 from tmt_geo.viz.explore_data import pack_frames, word_starts
 from tmt_geo.viz.layers import check_graphs, layer_names, node_labels
 from tmt_geo.viz.neighbor_positions import neighbor_positions
 from tmt_geo.viz.positions import Positions, shared_positions
 
+if TYPE_CHECKING:
+    from tmt_geo.viz.explore_widget import ExplorerWidget
+
 LAYOUTS = ("states", "attention", "pca")
 PAGE = Path(__file__).with_name("explore_page")
-SCRIPTS = ("data.js", "colours.js", "labels.js", "canvas.js", "text.js", "main.js")
+SCRIPTS = ("data.js", "colours.js", "labels.js", "canvas.js", "text.js", "choices.js", "main.js")
 
 
 @dataclass(frozen=True)
 class Explorer:
     """A page with a linked view, which a notebook shows in place.
 
+    Where anywidget is installed, the notebook shows it as a widget, :attr:`widget`.
+
     Args:
         html: The page; it opens offline and asks no network for anything.
+        layers: Number of layers.
+        steps: Number of steps of training.
+        nodes: Number of nodes.
     """
 
     html: str
+    layers: int
+    steps: int
+    nodes: int
+
+    @cached_property
+    def widget(self) -> ExplorerWidget:
+        """The view as an ``ipywidgets`` widget; Python reads and sets its ``layer``, ``step`` and ``selected`` node.
+
+        Raises:
+            ImportError: If anywidget is absent.
+        """
+        check_extra("a widget", "notebooks", "anywidget")
+        from tmt_geo.viz.explore_widget import ExplorerWidget
+
+        return ExplorerWidget(self.frame(), self.layers, self.steps, self.nodes)
 
     def save(self, path: str | Path) -> Path:
         """Writes the page to a file and returns its path."""
@@ -46,6 +73,9 @@ class Explorer:
 
     def _repr_html_(self) -> str:
         return self.frame()
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> Any:
+        return self.widget._repr_mimebundle_(**kwargs) if find_spec("anywidget") else {}
 
     def __repr__(self) -> str:
         return f"Explorer({len(self.html) / 1e6:.1f} MB)"
@@ -84,7 +114,8 @@ def explore(
         title: Headline of the page.
 
     Returns:
-        The page. A notebook shows it; :meth:`Explorer.save` writes it.
+        The page. A notebook shows it, where anywidget is installed as a widget whose layer and selected node Python
+        reads and sets (:attr:`Explorer.widget`). :meth:`Explorer.save` writes it.
 
     Raises:
         ValueError: If the layers do not fit each other, or another argument does not fit them; it is named.
@@ -111,7 +142,7 @@ def explore(
         "note": note,
         **pack_frames(frames, places, _groups(frames, groups)),
     }
-    return Explorer(_page(title, data))
+    return Explorer(_page(title, data), len(layer_labels), len(series), len(labels))
 
 
 def _series(graphs: Sequence[Data] | Sequence[Sequence[Data]]) -> list[list[Data]]:

@@ -1,11 +1,11 @@
 // What is shown, and what changes it.
-const state = { layer: 0, step: 0, hover: null, pinned: null, hits: new Set(), strong: false, playing: 0,
+const state = { layer: 0, step: 0, hovered: null, selected: null, hits: new Set(), strong: false, playing: 0,
   colour: Object.keys(COLOURS).find(name => COLOURS[name].there) };
 const controls = Object.fromEntries(["play", "layer", "step", "colour", "strong", "search"].map(id => [id, document.getElementById(id)]));
 let scheduled = false;
 
 function focusOf() {
-  const node = state.hover ?? state.pinned;
+  const node = state.hovered ?? state.selected;
   if (node === null) return null;
   const near = neighborsOf(state.layer, state.step, node);
   return { node, ...near, lit: new Map([[node, "focus"], ...near.found.map(each => [each.node, each.kind])]) };
@@ -28,24 +28,30 @@ function paint() {
   document.getElementById("step-name").textContent = DATA.steps[state.step];
   controls.layer.value = state.layer;
   controls.step.value = state.step;
+  controls.colour.value = state.colour;
+  controls.strong.checked = state.strong;
   controls.layer.setAttribute("aria-valuetext", DATA.layers[state.layer]);
   canvas.setAttribute("aria-label", `${COUNT} nodes in ${DATA.layers[state.layer]}`);
   draw();
+  tellChoices();
 }
 
-function show(layer, step) {
-  const wanted = [Math.min(Math.max(layer, 0), LAYERS - 1), Math.min(Math.max(step, 0), STEPS - 1)];
-  if (wanted[0] === state.layer && wanted[1] === state.step) return;
-  [state.layer, state.step] = wanted;
-  setFrame(frameOf(...wanted), true);
+// Goes to a frame; returns whether that is another one.
+function goTo(layer, step, glide) {
+  const before = frameOf(state.layer, state.step);
+  [state.layer, state.step] = [Math.min(Math.max(layer, 0), LAYERS - 1), Math.min(Math.max(step, 0), STEPS - 1)];
+  const after = frameOf(state.layer, state.step);
+  if (after !== before) setFrame(after, glide);
+  return after !== before;
+}
+function show(layer, step) { if (goTo(layer, step, true)) paint(); }
+function point(node) { if (node !== state.hovered) { state.hovered = node; paint(); } }
+function select(node) {
+  state.selected = node;
+  if (node !== null) spans[node].scrollIntoView({ block: "nearest" });
   paint();
 }
-function point(node) { if (node !== state.hover) { state.hover = node; paint(); } }
-function pin(node) {
-  state.pinned = state.pinned === node ? null : node;
-  if (state.pinned !== null) spans[node].scrollIntoView({ block: "nearest" });
-  paint();
-}
+function pin(node) { select(state.selected === node ? null : node); }
 function search(words) {
   const wanted = words.trim().toLowerCase();
   state.hits = new Set(wanted ? [...Array(COUNT).keys()].filter(node => wordOf(node).toLowerCase().includes(wanted)) : []);
@@ -73,7 +79,7 @@ function play() {
 }
 function clear() {
   controls.search.value = "";
-  state.pinned = state.hover = null;
+  state.selected = state.hovered = null;
   Object.assign(view, { zoom: 1, x: 0, y: 0 });
   stop();
   search("");
@@ -112,7 +118,7 @@ canvas.addEventListener("pointermove", event => {
 canvas.addEventListener("pointerup", event => {
   const still = held && held.far < 4, node = nodeAt(event.offsetX, event.offsetY);
   held = null;
-  if (still) node === null ? pin(state.pinned) : pin(node);
+  if (still) node === null ? select(null) : pin(node);
 });
 canvas.addEventListener("pointerleave", () => point(null));
 canvas.addEventListener("wheel", event => {
@@ -144,6 +150,7 @@ buildText();
 setFrame(0, false);
 new ResizeObserver(() => { fitCanvas(); draw(); }).observe(canvas);
 paint();
+hearChoices();
 
 // What the page shows, to be read from outside.
 window.explorer = {
