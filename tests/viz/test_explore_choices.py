@@ -71,8 +71,9 @@ class Notebook:
 
     def until_all_show(self, **wanted):
         """Waits until the model and both views have these values."""
-        pages = (self.values, lambda: self.choices(0), lambda: self.choices(1))
-        WebDriverWait(self.browser, HANGS, 0.02).until(lambda _: all(wanted.items() <= page().items() for page in pages))
+        places = (self.values, lambda: self.choices(0), lambda: self.choices(1))
+        wait = WebDriverWait(self.browser, HANGS, 0.02)
+        wait.until(lambda _: all(wanted.items() <= place().items() for place in places))
 
 
 @pytest.fixture
@@ -103,7 +104,8 @@ def test_a_reader_chooses_and_python_and_the_other_view_follow(notebook, browser
     shown.until_all_show(layer=0)
     browser.switch_to.frame(0)
     span = browser.find_element("css selector", "#text span[data-node='9']")
-    ActionChains(browser, duration=0).move_to_element(span).click().send_keys(Keys.ARROW_RIGHT, Keys.ARROW_UP).perform()
+    chain = ActionChains(browser, duration=0).move_to_element(span).click()
+    chain.send_keys(Keys.ARROW_RIGHT, Keys.ARROW_UP).perform()
     browser.switch_to.default_content()
     shown.until_all_show(layer=1, step=1, selected=9, hovered=9)
     assert shown.model("saved")[-1] == {"layer": 1, "step": 1, "selected": 9, "hovered": 9}
