@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from anywidget import AnyWidget
 from traitlets import Int, TraitError, Unicode, validate
+
+from tmt_geo.viz.explore import PAGE
 
 CHOICES = ("layer", "step", "selected", "hovered")
 
@@ -30,7 +31,7 @@ class ExplorerWidget(AnyWidget):
         TraitError: If there is no such layer, step or node.
     """
 
-    _esm = Path(__file__).with_name("explore_page").joinpath("widget.js").read_text(encoding="utf-8")
+    _esm = (PAGE / "widget.js").read_text(encoding="utf-8")
     frame = Unicode().tag(sync=True)
     layer = Int(0).tag(sync=True)
     step = Int(0).tag(sync=True)

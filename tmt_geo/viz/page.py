@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING
 
+from tmt_geo.viz.explore import PAGE
+
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
@@ -46,6 +48,8 @@ _FOLLOW_THEME = """
 })();
 """
 
+_KEEP = (PAGE / "keep.js").read_text(encoding="utf-8")
+
 
 @dataclass
 class Section:
@@ -80,7 +84,7 @@ def figure_html(figure: Figure) -> str:
 
 
 def page_html(title: str, parts: Sequence[str], *, figures: bool, refresh: int | None = None) -> str:
-    """Returns a page.
+    """Returns a page; what was chosen in its linked views stays when it is loaded again.
 
     Args:
         title: Headline.
@@ -97,7 +101,7 @@ def page_html(title: str, parts: Sequence[str], *, figures: bool, refresh: int |
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"{again}<title>{escape(title)}</title><style>{_STYLE}</style>{library}</head>\n<body>\n"
+        f"{again}<title>{escape(title)}</title><style>{_STYLE}</style><script>{_KEEP}</script>{library}</head>\n<body>\n"
         f"<h1>{escape(title)}</h1>\n" + "\n".join(parts) + "\n</body></html>\n"
     )
 
