@@ -8,7 +8,7 @@ import torch
 
 pytest.importorskip("selenium", reason="selenium is not installed")
 
-from selenium.common.exceptions import JavascriptException, NoSuchFrameException
+from selenium.common.exceptions import WebDriverException
 from selenium.webdriver import ActionChains
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.select import Select
@@ -59,8 +59,10 @@ class Around:
         return {name: state[name] for name in ("layer", "step", "selected", "hovered", "colour", "strong")}
 
     def until(self, holds):
-        ignored = (NoSuchFrameException, JavascriptException)  # while the page is loaded again
-        WebDriverWait(self.browser, HANGS, 0.02, ignored).until(lambda _: holds())
+        wait = WebDriverWait(
+            self.browser, HANGS, 0.02, [WebDriverException]
+        )  # which the page raises while it is loaded
+        wait.until(lambda _: holds())
 
 
 class Notebook(Around):
@@ -153,7 +155,7 @@ def test_a_closed_view_listens_no_more(notebook):
 
 
 def test_what_was_chosen_stays_while_a_run_is_watched(clean, explorer, tmp_path):
-    path, loaded = tmp_path / "report.html", "return performance.timeOrigin"
+    path = tmp_path / "report.html"
 
     def write(refresh):
         sections = [Section("Loss", "<p style='height: 2000px'>falls</p>"), Section("The mesh", explorer.frame())]
@@ -178,11 +180,12 @@ def test_what_was_chosen_stays_while_a_run_is_watched(clean, explorer, tmp_path)
     write(1)  # it loads itself every second from here on
     clean.refresh()
     versions = set()
-    while len(versions) < 3:
-        versions.add(clean.execute_script(loaded))
-        report.until(
-            lambda: wanted.items() <= report.choices(0).items() and clean.execute_script("return scrollY") == before
-        )
+
+    def stays():
+        versions.add(clean.execute_script("return performance.timeOrigin"))
+        return wanted.items() <= report.choices(0).items() and clean.execute_script("return scrollY") == before
+
+    report.until(lambda: stays() and len(versions) >= 3)
     write(None)  # the run has ended
 
 
