@@ -10,14 +10,13 @@ The text has a word in two senses. Needs kaleido (the extra `figures`), selenium
 from __future__ import annotations
 
 import argparse
-import shutil
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
+from benchmarks.photograph import photograph
 from tmt_geo.apps.model_folder import load_run, max_context
 from tmt_geo.apps.text_figures import text_sections, token_ids
 from tmt_geo.extras import check_extra
-from tmt_geo.viz import Explorer, explore, save_figure, token_labels
+from tmt_geo.viz import explore, save_figure, token_labels
 
 OUT = Path(__file__).parents[1] / "docs" / "pictures"
 TEXT = (
@@ -29,33 +28,8 @@ PICTURES = (
     ("Clusters, from layer to layer", "clusters.png", (1000, 520)),
     ("Decay with distance", "decay.png", (1000, 480)),
 )
-LINKED = ("explore.png", " bank", 2, 0, (1280, 600))  # file, the word pointed at and which of them, layer, size
-
-
-def photograph(view: Explorer, token: int, layer: int, size: tuple[int, int], file: Path) -> None:
-    """The linked view at a layer, counted from 0, with a token pointed at."""
-    from selenium import webdriver
-
-    options = webdriver.ChromeOptions()
-    for flag in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage"):
-        options.add_argument(flag)
-    driver = webdriver.ChromeService(shutil.which("chromedriver"))  # where there is none, selenium fetches one
-    with TemporaryDirectory() as folder, webdriver.Chrome(options, driver) as browser:
-        width, height = size
-        screen = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
-        browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
-        page = Path(folder) / "page.html"
-        view.save(page)
-        browser.get(page.as_uri())
-        browser.execute_script("explorer.show(arguments[0], 0)", layer)
-        point = "document.querySelectorAll('#text span')[arguments[0]].dispatchEvent(arguments[1])"
-        event = "new PointerEvent('pointerover', {bubbles: true})"
-        browser.execute_script(point.replace("arguments[1]", event), token)
-        browser.execute_async_script(
-            "const done = arguments[0], look = () => explorer.resting ? done() : requestAnimationFrame(look);"
-            "setTimeout(look, 100)"
-        )
-        browser.save_screenshot(str(file))
+LINKED = ("explore.png", (1280, 620))
+TITLE = "The last “bank” attends to the words before it (blue) and, by the mesh, to the river far back (orange)"
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -77,11 +51,11 @@ def main(argv: list[str] | None = None) -> None:
         figure.update_layout(paper_bgcolor="white")
         save_figure(figure, arguments.out / name, width=width, height=height, scale=1)
         print(arguments.out / name)
-    name, word, which, layer, size = LINKED
+    name, size = LINKED
     graphs = model.layer_graphs(ids)
-    labels = token_labels(graphs, tokenizer)
-    token = [place for place, label in enumerate(tokenizer.decode([i]) for i in ids[0]) if label == word][which]
-    photograph(explore(graphs, labels, title="two senses of a word"), token, layer, size, arguments.out / name)
+    view = explore(graphs, token_labels(graphs, tokenizer), title=TITLE)
+    bank = max(place for place, token in enumerate(ids[0]) if tokenizer.decode([token]) == " bank")
+    photograph(view.html, size, arguments.out / name, f"explorer.choose({{hovered: {bank}}})")
     print(arguments.out / name)
 
 

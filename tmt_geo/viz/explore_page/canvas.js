@@ -58,8 +58,8 @@ function radius(active) { return (COUNT > 800 ? 2.6 : COUNT > 150 ? 4 : 6) * (ac
 function drawEdge(each, style, strength) {
   const [x, y] = placeOf(each.node), [a, b] = placeOf(each.target);
   pen.strokeStyle = style[each.kind];
-  pen.globalAlpha = 0.25 + 0.7 * strength;
-  pen.lineWidth = 0.8 + 3.2 * strength;
+  pen.globalAlpha = 0.45 + 0.5 * strength;
+  pen.lineWidth = 1.2 + 2.8 * strength;
   pen.setLineDash(each.kind === "mesh" ? [6, 4] : []);
   pen.beginPath();
   pen.moveTo(x, y);

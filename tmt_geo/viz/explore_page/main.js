@@ -158,5 +158,5 @@ window.explorer = {
   get lit() { const focus = focusOf(); return focus ? [...focus.lit] : []; },
   get labels() { return labels; },
   get resting() { return !scheduled; },
-  placeOf, show,
+  placeOf, show, choose,
 };
