@@ -10,6 +10,7 @@ pytest.importorskip("selenium", reason="selenium is not installed")
 
 from selenium.webdriver import ActionChains
 from selenium.webdriver.common.keys import Keys
+from torch_geometric.datasets import KarateClub
 
 from tmt_geo import MeshGNN, TMTEncoder, TMTModel
 from tmt_geo.testing.tiny import lively, tiny_config
@@ -81,6 +82,11 @@ def neighbors(graphs, layer, node):
         layer -= 1
     pairs = graphs[layer].edge_index.t().tolist()
     return {source: "window" if node - source <= 4 else "mesh" for source, target in pairs if target == node != source}
+
+
+def sources(graph, node):
+    """Whom a node attends to in one layer, by a loop over its edges."""
+    return {source for source, target in graph.edge_index.t().tolist() if target == node != source}
 
 
 def crowding(labels):
@@ -207,7 +213,8 @@ def test_text_can_be_read_in_either_theme(browser, view, theme):
         browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
 
 
-def test_a_cloud_is_turned_and_an_ordinary_graph_has_numbers(browser, view):
+def test_a_cloud_of_points_is_turned(browser, view):
+    torch.manual_seed(0)
     points = torch.rand(500, 3)
     graphs = TMTEncoder(3, 8, 2, heads=2, causal=False).layer_graphs(points)
     graphs[0].pos = points
@@ -217,15 +224,30 @@ def test_a_cloud_is_turned_and_an_ordinary_graph_has_numbers(browser, view):
     ActionChains(browser, duration=0).drag_and_drop_by_offset(canvas, 120, 30).perform()
     shown.rest()
     assert np.abs(np.subtract(before, shown.read("placeOf(0)"))).max() > 1
+    for layer in range(2):
+        shown.browser.execute_script("explorer.show(arguments[0], 0)", layer)
+        for node in (0, 250, 499):
+            shown.point(node)
+            assert set(shown.lit()) == sources(graphs[layer], node)
+            assert crowding(shown.read("labels")) <= 0.05
 
+
+@pytest.mark.parametrize("positions", ["attention", "states"])
+def test_the_karate_club_has_numbers_classes_and_its_own_edges(browser, view, positions):
+    club = KarateClub()[0]
     torch.manual_seed(0)
-    ring = torch.stack([torch.arange(34), torch.arange(34).roll(1)])
-    graphs = MeshGNN(4, 8, num_layers=2, k=3, heads=2).layer_graphs(torch.randn(34, 4), ring)
-    shown = view(explore(graphs, positions="attention"))
-    assert [span.text for span in browser.find_elements("css selector", "#text span")] == [str(i) for i in range(34)]
-    shown.point(7)
-    pairs = graphs[0].edge_index.t().tolist()
-    assert shown.lit() == {source: "edge" for source, target in pairs if target == 7 != source}
+    graphs = MeshGNN(club.num_features, 8, num_layers=2, k=3, heads=2).layer_graphs(club.x, club.edge_index)
+    graphs[0].y = club.y
+    shown = view(explore(graphs, positions=positions))
+    names = [f"{node}: {group}" for node, group in enumerate(club.y.tolist())]
+    assert [span.text for span in browser.find_elements("css selector", "#text span")] == names
+    assert shown.read("state")["colour"] == "group" and crowding(shown.read("labels")) <= 0.05
+    for layer in range(2):
+        shown.browser.execute_script("explorer.show(arguments[0], 0)", layer)
+        for node in range(0, 34, 3):
+            shown.point(node)
+            assert shown.lit() == dict.fromkeys(sources(graphs[layer], node), "edge")
+            assert crowding(shown.read("labels")) <= 0.05
 
 
 def test_hostile_text_is_shown_as_it_is(browser, view):
