@@ -12,22 +12,29 @@ import argparse
 import json
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.photograph import photograph
 from benchmarks.pictures import OUT
 from tmt_geo.extras import check_extra
 from tmt_geo.viz import save_figure
 
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 CELLS = {
-    "01": "picture", "02": "evolution", "03": "why", "04": "figure", "05": "rebuild", "06": "picture",
-    "07": "hf-picture", "08": "reach", "09": "explore",
+    "01": "picture", "02": "flow", "03": "why", "04": "figure", "05": "rebuild", "06": "picture", "07": "hf-picture",
+    "08": "reach", "09": "explore",
 }  # fmt: skip
-SIZE = (900, 460)
+SIZE, WIDE = (900, 460), (1300, 660)
 PAGE = '<!DOCTYPE html><body style="margin: 0 1rem; font: 15px/1.5 system-ui, sans-serif">{}</body>'
-# A bank of a river in the last layer of the linked view.
-CHOOSE = "document.querySelector('iframe')?.contentWindow.postMessage({explorer: {layer: 6, selected: 40}}, '*')"
+# A linked view at its first and at its last layer.
+TWICE = '<!DOCTYPE html><body style="margin: 0; display: flex; gap: 8px">{0}{0}</body>'
+CHOOSE = """
+const views = document.querySelectorAll("iframe");
+views.forEach((view, last) => view.contentWindow.postMessage({explorer: {layer: last ? Infinity : 0}}, "*"));
+"""
 
 
 def shown(number: str) -> dict[str, Any]:
@@ -43,12 +50,12 @@ def shown(number: str) -> dict[str, Any]:
     return next(output.data for output in cell.outputs if "data" in output)
 
 
-def last_frame(figure: Any) -> Any:
-    """The figure as it stands when it has been played, without what plays it."""
+def last_frame(figure: Figure) -> Figure:
+    """The figure as it stands when it has been played, without what plays it and without names that would collide."""
     if figure.frames:
         figure.update(data=figure.frames[-1].data)
-        figure.update_layout(sliders=[], updatemenus=[], title=figure.frames[-1].name)
-        figure.frames = []
+        figure.layout.sliders = figure.layout.updatemenus = figure.frames = ()
+        figure.update_traces(mode="markers", selector={"mode": "markers+text"})
     return figure
 
 
@@ -74,7 +81,8 @@ def main(argv: list[str] | None = None) -> None:
             figure = last_frame(figure).update_layout(paper_bgcolor="white")
             save_figure(figure, file, width=width, height=height, scale=1)
         else:
-            photograph(PAGE.format(data["text/html"]), SIZE, file, CHOOSE)
+            twice = "<iframe" in data["text/html"]
+            photograph((TWICE if twice else PAGE).format(data["text/html"]), WIDE if twice else SIZE, file, CHOOSE)
         print(file)
 
 

@@ -21,7 +21,7 @@ def photograph(page: str, size: tuple[int, int], file: Path, script: str = "") -
     from selenium import webdriver
 
     options = webdriver.ChromeOptions()
-    for flag in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage"):
+    for flag in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--hide-scrollbars"):
         options.add_argument(flag)
     driver = webdriver.ChromeService(shutil.which("chromedriver"))  # where there is none, selenium fetches one
     with TemporaryDirectory() as folder, webdriver.Chrome(options, driver) as browser:
