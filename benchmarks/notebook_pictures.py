@@ -55,7 +55,10 @@ def last_frame(figure: Figure) -> Figure:
     if figure.frames:
         figure.update(data=figure.frames[-1].data)
         figure.layout.sliders = figure.layout.updatemenus = figure.frames = ()
-        figure.update_traces(mode="markers", selector={"mode": "markers+text"})
+        figure.layout.margin.b = 60
+        figure.update_traces(
+            mode="markers", selector=lambda trace: trace.mode == "markers+text" and len(trace.text) > 12
+        )
     return figure
 
 

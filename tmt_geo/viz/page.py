@@ -93,6 +93,7 @@ def page_html(title: str, parts: Sequence[str], *, figures: bool, refresh: int |
         refresh: Seconds after which an open page loads itself again.
     """
     again = f'<meta http-equiv="refresh" content="{refresh}">' if refresh else ""
+    keep = f"<script>{_KEEP}</script>" if any("<iframe" in part for part in parts) else ""
     library = ""
     if figures:
         from plotly.offline import get_plotlyjs
@@ -101,7 +102,7 @@ def page_html(title: str, parts: Sequence[str], *, figures: bool, refresh: int |
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"{again}<title>{escape(title)}</title><style>{_STYLE}</style><script>{_KEEP}</script>{library}</head>\n<body>\n"
+        f"{again}<title>{escape(title)}</title><style>{_STYLE}</style>{keep}{library}</head>\n<body>\n"
         f"<h1>{escape(title)}</h1>\n" + "\n".join(parts) + "\n</body></html>\n"
     )
 
