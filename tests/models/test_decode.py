@@ -9,7 +9,7 @@ from torch._dynamo.testing import CompileCounterWithBackend
 from tmt_geo.models import TMTModel
 from tmt_geo.models.tmt import cache_tmt
 from tmt_geo.nn import decode
-from tmt_geo.ops import compiled
+from tmt_geo.ops import compiled, copying
 from tmt_geo.testing.tiny import lively, tiny_config
 
 
@@ -113,3 +113,23 @@ def test_slots_that_must_not_be_written_in_place_are_not_compiled(always, monkey
         last = model(ids[:, 8:], past_key_values=cache).logits[:, -1]
         torch.testing.assert_close(last, model(ids, use_cache=False).logits[:, -1], rtol=0, atol=1e-8)
     assert calls == {3: 1}
+
+
+@pytest.mark.parametrize(("rows", "backend"), [(1, "inductor"), (3, "eager")])
+def test_compiled_votes_are_those_of_the_full_forward(always, monkeypatch, rows, backend):
+    """One graph, however long the text has become."""
+    torch._dynamo.reset()  # which has seen another number of texts
+    counted(monkeypatch, "eager")
+    counter = CompileCounterWithBackend(backend)
+    monkeypatch.setattr(cache_tmt, "ROOM", 2)
+    monkeypatch.setattr(copying.latest_votes, "function", torch.compile(copying._latest_votes, backend=counter))
+    model = lively(TMTModel(tiny_config(copy_k=5))).double().eval()
+    ids = torch.randint(9, (rows, 30))  # few tokens: many are equally near
+    with torch.no_grad():
+        full = model(ids, use_cache=False)
+        out = model(ids[:, :12], use_cache=True)
+        for t in range(12, 30):
+            out = model(ids[:, t : t + 1], past_key_values=out.past_key_values)
+            torch.testing.assert_close(out.logits[:, -1], full.logits[:, t], rtol=0, atol=1e-8)
+            assert (out.num_votes == 5 * rows).all()
+    assert counter.frame_count == 1

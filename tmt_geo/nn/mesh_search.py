@@ -9,8 +9,8 @@ from tmt_geo.nn.mesh_index import MeshIndex
 from tmt_geo.ops.checks import check_flags
 from tmt_geo.ops.knn import check_options, search, unit_rows
 from tmt_geo.ops.knn.arguments import check_window
-from tmt_geo.ops.knn.latest import latest_of
-from tmt_geo.ops.knn.scores import pair_scores, state_tolerance
+from tmt_geo.ops.knn.latest import newest_slots
+from tmt_geo.ops.knn.scores import state_tolerance
 from tmt_geo.ops.layout import DenseLayout, window_slots
 from tmt_geo.ops.mesh import Mesh
 
@@ -137,10 +137,8 @@ class MeshSearch(nn.Module):
         Returns:
             tuple[Tensor, Tensor]: Slots and which of them exist, both (B, k + w), the nearest first.
         """
-        capacity = cached.size(1)
-        score = pair_scores(features.double(), cached.double(), "cosine")
-        limit = position - self.window
-        table, mask = latest_of(score, limit, self.k, capacity, state_tolerance(features))
+        limit, capacity = position - self.window, cached.size(1)
+        table, mask = newest_slots(features, cached, limit, self.k, state_tolerance(features))
         slot = torch.arange(position.numel(), device=position.device) * capacity + position
         before, exists = window_slots(slot, position, self.window)
         return torch.cat([table, before], dim=1), torch.cat([mask, exists], dim=1)

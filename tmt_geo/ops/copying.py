@@ -27,8 +27,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tmt_geo.ops.compiled import Compiled
 from tmt_geo.ops.edges import Edges, sddmm
 from tmt_geo.ops.knn import search
+from tmt_geo.ops.knn.latest import is_latest, newest_slots
 from tmt_geo.ops.knn.scores import state_tolerance
 
 
@@ -106,13 +108,38 @@ def copy_votes(query: Tensor, sources: Sources, scale: Tensor, gate: Tensor, k: 
         Votes: Those of the nodes, (T, k).
     """
     index, token, row, rank, sizes = sources
-    table, mask = search(query.detach(), index.detach(), row, rank, sizes, k, tolerance=state_tolerance(query))
+    tolerance = state_tolerance(query)
+    if latest_votes.always and not torch.is_grad_enabled() and is_latest(row, index.size(0)):
+        slots = (index.flatten(0, 1), token.flatten())
+        for part in slots:
+            torch._dynamo.maybe_mark_dynamic(part, 0)  # one graph, however many they become
+        return Votes(*latest_votes(0, query, *slots, rank, scale, gate, k, tolerance, sentinel))
+    table, mask = search(query.detach(), index.detach(), row, rank, sizes, k, tolerance=tolerance)
+    return _votes_of(query, index.flatten(0, 1), token.flatten(), table, mask, scale, gate, sentinel)
+
+
+def _latest_votes(
+    query: Tensor, index: Tensor, token: Tensor, rank: Tensor, scale: Tensor, gate: Tensor, k: int, tolerance: float,
+    sentinel: bool,
+) -> Votes:  # fmt: skip
+    table, mask = newest_slots(query, index.view(query.size(0), -1, index.size(1)), rank, k, tolerance)
+    return _votes_of(query, index, token, table, mask, scale, gate, sentinel)
+
+
+latest_votes = Compiled(_latest_votes, _latest_votes)  # of one node a row, as cached decoding brings them
+
+
+def _votes_of(
+    query: Tensor, index: Tensor, token: Tensor, table: Tensor, mask: Tensor, scale: Tensor, gate: Tensor,
+    sentinel: bool,
+) -> Votes:  # fmt: skip
+    """The votes of these slots (T, k) of a flattened grid."""
     edges = Edges.from_table(table, token.numel())
-    similarity = sddmm(query.unsqueeze(1), index.flatten(0, 1).unsqueeze(1), edges).view_as(mask)
+    similarity = sddmm(query.unsqueeze(1), index.unsqueeze(1), edges).view_as(mask)
     score = (scale * similarity).masked_fill(~mask, torch.finfo(similarity.dtype).min)
     weight = score.softmax(-1) * mask  # without votes the softmax is even, and means nothing
     if sentinel:
         evidence = score.logsumexp(-1) - scale
         gate = gate + torch.where(mask.any(-1), evidence, 0.0).to(gate.dtype)
-    follows = token.flatten().roll(-1)[table]  # every source is followed by a node of its own row
+    follows = token.roll(-1)[table]  # every source is followed by a node of its own row
     return Votes(follows, weight, gate)

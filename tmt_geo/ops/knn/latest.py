@@ -31,6 +31,23 @@ def search_latest(task: SearchTask) -> tuple[Tensor, Tensor]:
     return latest_of(score, limit, task.k, task.capacity, task.tolerance)
 
 
+def newest_slots(query: Tensor, index: Tensor, limit: Tensor, k: int, tolerance: float) -> tuple[Tensor, Tensor]:
+    """The same by the cosine and operations that depend on no value, and so compile whole.
+
+    Args:
+        query (Tensor): Rows of unit length (B, F).
+        index (Tensor): Those of all slots (B, C, F).
+        limit (Tensor): How many slots of each row count (B).
+        k (int): How many.
+        tolerance (float): See :func:`tmt_geo.ops.knn.search`.
+
+    Returns:
+        tuple[Tensor, Tensor]: Slots and mask, both (B, k), nearest first.
+    """
+    score = pair_scores(query.double(), index.double(), "cosine")
+    return latest_of(score, limit, k, index.size(1), tolerance)
+
+
 def latest_of(score: Tensor, limit: Tensor, k: int, capacity: int, tolerance: float) -> tuple[Tensor, Tensor]:
     """The `k` best below `limit` (B) of scores (B, c) of a graph's first slots: slots and mask (B, k)."""
     num_rows, stop = score.shape
