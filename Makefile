@@ -19,7 +19,7 @@ WHEEL_TAG := import sys, sysconfig, torch; \
 WORKERS ?= 2
 ARGS ?=
 
-.PHONY: help demo test test-latest lint docs bench device
+.PHONY: help demo test test-latest lint docs bench device mutants
 
 help:
 	@echo "make demo   train a small TMT and a Llama of its size, compare them, write runs/demo/report.html"
@@ -30,6 +30,8 @@ help:
 	@echo "make docs   build the documentation into docs/_build/html; a warning is an error"
 	@echo "make bench  measure what has no result yet beside its peers, and write the tables into docs/results/speed.md"
 	@echo "            (takes about an hour; one row: make bench ARGS='--again --rows search')"
+	@echo "make mutants plant silent bugs in copies of the tree: the tests must see each of them (a minute for each)"
+	@echo "            (a word of a bug's name tries it alone: make mutants ARGS=decay)"
 	@echo "make device try a CUDA GPU in eight minutes: tests, speed, a short training; results in runs/device"
 	@echo "            (with the text of WikiText-2: make device ARGS='--data FOLDER')"
 
@@ -67,6 +69,9 @@ docs: $(VENV)/.docs
 
 bench: $(VENV)/.test
 	$(BIN)/python -m benchmarks.speed --write $(ARGS)
+
+mutants: $(VENV)/.test
+	$(BIN)/python -m benchmarks.planted_bugs $(ARGS)
 
 device: $(VENV)/.test
 	$(BIN)/python -m benchmarks.device $(ARGS)

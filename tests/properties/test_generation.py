@@ -1,10 +1,15 @@
 """However a text comes, in pieces through a cache, padded, or in a batch, its logits are those of the text alone."""
 
+from contextlib import ExitStack, contextmanager
+from unittest import mock
+
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.properties.drawn import KINDS, SEEDS, attention_mask, language_model, options, padding
+from tmt_geo.nn import decode
+from tmt_geo.ops import compiled
 
 S = 12
 CUTS = st.sets(st.integers(1, S - 1), max_size=S - 1).map(lambda cuts: [0, *sorted(cuts), S])
@@ -55,3 +60,25 @@ def test_generated_is_what_one_forward_a_token_chooses(options, seed, length):
     logits = model(text[:, :-1], use_cache=False).logits[:, length - 1 :]
     chosen = logits.gather(2, text[:, length:, None]).squeeze(2)
     torch.testing.assert_close(chosen, logits.amax(2), rtol=0, atol=1e-10)
+
+
+@contextmanager
+def pieces_for_the_compiler():
+    """Decoding by the pieces that are compiled where that pays, here as plain code."""
+    with ExitStack() as stack:
+        for piece in (decode.project, decode.attend, decode.run):
+            stack.enter_context(mock.patch.object(piece, "function", piece.plain))
+        compiled.set_compile("always")
+        stack.callback(compiled.set_compile, "auto")
+        yield
+
+
+@torch.no_grad()
+@given(options=options(mesh=True, search="auto"), seed=SEEDS, start=st.integers(1, S), left=st.integers(0, 3))
+def test_the_pieces_that_are_compiled_are_the_full_forward(options, seed, start, left):
+    model = language_model(options, seed)
+    ids, mask = torch.randint(KINDS, (2, start + 2)), attention_mask(start + 2, (min(left, start), 0))
+    whole = model(ids, attention_mask=mask, use_cache=False).logits
+    with pieces_for_the_compiler():
+        logits, _ = in_pieces(model, ids, mask, [0, start, start + 1, start + 2])
+    torch.testing.assert_close(logits[mask.bool()], whole[mask.bool()], rtol=0, atol=1e-10)
