@@ -65,6 +65,33 @@ def test_a_saved_adapter_with_gates_and_anchors_is_the_model_that_was_trained(tm
     assert torch.equal(out.logits, expected.logits) and torch.equal(out.exit_masks, expected.exit_masks)
 
 
+HEADS = {"adapters": ([*PROJECTIONS, "lm_head"], None), "whole": (PROJECTIONS, ["lm_head"])}
+
+
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("options", [{}, {"tie_word_embeddings": False}, {"copy_k": 4}], ids=str)
+def test_a_saved_adapter_of_attention_and_head_is_the_model_that_was_trained(head, options, tmp_path):
+    peft = pytest.importorskip("peft")
+    model, ids = lively(TMTModel(tiny_config(**options))), torch.randint(VOCAB, (3, 20))
+    fresh, before = TMTModel(model.config), model(ids).logits
+    fresh.load_state_dict(model.state_dict())
+    target, whole = HEADS[head]
+    config = peft.LoraConfig(target_modules=target, modules_to_save=whole, r=4, task_type="CAUSAL_LM")
+    model = peft.get_peft_model(model, config)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.05)
+    for _ in range(3):
+        optimizer.zero_grad()
+        model.eval()(input_ids=ids, labels=ids).loss.backward()
+        optimizer.step()
+    trained = [name for name, weight in model.named_parameters() if weight.requires_grad]
+    assert any("lm_head" in name for name in trained) and any("lin_query" in name for name in trained)
+    expected = model(input_ids=ids).logits
+    assert (expected - before).abs().max() > 0.1
+    model.save_pretrained(tmp_path)
+    again = peft.PeftModel.from_pretrained(fresh, tmp_path).eval()
+    assert torch.equal(again(input_ids=ids).logits, expected)
+
+
 def test_adapters_add_what_their_formula_says():
     """Twice as many nodes as columns and more: where nothing stands in the way, the projections are one product."""
     peft = pytest.importorskip("peft")

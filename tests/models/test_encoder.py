@@ -28,7 +28,7 @@ def test_node_order_does_not_matter_where_time_is_given(causal):
     torch.testing.assert_close(encoder(x[perm], batch[perm], time[perm]), out[perm])
 
 
-@pytest.mark.parametrize(("seed", "first"), [(0, 1), (1, 1), (2, 1), (3, 1), (4, 2)])
+@pytest.mark.parametrize(("seed", "first"), [(0, 1), (1, 1), (4, 2)])
 def test_gates_hold_their_budget_while_training_and_after(seed, first):
     torch.manual_seed(seed)
     options = {"exit_rule": "budget", "exit_budget": 0.5, "exit_after": first}

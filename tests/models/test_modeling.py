@@ -221,7 +221,7 @@ def test_auto_model_is_the_backbone_and_a_backbone_can_be_saved(model, ids, tmp_
 
 def test_loading_from_nothing_is_plain_initialisation(tmp_path):
     """What is missing in a checkpoint is initialised as a new model would be, buffers included."""
-    config = tiny_config(exit_rule="learned", n_layers=8, index_dim=16)
+    config = tiny_config(exit_rule="learned", n_layers=8, index_dim=16, mesh_memory=8)
     plain, loaded = TMTModel(config), TMTModel.from_pretrained(None, config=config, state_dict={})
     for (name, a), b in zip(plain.state_dict().items(), loaded.state_dict().values(), strict=True):
         assert b.isfinite().all(), name
