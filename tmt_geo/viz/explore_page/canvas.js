@@ -5,7 +5,7 @@ const GLIDE = 450;  // milliseconds
 const view = { zoom: 1, x: 0, y: 0, yaw: 0.5, pitch: 0.35 };
 const now = new Float32Array(COUNT * 3), from = new Float32Array(COUNT * 3), to = new Float32Array(COUNT * 3);
 const screen = new Float32Array(COUNT * 3);  // x, y and depth
-let size = { width: 1, height: 1 }, moved = -Infinity, labels = [], drawnLast = 0;
+let size = { width: 1, height: 1 }, moved = -Infinity, labels = [];
 
 function setFrame(frame, glide) {
   const dims = DATA.dims;
@@ -55,20 +55,21 @@ function nodeAt(x, y, reach = 14) {
 
 function radius(active) { return (COUNT > 800 ? 2.6 : COUNT > 150 ? 4 : 6) * (active ? 1 : 0.75) * Math.min(view.zoom ** 0.35, 2); }
 
-function drawEdge(each, style, strength) {
+function drawEdge(each, style, strength, ink) {
   const [x, y] = placeOf(each.node), [a, b] = placeOf(each.target);
   pen.strokeStyle = style[each.kind];
-  pen.globalAlpha = 0.45 + 0.5 * strength;
-  pen.lineWidth = 1.2 + 2.8 * strength;
+  pen.globalAlpha = ink * (0.45 + 0.5 * strength);
+  pen.lineWidth = ink * (1.2 + 2.8 * strength);
   pen.setLineDash(each.kind === "mesh" ? [6, 4] : []);
   pen.beginPath();
   pen.moveTo(x, y);
   pen.quadraticCurveTo((x + a) / 2 - (b - y) * 0.12, (y + b) / 2 + (a - x) * 0.12, a, b);
   pen.stroke();
 }
-function drawEdges(edges, style) {
+// Many edges at once are drawn with less ink each.
+function drawEdges(edges, style, ink) {
   const most = edges.reduce((best, each) => Math.max(best, each.weight), 1e-9);
-  for (const each of edges) drawEdge(each, style, each.weight / most);
+  for (const each of edges) drawEdge(each, style, each.weight / most, ink);
   pen.setLineDash([]);
   pen.globalAlpha = 1;
 }
@@ -168,8 +169,8 @@ function styleNow() {
 function drawCanvas(state, focus, time) {
   const moving = project(time), style = styleNow();
   pen.clearRect(0, 0, size.width, size.height);
-  if (state.strong && !focus) drawEdges(strongestOf(frameOf(state.layer, state.step)), style);
-  if (focus) drawEdges(focus.found, style);
+  if (state.strong && !focus) drawEdges(strongestOf(frameOf(state.layer, state.step)), style, 0.5);
+  if (focus) drawEdges(focus.found, style, 1);
   const lit = focus ? focus.lit : new Map();
   drawNodes(state, lit, style);
   if (!moving) layLabels(state, lit);
