@@ -1,6 +1,6 @@
 """However a text comes, in pieces through a cache, padded, or in a batch, its logits are those of the text alone."""
 
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from unittest import mock
 
 import torch
@@ -63,22 +63,22 @@ def test_generated_is_what_one_forward_a_token_chooses(options, seed, length):
 
 
 @contextmanager
-def pieces_for_the_compiler():
-    """Decoding by the pieces that are compiled where that pays, here as plain code."""
-    with ExitStack() as stack:
-        for piece in (decode.project, decode.attend, decode.run):
-            stack.enter_context(mock.patch.object(piece, "function", piece.plain))
-        compiled.set_compile("always")
-        stack.callback(compiled.set_compile, "auto")
-        yield
+def plain_code_of_the_compiler():
+    """Decoding by what is compiled where that pays, here as it stands."""
+    with mock.patch.object(decode.run, "function", decode.run.plain):
+        try:
+            compiled.set_compile("always")
+            yield
+        finally:
+            compiled.set_compile("auto")
 
 
 @torch.no_grad()
 @given(options=options(mesh=True, search="auto"), seed=SEEDS, start=st.integers(1, S), left=st.integers(0, 3))
-def test_the_pieces_that_are_compiled_are_the_full_forward(options, seed, start, left):
+def test_what_is_compiled_is_the_full_forward(options, seed, start, left):
     model = language_model(options, seed)
     ids, mask = torch.randint(KINDS, (2, start + 2)), attention_mask(start + 2, (min(left, start), 0))
     whole = model(ids, attention_mask=mask, use_cache=False).logits
-    with pieces_for_the_compiler():
+    with plain_code_of_the_compiler():
         logits, _ = in_pieces(model, ids, mask, [0, start, start + 1, start + 2])
     torch.testing.assert_close(logits[mask.bool()], whole[mask.bool()], rtol=0, atol=1e-10)

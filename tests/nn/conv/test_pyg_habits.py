@@ -3,6 +3,7 @@
 import copy
 import io
 import pickle
+from functools import partial
 
 import pytest
 import torch
@@ -89,8 +90,9 @@ def test_concat_or_the_mean_of_the_heads():
     torch.testing.assert_close(mean(x, edge_index), joined(x, edge_index).view(N, 3, 4).mean(1))
 
 
-def test_reset_parameters_reaches_every_parameter():
-    conv = MeshAttention(5, 4, heads=2, edge_dim=3, decay="log", residual=True)
+@pytest.mark.parametrize("make", [partial(MeshAttention, edge_dim=3), partial(DynamicMeshAttention, k=3)])
+def test_reset_parameters_reaches_every_parameter(make):
+    conv = make(5, 4, heads=2, decay="log", residual=True)
     with torch.no_grad():
         for value in conv.parameters():
             value.fill_(7.0)
