@@ -189,8 +189,8 @@ BUGS = (
     Bug(
         "copied is the token that was found, not the one after it",
         "tmt_geo/ops/copying.py",
-        "token.flatten().roll(-1)[table]",
-        "token.flatten()[table]",
+        "token.roll(-1)[table]",
+        "token[table]",
         ("tests/ops/test_copying.py",),
     ),
     Bug(

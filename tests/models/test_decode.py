@@ -115,10 +115,9 @@ def test_slots_that_must_not_be_written_in_place_are_not_compiled(always, monkey
     assert calls == {3: 1}
 
 
-@pytest.mark.parametrize(("rows", "backend"), [(1, "inductor"), (3, "eager")])
+@pytest.mark.parametrize(("rows", "backend"), [(1, "inductor"), (3, "aot_eager")])
 def test_compiled_votes_are_those_of_the_full_forward(always, monkeypatch, rows, backend):
-    """One graph, however long the text has become."""
-    torch._dynamo.reset()  # which has seen another number of texts
+    """No growth of the text waits for the compiler."""
     counted(monkeypatch, "eager")
     counter = CompileCounterWithBackend(backend)
     monkeypatch.setattr(cache_tmt, "ROOM", 2)
@@ -127,9 +126,10 @@ def test_compiled_votes_are_those_of_the_full_forward(always, monkeypatch, rows,
     ids = torch.randint(9, (rows, 30))  # few tokens: many are equally near
     with torch.no_grad():
         full = model(ids, use_cache=False)
-        out = model(ids[:, :12], use_cache=True)
+        out, compiled_at_first = model(ids[:, :12], use_cache=True), 0
         for t in range(12, 30):
             out = model(ids[:, t : t + 1], past_key_values=out.past_key_values)
             torch.testing.assert_close(out.logits[:, -1], full.logits[:, t], rtol=0, atol=1e-8)
             assert (out.num_votes == 5 * rows).all()
-    assert counter.frame_count == 1
+            compiled_at_first = counter.frame_count if t == 12 else compiled_at_first
+    assert counter.frame_count == compiled_at_first > 0
