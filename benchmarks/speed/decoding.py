@@ -94,7 +94,7 @@ def decoding_row(name: str, options: dict, context: int, size: dict = SIZE) -> S
         f"decoding{name}, one sequence, tokens/s", f"{context:,} of context", as_many(1, 2),
         ours=partial(tmt_decode, context, size, options),
         peers={name: partial(build, context, size, options) for name, build in peers.items()},
-        notes=partial(depth, context, size, options), model=size | options, unit="tokens/s", per=NEW, repeats=7,
+        notes=partial(depth, context, size, options), model=size | options, unit="tokens/s", per=NEW, repeats=21,
     )  # fmt: skip
 
 
@@ -104,7 +104,7 @@ def growth_row(name: str, options: dict, short: int, long: int, size: dict = SIZ
         f"decoding{name}, time a token", f"{long:,} of context", growth(1.3, 1.1),
         ours=partial(tmt_decode, long, size, options),
         peers={f"itself at {short:,}": partial(tmt_decode, short, size, options)},
-        notes=partial(depth, long, size, options), model=size | options, per=NEW, repeats=7,
+        notes=partial(depth, long, size, options), model=size | options, per=NEW, repeats=21,
     )  # fmt: skip
 
 
