@@ -15,7 +15,7 @@ from torch_geometric.nn.models.basic_gnn import BasicGNN
 from torch_geometric.typing import WITH_TORCH_SPARSE, SparseTensor
 from torch_geometric.utils import coalesce, to_torch_csr_tensor
 
-from tmt_geo import MeshGNN, TemporalDecay, knn_graph
+from tmt_geo import MeshGNN, TemporalDecay, TMTEncoder, knn_graph
 from tmt_geo.ops.naive.knn import knn_graph as naive_knn_graph
 from tmt_geo.ops.naive.mesh_attention import mesh_attention as naive_mesh_attention
 from tmt_geo.testing import assert_grads_close
@@ -346,6 +346,39 @@ def test_gates_hold_their_budget_while_training_and_after():
     layers = model.eval().layer_graphs(torch.randn(2000, 8), torch.randint(2000, (2, 4000)))
     share = torch.stack([layer.active.float().mean() for layer in layers]).mean()
     assert abs(float(share) - 0.6) < 0.05
+
+
+@pytest.mark.parametrize("kind", ["graph model", "encoder"])
+def test_a_budget_holds_in_every_step_of_a_quick_training(kind):
+    """All nodes in each batch, and scores that move far in a step."""
+    torch.manual_seed(0)
+    if kind == "encoder":
+        model = TMTEncoder(8, 16, 3, 8, causal=False, heads=2, k=3, exit_rule="budget", exit_budget=0.6)
+        gates = [layer.gate for layer in model.layers[:-1]]
+    else:
+        model = MeshGNN(8, 16, 3, 8, heads=2, k=3, norm="batch_norm", exit_rule="budget", exit_budget=0.6)
+        gates = model.gates
+    shares = []
+    for gate in gates:
+        gate.register_forward_hook(
+            lambda gate, _, out: shares.append(1 - float(out.leaves.float().mean()) - gate.rate)
+        )
+    x, optimizer = torch.randn(300, 8), torch.optim.AdamW(model.train().parameters(), lr=3e-2)
+    for _ in range(20):
+        (model(x) - x).square().mean().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    assert len(shares) == 40
+    assert max(map(abs, shares)) < 0.02
+    model.eval()(x)
+    assert all(0 < share + gate.rate < 1 for share, gate in zip(shares[40:], gates, strict=True))
+
+
+def test_gates_of_causal_models_never_go_by_the_batch():
+    models = [MeshGNN(8, 16, 3, 8, causal=causal, exit_rule="budget") for causal in (True, False)]
+    assert [[gate.by_batch for gate in model.gates] for model in models] == [[False] * 2, [True] * 2]
+    encoders = [TMTEncoder(8, 16, 3, 8, causal=causal, exit_rule="budget") for causal in (True, False)]
+    assert [encoder.layers[0].gate.by_batch for encoder in encoders] == [False, True]
 
 
 # Causality.

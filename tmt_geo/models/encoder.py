@@ -104,7 +104,7 @@ class TMTEncoder(nn.Module):
         check_counts(-1, in_channels=in_channels)
         self.hidden_channels = hidden_channels
         gates = [None] * (exit_after - 1) + exit_gates(
-            hidden_channels, num_layers, exit_rule, exit_budget, exit_threshold, exit_momentum, exit_after
+            hidden_channels, num_layers, exit_rule, exit_budget, exit_threshold, exit_momentum, exit_after, not causal
         )
         self.lin_in = None
         if in_channels is not None:

@@ -33,7 +33,8 @@ class MeshGNN(BasicGNN):
     Its layers attend over the edges they are given, over the `k` nearest of the states that enter them (the mesh,
     searched anew by each layer), or over both together, each edge once. With an `exit_rule` gates stand behind all
     layers but the last, as in :class:`~tmt_geo.TMTEncoder`: nodes that have left keep their state, stay sources, and
-    cost no later layer a matrix product. All else is as in PyG's :class:`~torch_geometric.nn.models.GAT`. Explainers
+    cost no later layer a matrix product. Without `causal` a budget holds in every step of training: gates then go by
+    the nodes of the batch. All else is as in PyG's :class:`~torch_geometric.nn.models.GAT`. Explainers
     weigh the edges that are given; those of the mesh have no number for them and stay.
 
     Args:
@@ -123,7 +124,7 @@ class MeshGNN(BasicGNN):
         for option in ("flow", "concat"):
             if option in kwargs:
                 raise ValueError(f"{option!r} is no option of MeshGNN (got {kwargs[option]!r})")
-        gates = exit_gates(hidden_channels, num_layers, exit_rule, exit_budget, exit_threshold)
+        gates = exit_gates(hidden_channels, num_layers, exit_rule, exit_budget, exit_threshold, by_batch=not causal)
         if jk is None and (pool is not None or exit_rule is not None):
             jk = "last"
         super().__init__(

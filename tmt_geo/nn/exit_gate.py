@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from tmt_geo.nn.precise_buffers import PreciseBuffers
 from tmt_geo.ops.all_ranks import rows_of_ranks
-from tmt_geo.ops.checks import check_counts, check_reals, check_rows, check_shares
+from tmt_geo.ops.checks import check_counts, check_flags, check_reals, check_rows, check_shares
 from tmt_geo.ops.exit import running_quantile, stay_rate
 
 RULES = ("fixed", "learned", "budget")
@@ -74,6 +74,9 @@ class ExitGate(PreciseBuffers):
         rate (float): Share of the nodes reaching this gate that should stay, in :math:`[0, 1]`.
         momentum (float): Momentum of the running quantile or share. A small one, for confidences drift while weights
             are learned, and the threshold is behind them by ``momentum / (1 - momentum)`` steps.
+        by_batch (bool): In training, let a budget gate go by the quantile of the nodes it is given, as batch norm goes
+            by their mean. The share then stays in every step, however quickly scores move, but whether a node leaves
+            depends on the others, later ones too.
 
     Shapes:
         - **input:** states :math:`(T, F)`
@@ -94,19 +97,22 @@ class ExitGate(PreciseBuffers):
     count: Tensor
 
     def __init__(
-        self, channels: int, rule: str = "budget", threshold: float = 0.85, rate: float = 0.5, momentum: float = 0.2
-    ):
+        self, channels: int, rule: str = "budget", threshold: float = 0.85, rate: float = 0.5, momentum: float = 0.2,
+        by_batch: bool = False,
+    ):  # fmt: skip
         super().__init__()
         if rule not in RULES:
             raise ValueError(f"'rule' must be one of {RULES} (got {rule!r})")
         check_counts(channels=channels)
         check_reals(threshold=threshold)
         check_shares(rate=rate, momentum=momentum)
+        check_flags(by_batch=by_batch)
         self.channels = channels
         self.rule = rule
         self.initial_threshold = float(threshold)
         self.rate = rate
         self.momentum = momentum
+        self.by_batch = by_batch
         self.lin = Score(channels)
         self.logit = nn.Parameter(torch.empty(())) if rule == "learned" else None
         # The running threshold of the score (or share that stays), how often it was moved.
@@ -157,6 +163,8 @@ class ExitGate(PreciseBuffers):
                 leaves = torch.zeros_like(leaves)
             return GateOutput(score, confidence, leaves, (1 - confidence).to(x.dtype), entropy)
         if self.rule == "budget":
+            if self.by_batch and self.training and self.rate < 1 and score.numel():
+                running = running_quantile(running, torch.zeros_like(self.count), score, self.rate, self.momentum)
             # A quantile takes back any shift of all confidences at once: spare the bias that drift.
             stay_prob = 1 - (score - self.lin.bias + self.lin.bias.detach()).sigmoid()
             return GateOutput(score, confidence, score >= running, stay_prob.to(x.dtype), torch.zeros_like(confidence))
@@ -197,6 +205,7 @@ def exit_gates(
     threshold: float = 0.85,
     momentum: float = 0.2,
     first: int = 1,
+    by_batch: bool = False,
 ) -> list[ExitGate]:
     """The gates of a stack, each of which keeps the same share; none without rule.
 
@@ -210,6 +219,7 @@ def exit_gates(
         threshold (float): Of the fixed rule.
         momentum (float): Of the running threshold.
         first (int): The first layer behind which nodes may leave.
+        by_batch (bool): As of :class:`ExitGate`.
 
     Raises:
         ValueError: As of :func:`gate_rate`, or if a number is out of range, by the names of a stack's options.
@@ -219,7 +229,7 @@ def exit_gates(
     if rule is None:
         return []
     rate = gate_rate(rule, num_layers, budget, first)
-    return [ExitGate(channels, rule, threshold, rate, momentum) for _ in range(num_layers - first)]
+    return [ExitGate(channels, rule, threshold, rate, momentum, by_batch) for _ in range(num_layers - first)]
 
 
 def gate_rate(rule: str, num_layers: int, budget: float, first: int) -> float:
