@@ -23,7 +23,7 @@ def faults(trials):
     return [f"{trial.name}: {trial.fault}" for trial in trials if trial.fault]
 
 
-@pytest.mark.parametrize("count", [15, pytest.param(300, marks=LONG)])
+@pytest.mark.parametrize("count", [10, pytest.param(300, marks=LONG)])
 def test_tampered_folders(tiny, tmp_path, count):
     trials = list(try_folders(tiny, tmp_path / "copy", call_here, count, seed=1))
     assert not faults(trials) and len(trials) == count
