@@ -108,6 +108,7 @@ ROWS = (
     row("GCN", peers.gcn, residual=True),
     row("SAGE", peers.sage),
     row("GAT", peers.gat, heads=4, residual=True),
+    row("GIN", peers.gin),
     row("TMT", ours.tmt, **ATTENTION),
     row("TMT, a mesh beside the edges", ours.tmt, **ATTENTION, k=8),
     row("TMT, counting", ours.tmt, **ATTENTION, scaler=ours.COUNTING),
