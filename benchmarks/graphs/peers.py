@@ -111,23 +111,24 @@ class GINE(GIN):
 
 
 class PNAStack(nn.Module):
-    """PyG's `PNA` behind a linear layer: the inputs are divided between towers, whose number is that of the heads."""
+    """PyG's `PNA` between two linear layers: states are divided between towers, whose number is that of the heads."""
 
     def __init__(self, in_channels: int, width: int, out_channels: int | None, config: dict):
         super().__init__()
         self.lin_in = Linear(in_channels, width)
         self.model = PNA(
-            width, width, config["layers"], out_channels, config["dropout"], norm=config.get("norm"),
+            width, width, config["layers"], dropout=config["dropout"], norm=config.get("norm"),
             aggregators=["mean", "min", "max", "std"], scalers=["identity", "amplification", "attenuation"],
             deg=torch.tensor(config["degrees"]), edge_dim=config.get("edge_dim"), towers=config["heads"],
             divide_input=True,
         )  # fmt: skip
+        self.lin_out = Linear(width, width if out_channels is None else out_channels)
 
     def forward(
         self, x: Tensor, edge_index: Tensor, batch: Tensor | None = None, edge_attr: Tensor | None = None
     ) -> Tensor:
         """States of the nodes."""
-        return self.model(self.lin_in(x), edge_index, edge_attr=edge_attr)
+        return self.lin_out(self.model(self.lin_in(x), edge_index, edge_attr=edge_attr))
 
 
 class GPSStack(nn.Module):

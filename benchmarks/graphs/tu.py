@@ -173,6 +173,7 @@ ROWS = (
     row("GIN", peers.gin, TRIALS),
     row("PNA", peers.PNAStack, TRIALS, heads=4),
     row("TMT", ours.tmt, TRIALS, **RESIDUAL),
+    row("TMT, no residual", ours.tmt, TRIALS, **ATTENTION),
     row("TMT, counting", ours.tmt, TRIALS, **COUNTING),
     row("TMT, counting, a mesh beside the edges", ours.tmt, TRIALS, **COUNTING, k=4),
 )
