@@ -59,6 +59,8 @@ DATA = {
     "a lattice": lambda: torch.cartesian_prod(*[torch.arange(8.0)] * 3),
     "bits": lambda: (uniform(400, 30) < 0.1).float(),
     "integers": lambda: torch.randint(-4, 5, (300, 3), generator=torch.Generator().manual_seed(0)),
+    "clusters equal but for rounding": lambda: noise(4, 16).repeat(100, 1) * (1 + 1e-7 * noise(400, 16, 1)),
+    "all equal but for rounding": lambda: 1 + 1e-7 * noise(300, 16),
     "float16": lambda: noise(400, 16).half(),
     "bfloat16": lambda: noise(400, 16).bfloat16(),
     "one channel": lambda: noise(400, 1),
@@ -266,8 +268,10 @@ def test_few_pairs_are_scored_one_by_one_where_rows_are_one_hot(kinds, monkeypat
     from tmt_geo.ops.knn import exact
 
     scored = []
-    whole = exact.by_definition
-    monkeypatch.setattr(exact, "by_definition", lambda query, *rest: scored.append(len(query)) or whole(query, *rest))
+    whole = exact.best_contenders
+    monkeypatch.setattr(
+        exact, "best_contenders", lambda query, *rest: scored.append(len(query)) or whole(query, *rest)
+    )
     token = torch.randint(kinds, (400,), generator=torch.Generator().manual_seed(0)).numpy()
     mesh = knn_graph(torch.eye(kinds)[torch.from_numpy(token)], K, causal=True)
     for i in range(400):

@@ -3,7 +3,7 @@
 Three ways, each for the queries that the one before could not settle. In float32 and then in float64 a matrix product
 finds a few more candidates than are wanted. If no two of the best are closer than the error of the product, they are
 the nearest in their order. Else the candidates are scored by the definition, and are the nearest if none that was left
-out can come as near as the last. What is still open, a tie of very many, is scored by the definition as a whole.
+out can come as near as the last. What is still open, a tie of very many, is scored by it as far as it ties.
 So the result is that of the definition, and depends neither on the block nor on the number of nodes.
 """
 
@@ -17,17 +17,16 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from tmt_geo.ops.block_size import block_size
 from tmt_geo.ops.knn.blocks import Limits, top_products
 from tmt_geo.ops.knn.centred import Centred
+from tmt_geo.ops.knn.contenders import best_contenders
 from tmt_geo.ops.knn.distinct import Distinct
-from tmt_geo.ops.knn.scores import gathered_scores, pair_scores
+from tmt_geo.ops.knn.scores import listed_scores
 from tmt_geo.ops.knn.task import SearchTask
 from tmt_geo.ops.knn.top import top_recent
 
 Choose = Callable[..., tuple[Tensor, Tensor]]  # as `all_slots` below
 MORE = {torch.float32: 1, torch.float64: 32}  # candidates beyond those wanted, which may be as near as the last
-WHOLE = 2**17  # numbers that the definition reads at once on a CPU where it scores all slots
 
 
 def search_exact(task: SearchTask, limits: Limits | None = None, first: Choose | None = None) -> tuple[Tensor, Tensor]:
@@ -74,7 +73,9 @@ def _nearest(task: SearchTask, limit: Tensor, k: int, attempts: list[Products]) 
             left = left[~settled]
         if not left.numel():
             return place
-    place[left] = by_definition(query[left], index, row[left], limit[left], k, task.metric, task.tolerance)
+    place[left] = best_contenders(
+        query[left], index, task.sizes, row[left], limit[left], k, task.metric, task.tolerance
+    )
     return place
 
 
@@ -144,7 +145,7 @@ class Products(NamedTuple):
         doubtful = pad(close, (0, 1)) | pad(close, (1, 0))
         who, column = doubtful.nonzero(as_tuple=True)
         slot = place[who, column] + row[who] * index.size(1)
-        score[who, column] = gathered_scores(query[who], index, slot.unsqueeze(1), self.metric, score.dtype).squeeze(1)
+        score[who, column] = listed_scores(query, who, index, slot, self.metric)
         best = score.topk(min(k + 1, score.size(1))).values
         tie = (best[:, :-1] - best[:, 1:] <= self.tolerance) & best[:, 1:].isfinite()
         best = best[:, :k]
@@ -161,24 +162,6 @@ class Candidates(NamedTuple):
     score: Tensor
     place: Tensor
     error: Tensor
-
-
-def by_definition(
-    query: Tensor, index: Tensor, row: Tensor, limit: Tensor, k: int, metric: str, tolerance: float
-) -> Tensor:
-    """The `k` nearest places below `limit` of each query (T, k), with every slot scored by the definition."""
-    capacity, channels = index.size(1), max(1, index.size(2))
-    numbers = block_size(WHOLE, index.device)
-    width = max(1, min(capacity, numbers // channels))  # slots at a time
-    step = max(1, numbers // (width * channels))  # queries at a time
-    found = [row.new_zeros(0, k)]
-    for part in (slice(first, first + step) for first in range(0, row.numel(), step)):
-        graph, own = row[part], query[part].double()
-        pieces = (slice(first, first + width) for first in range(0, capacity, width))
-        score = torch.cat([pair_scores(own, index[graph, piece].double(), metric) for piece in pieces], dim=1)
-        late = torch.arange(capacity, device=row.device) >= limit[part].unsqueeze(1)
-        found.append(top_recent(score.masked_fill_(late, float("-inf")), k, tolerance=tolerance)[1])
-    return torch.cat(found)
 
 
 def without(place: Tensor, known: Tensor, rank: Tensor) -> tuple[Tensor, Tensor]:

@@ -69,3 +69,13 @@ def gathered_scores(query: Tensor, index: Tensor, slot: Tensor, metric: str, dty
         rows = flat.index_select(0, slot[part].flatten()).view(*slot[part].shape, -1)
         score[part] = pair_scores(query[part].to(dtype), rows.to(dtype), metric)
     return score
+
+
+def listed_scores(query: Tensor, who: Tensor, index: Tensor, slot: Tensor, metric: str) -> Tensor:
+    """The scores (P) in float64 of pairs: queries `who` (P) of (T, F), slots (P) as above, a few pairs at a time."""
+    flat, step = index.flatten(0, 1), max(1, block_size(GATHERED, slot.device) // max(1, index.size(2)))
+    score = torch.empty(slot.shape, dtype=torch.float64, device=slot.device)
+    for part in (slice(first, first + step) for first in range(0, slot.numel(), step)):
+        own, rows = query.index_select(0, who[part]), flat.index_select(0, slot[part])
+        score[part] = pair_scores(own.double(), rows.double().unsqueeze(1), metric).squeeze(1)
+    return score
