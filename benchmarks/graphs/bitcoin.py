@@ -36,12 +36,18 @@ DAY = 86_400.0
 RELATIONS = 4
 
 
-def earlier(users: Tensor, queries: Tensor, time: Tensor) -> Tensor:
-    """How often each user of `queries` (E) was among `users` (E) strictly before the time of its event (E)."""
+def earlier(users: Tensor, queries: Tensor, time: Tensor, value: Tensor | None = None) -> Tensor:
+    """How often each user of `queries` (E) was among `users` (E) strictly before the time of its event (E).
+
+    With the `value` (E) of each event, the sum of these in place of their number.
+    """
     moment = time.unique(return_inverse=True)[1]
     moments = int(moment.max()) + 1
-    seen = (users * moments + moment).sort().values
-    return torch.searchsorted(seen, queries * moments + moment) - torch.searchsorted(seen, queries * moments)
+    seen, order = (users * moments + moment).sort()
+    value = torch.ones_like(time) if value is None else value.to(time)
+    total = F.pad(value[order].cumsum(0), (1, 0))
+    first, last = (torch.searchsorted(seen, queries * moments + part) for part in (torch.zeros_like(moment), moment))
+    return total[last] - total[first]
 
 
 def known_before(edge_index: Tensor, time: Tensor) -> Tensor:
@@ -49,6 +55,19 @@ def known_before(edge_index: Tensor, time: Tensor) -> Tensor:
     source, target = edge_index
     counts = [earlier(users, queries, time) for queries in (source, target) for users in (source, target)]
     return torch.stack(counts, dim=1).float().log1p()
+
+
+def averages(edge_index: Tensor, rating: Tensor, time: Tensor) -> Tensor:
+    """What heuristics go by (E, 4): means of earlier ratings, between -1 and 1, and 0 where there are none.
+
+    They are those that the rated user had received (its popularity), that the rater had given, that the rater had
+    received, and that this rater had given this user (the memory of a pair, as EdgeBank's).
+    """
+    source, target = edge_index
+    pair = source * (int(edge_index.max()) + 1) + target
+    sides = ((target, target), (source, source), (target, source), (pair, pair))
+    means = [earlier(*side, time, rating) / earlier(*side, time).clamp(min=1) for side in sides]
+    return torch.stack(means, dim=1).float() / 10
 
 
 def event_data(edge_index: Tensor, rating: Tensor, time: Tensor) -> Data:
@@ -60,16 +79,17 @@ def event_data(edge_index: Tensor, rating: Tensor, time: Tensor) -> Data:
         time: Seconds (E), in double precision.
 
     Returns:
-        Data: Events with `x` (E, 4), `y` (E) true where negative, `time` in days since the first; edges with
-        `edge_attr` (E', 5), the relation and the value of the earlier rating, and `lag` (E', 1), the log of the days
-        passed.
+        Data: Events with `x` (E, 4), `y` (E) true where negative, `time` in days since the first, and `averages`
+        (E, 4), which the heuristics alone read; edges with `edge_attr` (E', 5), the relation and the value of the
+        earlier rating, and `lag` (E', 1), the log of the days passed.
     """
     data = EventGraph(num_recent=RECENT)(Data(edge_index=edge_index, time=time, num_nodes=int(edge_index.max()) + 1))
     source, target = data.edge_index
     edge_attr = torch.cat([one_hot(data.relation, RELATIONS), rating[source].view(-1, 1) / 10], dim=1)
     lag = ((time[target] - time[source]) / DAY).float().log1p().view(-1, 1)
     days = ((time - time[0]) / DAY).float()
-    return Data(known_before(edge_index, time), data.edge_index, edge_attr, y=rating < 0, time=days, lag=lag)
+    known = {"averages": averages(edge_index, rating, time), "lag": lag}
+    return Data(known_before(edge_index, time), data.edge_index, edge_attr, y=rating < 0, time=days, **known)
 
 
 class BitcoinTask:
@@ -107,6 +127,28 @@ class BitcoinTask:
         return Fit(*train(model, losses, validate, config, limits), test)
 
 
+class Averages(nn.Module):
+    """A weighted sum of some averages: the more was negative, the more will be."""
+
+    def __init__(self, sizes: Sizes, width: int, config: dict):
+        super().__init__()
+        self.columns = config["columns"]
+        self.lin = nn.Linear(len(self.columns), 1)
+        nn.init.constant_(self.lin.weight, -1.0)
+
+    def forward(self, data: Data) -> Tensor:
+        """Logits of the events (E)."""
+        return self.lin(data.averages[:, self.columns]).squeeze(1)
+
+
+class Heuristic(GraphRow):
+    """A row whose few parameters know no width."""
+
+    def match_width(self, config: dict, sizes: Sizes, budget: int) -> int:
+        """None to match."""
+        return 1
+
+
 def load(folder: Path) -> BitcoinTask:
     """Read the ratings from the file that PyG's data set is made of, which keeps their order and their times."""
     dataset = BitcoinOTC(str(place(folder, "bitcoin_otc")))
@@ -116,14 +158,14 @@ def load(folder: Path) -> BitcoinTask:
     return BitcoinTask(event_data(users, table[:, 2].float(), table[:, 3]))
 
 
-def row(name: str, model: Callable, *extra: dict) -> GraphRow:
+def row(name: str, model: Callable, *extra: dict, kind: type[GraphRow] = GraphRow) -> GraphRow:
     """A row whose trials are the common ones with one of the extras each, in turns."""
 
     def build(width: int, sizes: Sizes, config: dict) -> nn.Module:
         return model(sizes, width, config)
 
     trials = tuple(trial | extra[i % len(extra)] for i, trial in enumerate(TRIALS))
-    return GraphRow(name, build, trials)
+    return kind(name, build, trials)
 
 
 TRIALS = tuple({"layers": 2, "dropout": 0.1, "weight_decay": 1e-5, "lr": lr, "heads": 4} for lr in (0.01, 0.005))
@@ -134,6 +176,8 @@ SUITES = (
         score="ROC-AUC, %",
         load=load,
         rows=(
+            row("average of what the rated had received", Averages, {"columns": [0]}, kind=Heuristic),
+            row("four averages, weighted", Averages, {"columns": [0, 1, 2, 3]}, kind=Heuristic),
             row("MLP", peers.EventMLP, {}),
             row("GATv2", partial(peers.EventStack, GATv2Conv), {}),
             row("TransformerConv", partial(peers.EventStack, TransformerConv), {}),
