@@ -38,7 +38,7 @@ from torch_geometric.nn import (
 from torch_geometric.testing import assert_module
 from torch_geometric.utils import dropout_edge, get_embeddings, is_undirected
 
-from tmt_geo import AddMesh, DynamicMeshAttention, MeshAttention, MeshGNN, knn_graph
+from tmt_geo import AddMesh, DynamicMeshAttention, MeshAttention, MeshGNN, TMTEncoder, knn_graph
 
 N, E = 9, 24
 BATCH = torch.tensor([0] * 4 + [1] * 5)
@@ -304,6 +304,21 @@ def export_of_a_model_for_any_batch():
     run = exported(model, dynamic, *graph(), batch=BATCH, batch_size=2)
     (x, edge_index), batch = graph(50, 90), torch.arange(50) // 25
     close(run(x, edge_index, batch=batch, batch_size=2), model(x, edge_index, batch=batch, batch_size=2))
+
+
+@habit
+def export_of_layers_that_find_their_mesh():
+    for model in (
+        DynamicMeshAttention(8, 4, k=3),
+        DynamicMeshAttention(8, 4, k=3, metric="cosine", causal=True),
+        TMTEncoder(8, 8, 2, 3, k=3, causal=False, exit_rule="fixed", exit_threshold=0.2, heads=2),
+    ):
+        run = exported(model.eval(), {"x": {0: NODES}, "batch": None}, graph()[0], batch=None)
+        for size in (2, N, 50):  # with fewer nodes than neighbors too
+            x = graph(size, 40)[0]
+            close(run(x, batch=None), model(x))
+        with pytest.raises(ValueError, match="'batch' must be None in an export"):
+            exported(model, {"x": {0: NODES}, "batch": {0: NODES}}, graph()[0], batch=BATCH)
 
 
 @habit

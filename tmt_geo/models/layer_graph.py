@@ -72,5 +72,7 @@ def node_edges(mesh: Mesh, layout: DenseLayout) -> Tensor:
 def edge_cosine(x: Tensor, edge_index: Tensor) -> Tensor:
     """The cosine of the states (N, F) at both ends of each edge, shape (E), of at least float32."""
     x = F.normalize(x.to(torch.promote_types(x.dtype, torch.float32)), dim=-1)
+    if torch.compiler.is_exporting():
+        return (x[edge_index[0]] * x[edge_index[1]]).sum(-1)
     step = max(1, block_size(CHUNK, x.device) // max(1, x.size(1)))
     return torch.cat([(x[src] * x[dst]).sum(-1) for src, dst in edge_index.split(step, dim=1)])

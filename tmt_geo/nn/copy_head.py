@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils._pytree import _register_namedtuple
 
 from tmt_geo.ops.copying import Sources, Votes, copy_votes
 from tmt_geo.ops.layout import DenseLayout
@@ -54,6 +55,9 @@ class CopyMemory(NamedTuple):
         """Forget the latest `count` tokens."""
         end = max(self.token.size(1) - count, 0)
         return CopyMemory(self.index[:, :end], self.token[:, :end])
+
+
+_register_namedtuple(CopyMemory, serialized_type_name="tmt_geo.CopyMemory")  # for exported programs in files
 
 
 class CopyHead(nn.Module):

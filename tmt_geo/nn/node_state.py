@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
+import torch
 from torch import Tensor
 
 from tmt_geo.nn.edge_sets import EdgeStates
@@ -75,7 +76,7 @@ class NodeState:
         """
         if self.changed is None or self.key is None or self.value is None:
             return project(None)
-        if self.changed.numel() == 0:
+        if not torch.compiler.is_exporting() and self.changed.numel() == 0:
             return self.key, self.value
         key, value = project(self.changed)
         return self.key.index_copy(0, self.changed, key), self.value.index_copy(0, self.changed, value)
@@ -112,7 +113,7 @@ class NodeState:
             row = gated.confidence.new_zeros(self.x.size(0)) if self.confidence is None else self.confidence
             self.confidence = row.index_copy(0, self.active, gated.confidence.to(row.dtype))
         stays = (~gated.leaves).nonzero().squeeze(1)
-        if stays.numel() == gated.leaves.numel():
+        if not torch.compiler.is_exporting() and stays.numel() == gated.leaves.numel():
             self.stay_prob = gated.stay_prob
         else:
             self.active = stays if self.active is None else self.active[stays]

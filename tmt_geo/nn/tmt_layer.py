@@ -172,7 +172,7 @@ class TMTLayer(nn.Module):
             tuple[NodeState, TMTLayerOutput]: The state for the next layer, and what else the layer computed.
         """
         snapshot = self.snapshot() if snapshot is None else snapshot
-        if state.active is not None and state.active.numel() == 0:
+        if not torch.compiler.is_exporting() and state.active is not None and state.active.numel() == 0:
             return self._skip(state, layout, cache, trace)
         decoded = None if cache is None else decode([self], state, layout, [cache])
         if decoded is not None:

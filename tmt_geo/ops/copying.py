@@ -139,7 +139,10 @@ def _votes_of(
     score = (scale * similarity).masked_fill(~mask, torch.finfo(similarity.dtype).min)
     weight = score.softmax(-1) * mask  # without votes the softmax is even, and means nothing
     if sentinel:
-        evidence = score.logsumexp(-1) - scale
+        # An exporter takes no sum of exponentials over a number of rows that it does not know.
+        exporting = torch.compiler.is_exporting()
+        total = score[..., 0] - score.log_softmax(-1)[..., 0] if exporting else score.logsumexp(-1)
+        evidence = total - scale
         gate = gate + torch.where(mask.any(-1), evidence, 0.0).to(gate.dtype)
     follows = token.roll(-1)[table]  # every source is followed by a node of its own row
     return Votes(follows, weight, gate)

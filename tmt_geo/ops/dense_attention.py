@@ -31,7 +31,8 @@ def dense_attention(
     num_graphs, capacity = key.shape[:2]
     shared: dict[str, Any] = {"dropout_p": dropout, "enable_gqa": query.size(1) != key.size(2)}
     key, value = key.transpose(1, 2), value.transpose(1, 2)  # [B, H', S, C]
-    full = query.size(0) == num_graphs * capacity and bool(((row * capacity + rank).diff() > 0).all())
+    full = not torch.compiler.is_exporting() and query.size(0) == num_graphs * capacity
+    full = full and bool(((row * capacity + rank).diff() > 0).all())
     if full:  # every slot is a target, in order: the kernel makes the mask
         query = query.view(num_graphs, capacity, *query.shape[1:]).transpose(1, 2)
         out = F.scaled_dot_product_attention(query, key, value, is_causal=True, **shared)
@@ -71,7 +72,10 @@ def _dense_targets(
     query: Tensor, capacity: int, row: Tensor, rank: Tensor, num_graphs: int
 ) -> tuple[DenseLayout, Tensor, Tensor]:
     """The targets as a dense batch of their own (B, H, Q, C), and a mask of the slots up to each (B, 1, Q, S)."""
-    targets = DenseLayout.from_batch(row.numel(), row, num_graphs=num_graphs)
+    if torch.compiler.is_exporting():  # as many queries a graph as it has slots, whatever the most are
+        targets = DenseLayout(row, rank, row.new_zeros(num_graphs), capacity, packed=False, slot_time=rank)
+    else:
+        targets = DenseLayout.from_batch(row.numel(), row, num_graphs=num_graphs)
     grid = targets.to_dense(query).transpose(1, 2)
     place = targets.to_dense(rank).unsqueeze(1).unsqueeze(3)
     return targets, grid, torch.arange(capacity, device=rank.device) <= place

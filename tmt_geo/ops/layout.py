@@ -67,6 +67,11 @@ class DenseLayout:
         check_places(num_nodes, batch, time, device)
         if batch is None and time is None and num_graphs == 1:
             return cls.uniform(1, num_nodes, device)
+        if torch.compiler.is_exporting():
+            given = "batch" if time is None else "time"
+            raise ValueError(
+                f"'{given}' must be None in an export: sizes would depend on what is in it (got a tensor)"
+            )
         batch = batch.long() if batch is not None else torch.zeros(num_nodes, dtype=torch.long, device=device)
         lengths = torch.bincount(batch, minlength=num_graphs)  # [B]
         order = torch.arange(num_nodes, device=device) if time is None else time.argsort(stable=True)

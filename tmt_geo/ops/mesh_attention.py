@@ -162,7 +162,7 @@ def table_attention(
     if self_kv is not None:
         mask = F.pad(mask, (0, 1), value=True)
     # A few targets among many sources gather their neighbors alone; a surrounding compiler fuses plain code.
-    gather = table.numel() < key.size(0) or torch.compiler.is_compiling()
+    gather = torch.compiler.is_compiling() or table.numel() < key.size(0)
     neighbors: _Gathered | _Rows
     if gather:
         neighbors = _Gathered(key, value, table, self_kv, shift_weight, rotated)

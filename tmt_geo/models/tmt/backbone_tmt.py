@@ -104,6 +104,10 @@ class TMTBackbone(TMTPreTrainedModel):
     ) -> tuple[Tensor, Tokens]:
         """The states of the real tokens that enter the first layer (N, F), and where these tokens stand."""
         check_real(attention_mask=attention_mask, inputs_embeds=inputs_embeds, position_ids=position_ids)
+        if torch.compiler.is_exporting() and self.training:
+            raise ValueError("an export is of a model in evaluation mode: call its eval() first (got training=True)")
+        if torch.compiler.is_exporting() and (use_cache or cache is not None):
+            raise ValueError("'use_cache' must be False in an export: a cache grows by what is in it (got a cache)")
         x = self._embed(input_ids, inputs_embeds)
         if cache is None:  # a chunk of a text that is read in chunks may be padding alone
             check_mask(attention_mask)
@@ -130,6 +134,8 @@ class TMTBackbone(TMTPreTrainedModel):
         shown: list[Tensor] = []
 
         def show(states: Tensor) -> Tensor:  # the layers go on with what is returned, so that gradients reach it
+            if torch.compiler.is_exporting():  # which does not know the strides of what was flattened
+                states = states.clone(memory_format=torch.contiguous_format)
             shown.append(tokens.pad(states))
             return tokens.unpad(shown[-1])
 
@@ -144,7 +150,9 @@ class TMTBackbone(TMTPreTrainedModel):
             edges = tuple((tokens.padded_place(edge_index), weight) for edge_index, weight in edges)
         if gate_loss is not None:
             # Divided like the cross-entropy, so that accumulated small batches equal a large one.
-            items = torch.as_tensor(x.size(0) if num_items is None else num_items).clamp(min=1)
+            items: Any = torch.sym_max(x.size(0), 1)
+            if num_items is not None:
+                items = torch.as_tensor(num_items).clamp(min=1)
             gate_loss = gate_loss / (items * max(len(out.layer_outputs) - 1, 1))
         cache: dict[str, Any] = {CACHE: tokens.cache}
         return TMTBackboneOutput(
@@ -181,11 +189,11 @@ class TMTBackbone(TMTPreTrainedModel):
         check_integers("input_ids", input_ids)
         if input_ids.dim() not in (1, 2) or input_ids.numel() == 0:
             raise ValueError(f"'input_ids' must be (B, S) or (N,) and not empty (got {tuple(input_ids.shape)})")
-        low, high = input_ids.aminmax()
-        if low < 0 or high >= self.config.vocab_size:
-            raise ValueError(
-                f"'input_ids' must lie in [0, {self.config.vocab_size}) (got {int(low if low < 0 else high)})"
-            )
+        if not torch.compiler.is_exporting():
+            low, high = input_ids.aminmax()
+            if low < 0 or high >= self.config.vocab_size:
+                wrong = int(low if low < 0 else high)
+                raise ValueError(f"'input_ids' must lie in [0, {self.config.vocab_size}) (got {wrong})")
         if inputs_embeds is None:
             return self.embed_tokens(input_ids)
         if not self.config.copy_k or inputs_embeds.shape[:-1] != input_ids.shape:

@@ -109,8 +109,10 @@ class TMTPreTrainedModel(PreTrainedModel):
             write_card(self, save_directory)
 
     def wants_cache(self, use_cache: bool | None) -> bool:
-        """What `use_cache` means where it may be left out: as configured, outside training."""
-        return self.config.use_cache and not self.training if use_cache is None else use_cache
+        """What `use_cache` means where it may be left out: as configured, outside training and exports."""
+        if use_cache is not None:
+            return use_cache
+        return self.config.use_cache and not self.training and not torch.compiler.is_exporting()
 
     def layer_graphs(
         self,

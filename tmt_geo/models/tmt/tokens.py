@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from dataclasses import dataclass, replace
 
@@ -38,7 +39,7 @@ class Tokens:
     def pad(self, x: Tensor, fill: float = 0) -> Tensor:
         """Rows of nodes (N, ...) in the shape of the input, `fill` at padding."""
         if self.place is not None:
-            x = x.new_full((self.shape.numel(), *x.shape[1:]), fill).index_copy(0, self.place, x)
+            x = x.new_full((math.prod(self.shape), *x.shape[1:]), fill).index_copy(0, self.place, x)
         return x.view(*self.shape, *x.shape[1:])
 
     def padded_place(self, node: Tensor) -> Tensor:
@@ -86,7 +87,8 @@ def _of_sequences(
             f"'attention_mask' must have shape ({rows}, {past + columns}) (got {tuple(attention_mask.shape)})"
         )
     mask = None if attention_mask is None else attention_mask[:, past:].bool()
-    if mask is not None and bool(mask.all()):
+    exporting = torch.compiler.is_exporting()  # for other masks too: nothing may depend on what is in this one
+    if mask is not None and not exporting and bool(mask.all()):
         mask = None
     if cache is None and mask is None:
         _warn_of_length(columns, longest)
@@ -99,7 +101,7 @@ def _of_sequences(
     batch = full.nonzero()[:, 0]
     position = (before.unsqueeze(1) + full.cumsum(1) - 1)[full]
     lengths = before + full.sum(1)
-    needed = max(int(lengths.max()), 1)  # a grid has a slot, though all be padding so far
+    needed = columns if exporting else max(int(lengths.max()), 1)  # a grid has a slot, though all be padding so far
     _check_positions(position_ids, x.shape[:2], full.flatten(), position)  # a refused step leaves the cache as it was
     _warn_of_length(needed - memory, longest)
     capacity = needed if cache is None else cache.admit(full, needed)
@@ -111,12 +113,12 @@ def _of_sequences(
 
 def check_mask(attention_mask: Tensor | None) -> None:
     """Raise a `ValueError` if all is padding."""
-    if attention_mask is not None and not bool(attention_mask.any()):
+    if attention_mask is not None and not torch.compiler.is_exporting() and not bool(attention_mask.any()):
         raise ValueError("'attention_mask' must leave at least one token (got none)")
 
 
 def _warn_of_length(length: int, longest: int) -> None:
-    if length > longest:
+    if not torch.compiler.is_exporting() and length > longest:
         # Without the length, so that text which grows token by token warns once.
         warnings.warn(
             f"a sequence is longer than max_seq_len={longest}: positions and decay go on, but the model was not "
@@ -129,5 +131,7 @@ def _check_positions(position_ids: Tensor | None, shape: torch.Size, tokens: sli
     if position_ids is None:
         return
     fits = position_ids.shape in (shape, (1, shape[1]))
-    if not fits or not torch.equal(position_ids.expand(shape).flatten()[tokens].to(position), position):
+    if fits and not torch.compiler.is_exporting():
+        fits = torch.equal(position_ids.expand(shape).flatten()[tokens].to(position), position)
+    if not fits:
         raise ValueError("'position_ids' must be those that follow from 'attention_mask' (got others)")

@@ -17,6 +17,7 @@ from tmt_geo.ops.knn.on_disk import check_on_disk, search_on_disk
 from tmt_geo.ops.knn.scores import index_features, unit_rows
 from tmt_geo.ops.knn.task import SearchTask
 from tmt_geo.ops.knn.torch_cluster import search_torch_cluster
+from tmt_geo.ops.knn.traced import search_traced
 from tmt_geo.ops.knn.tree import pays, search_tree
 from tmt_geo.ops.knn.windows import search_windows
 from tmt_geo.ops.layout import DenseLayout, check_places
@@ -102,7 +103,7 @@ def knn_graph(
     if backend == "faiss":
         check_on_disk(x, batch, time, causal)
         return replace(search_on_disk(x, k, loop, metric, targets), flow=flow)
-    if batch is not None:
+    if batch is not None and not torch.compiler.is_exporting():
         check_places(x.size(0), batch, time, x.device)
         lengths = torch.bincount(batch.long(), minlength=1)
         if lengths.numel() * int(lengths.max()) > max(SPARSE[0] * x.size(0), SPARSE[1]):
@@ -193,9 +194,13 @@ def search(
         raise ValueError(f"'backend' must be one that searches a grid, such as 'auto' (got {backend!r})")
     if backend in APPROXIMATE and not causal:
         raise ValueError(f"backend {backend!r} needs causal=True (got causal=False)")
+    task = SearchTask(query, index, row, rank, sizes, k, metric, causal, loop, skip, tolerance)
+    if torch.compiler.is_exporting():
+        if backend in APPROXIMATE:
+            raise ValueError(f"'backend' must be exact in an export, as 'auto' is (got {backend!r})")
+        return search_traced(task)
     if query.size(0) == 0:
         return row.new_zeros(0, k), row.new_zeros(0, k).bool()
-    task = SearchTask(query, index, row, rank, sizes, k, metric, causal, loop, skip, tolerance)
     if backend == "tree" or (
         backend == "auto" and not causal and metric == "euclidean" and pays(query, sizes.numel())
     ):

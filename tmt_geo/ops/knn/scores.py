@@ -22,13 +22,15 @@ def index_features(x: Tensor, metric: str = "cosine") -> Tensor:
     two.
     """
     x = x.detach()
-    if not x.numel():
+    if not torch.compiler.is_exporting() and not x.numel():
         return x.to(torch.promote_types(x.dtype, torch.float32))
     if metric == "cosine":
         largest = x.abs().max(dim=-1, keepdim=True).values.double()
         x = x / largest.masked_fill_(largest == 0, 1.0)
         return x.div_(x.norm(dim=-1, keepdim=True).clamp_(min=1.0))  # below one is only the norm of zeros
     x = x.to(torch.promote_types(x.dtype, torch.float32))
+    if torch.compiler.is_exporting():
+        return x
     exponent = math.frexp(max(map(abs, torch.stack(x.aminmax()).tolist())))[1]
     if abs(exponent) < 32:
         return x
