@@ -69,14 +69,17 @@ class NodeState:
         """The rows :math:`(T, *)` of the active nodes among those of all nodes :math:`(N, *)`."""
         return rows if self.active is None else rows.index_select(0, self.active)
 
-    def project_kv(self, project: Callable[[Tensor | None], tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    def project_kv(
+        self, project: Callable[[Tensor | None], tuple[Tensor, Tensor]], may_skip: bool = True
+    ) -> tuple[Tensor, Tensor]:
         """Keys and values of all nodes :math:`(N, H', C)`; `project` makes those of given nodes, or for None of all.
 
-        It is called only for nodes whose state has changed: the others keep what they have.
+        It is called only for nodes whose state has changed: the others keep what they have. Without `may_skip` it is
+        called for no nodes too.
         """
         if self.changed is None or self.key is None or self.value is None:
             return project(None)
-        if not torch.compiler.is_exporting() and self.changed.numel() == 0:
+        if may_skip and self.changed.numel() == 0:
             return self.key, self.value
         key, value = project(self.changed)
         return self.key.index_copy(0, self.changed, key), self.value.index_copy(0, self.changed, value)

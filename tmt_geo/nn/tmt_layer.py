@@ -20,6 +20,7 @@ from tmt_geo.nn.mesh_search import MeshSearch
 from tmt_geo.nn.neighbor_attention import NeighborAttention
 from tmt_geo.nn.node_state import BufferSnapshot, LayerCache, NodeState, TMTLayerOutput
 from tmt_geo.nn.past_attention import attend_past
+from tmt_geo.ops.all_ranks import is_sharded
 from tmt_geo.ops.checks import check_counts, check_features, check_finite, check_flags, check_positive
 from tmt_geo.ops.layout import DenseLayout
 from tmt_geo.ops.mesh import Mesh
@@ -172,7 +173,7 @@ class TMTLayer(nn.Module):
             tuple[NodeState, TMTLayerOutput]: The state for the next layer, and what else the layer computed.
         """
         snapshot = self.snapshot() if snapshot is None else snapshot
-        if not torch.compiler.is_exporting() and state.active is not None and state.active.numel() == 0:
+        if state.active is not None and self._may_skip() and state.active.numel() == 0:
             return self._skip(state, layout, cache, trace)
         decoded = None if cache is None else decode([self], state, layout, [cache])
         if decoded is not None:
@@ -235,7 +236,7 @@ class TMTLayer(nn.Module):
             )
             return self.attention.key_value(rows, self.attention.rotation(layout, nodes, rows.dtype))
 
-        return state.project_kv(project)
+        return state.project_kv(project, self._may_skip())
 
     def _attend(
         self, h: Tensor, key: Tensor, value: Tensor, state: NodeState, layout: DenseLayout, cache: LayerCache | None,
@@ -279,6 +280,10 @@ class TMTLayer(nn.Module):
             return state, output
         statistic = self.gate.statistic(judged) if self.training else None
         return state, output._replace(gate_loss=judged.loss.sum(), gate_statistic=statistic)
+
+    def _may_skip(self) -> bool:
+        """Whether no nodes are no work: not in an export, nor where other ranks wait for this one's gradient."""
+        return not torch.compiler.is_exporting() and not (self.training and is_sharded(self))
 
     def _skip(
         self, state: NodeState, layout: DenseLayout, cache: LayerCache | None, trace: bool

@@ -29,5 +29,14 @@ def rows_of_ranks(x: Tensor) -> Tensor:
     return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
 
 
+def is_sharded(module: torch.nn.Module) -> bool:
+    """Whether ranks share this module's parameters by parts (FSDP2), and so its gradients in one step of all."""
+    if not _several():
+        return False
+    from torch.distributed.fsdp import FSDPModule  # slow to import
+
+    return isinstance(module, FSDPModule)
+
+
 def _several() -> bool:
     return dist.is_available() and dist.is_initialized()

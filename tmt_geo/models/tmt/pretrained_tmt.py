@@ -83,11 +83,12 @@ class TMTPreTrainedModel(PreTrainedModel):
         Tied later, the head would keep a second copy of the embedding, which no optimizer reaches.
 
         Raises:
-            ValueError: If it has exits or a copy head, which cannot be sharded.
+            ValueError: If it has learned exit thresholds or a copy head: they have parameters without an axis, which
+                PyTorch cannot share out.
         """
-        if model.config.gate_rule is not None:  # seen: processes then wait for each other for ever
-            raise ValueError("'exit' must be False in a sharded model, or run whole copies of it (got exit=True)")
-        if model.config.copy_k:  # it has a scalar parameter
+        if model.config.gate_rule == "learned":
+            raise ValueError("'exit_rule' must be another in a sharded model, or run whole copies (got 'learned')")
+        if model.config.copy_k:
             raise ValueError(f"'copy_k' must be 0 in a sharded model, or run whole copies (got {model.config.copy_k})")
         model.tie_weights()
         return super().maybe_distribute_model(model, *args)
