@@ -112,6 +112,8 @@ def test_every_trial_of_every_row_is_within_half_a_step_of_the_budget(suite):
     """A step is the least by which a width may change: one channel for each head."""
     task = type("OnlySizes", (), {"sizes": SIZES[suite.name]})()
     for row in suite.rows:
+        if isinstance(row, bitcoin.Heuristic):
+            continue
         distinct = {json_like(trial): trial for trial in row.trials}
         trials = Trials(Run(suite, replace(row, trials=tuple(distinct.values())), None), task)
         for trial, config in enumerate(distinct.values()):
