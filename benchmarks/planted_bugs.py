@@ -320,6 +320,20 @@ BUGS = (
         ("tests/nn/test_residual_lanes.py",),
     ),
     Bug(
+        "of a tie of very many the rounding of a product decides who is scored",
+        "tmt_geo/ops/knn/contenders.py",
+        "score.topk(k).values[:, -1] - 2 * error - tolerance",
+        "score.topk(k).values[:, -1]",
+        SEARCHES,
+    ),
+    Bug(
+        "the search of an export takes the node itself for an earlier one",
+        "tmt_geo/ops/knn/traced.py",
+        "column < task.limit.unsqueeze(1)",
+        "column <= task.limit.unsqueeze(1)",
+        ("tests/ops/test_knn_traced.py",),
+    ),
+    Bug(
         "the search by windows decides between equal states by their rounding",
         "tmt_geo/ops/knn/candidates.py",
         ", tolerance=task.tolerance)",
