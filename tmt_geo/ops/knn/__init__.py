@@ -194,13 +194,13 @@ def search(
         raise ValueError(f"'backend' must be one that searches a grid, such as 'auto' (got {backend!r})")
     if backend in APPROXIMATE and not causal:
         raise ValueError(f"backend {backend!r} needs causal=True (got causal=False)")
+    if not torch.compiler.is_exporting() and query.size(0) == 0:
+        return row.new_zeros(0, k), row.new_zeros(0, k).bool()
     task = SearchTask(query, index, row, rank, sizes, k, metric, causal, loop, skip, tolerance)
     if torch.compiler.is_exporting():
         if backend in APPROXIMATE:
             raise ValueError(f"'backend' must be exact in an export, as 'auto' is (got {backend!r})")
         return search_traced(task)
-    if query.size(0) == 0:
-        return row.new_zeros(0, k), row.new_zeros(0, k).bool()
     if backend == "tree" or (
         backend == "auto" and not causal and metric == "euclidean" and pays(query, sizes.numel())
     ):
