@@ -111,8 +111,8 @@ BUGS = (
     Bug(
         "a step of 1e-5 a rank is added to the scores",
         "tmt_geo/ops/knn/__init__.py",
-        f"    if query.size(0) == 0:\n{SEARCH_BEGINS}",
-        f"    if query.size(0) == 0:\n{SEARCH_BEGINS}    import torch\n\n{STEP}",
+        SEARCH_BEGINS,
+        SEARCH_BEGINS + STEP,
         SEARCHES,
     ),
     # Beyond the ten that this script was written for.
