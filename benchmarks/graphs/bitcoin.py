@@ -46,8 +46,8 @@ def earlier(users: Tensor, queries: Tensor, time: Tensor, value: Tensor | None =
     seen, order = (users * moments + moment).sort()
     value = torch.ones_like(time) if value is None else value.to(time)
     total = F.pad(value[order].cumsum(0), (1, 0))
-    first, last = (torch.searchsorted(seen, queries * moments + part) for part in (torch.zeros_like(moment), moment))
-    return total[last] - total[first]
+    first = queries * moments
+    return total[torch.searchsorted(seen, first + moment)] - total[torch.searchsorted(seen, first)]
 
 
 def known_before(edge_index: Tensor, time: Tensor) -> Tensor:

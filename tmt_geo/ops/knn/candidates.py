@@ -28,7 +28,7 @@ def best_of(task: SearchTask, queries: slice, slot: Tensor, allowed: Tensor) -> 
     Those of a query are in the order of time, so that ties go to the latest.
     """
     query, k = task.query[queries], task.k
-    score = gathered_scores(query, task.index, slot, task.metric, query.dtype).masked_fill_(~allowed, float("-inf"))
+    score = gathered_scores(query, task.index, slot, task.metric).masked_fill_(~allowed, float("-inf"))
     value, best = top_recent(score, min(k, slot.size(1)), tolerance=task.tolerance)
     short = (0, k - best.size(1))
     return pad(slot.gather(1, best), short), pad(value > float("-inf"), short)

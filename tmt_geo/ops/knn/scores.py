@@ -62,19 +62,19 @@ def pair_scores(query: Tensor, rows: Tensor, metric: str) -> Tensor:
     return (rows - query).square_().sum(-1).mul_(-0.5)
 
 
-def gathered_scores(query: Tensor, index: Tensor, slot: Tensor, metric: str, dtype: torch.dtype) -> Tensor:
-    """The scores (T, D) of slots (T, D), counted through a whole grid (B, C, F), a few queries at a time."""
+def gathered_scores(query: Tensor, index: Tensor, slot: Tensor, metric: str) -> Tensor:
+    """The scores (T, D), typed as the queries, of slots (T, D) of a whole grid (B, C, F), a few queries at a time."""
     flat = index.flatten(0, 1)
-    score = torch.empty(slot.shape, dtype=dtype, device=slot.device)
+    score = torch.empty(slot.shape, dtype=query.dtype, device=slot.device)
     step = max(1, block_size(GATHERED, slot.device) // max(1, slot.size(1) * index.size(2)))
     for part in (slice(first, first + step) for first in range(0, slot.size(0), step)):
         rows = flat.index_select(0, slot[part].flatten()).view(*slot[part].shape, -1)
-        score[part] = pair_scores(query[part].to(dtype), rows.to(dtype), metric)
+        score[part] = pair_scores(query[part], rows.to(query.dtype), metric)
     return score
 
 
 def listed_scores(query: Tensor, who: Tensor, index: Tensor, slot: Tensor, metric: str) -> Tensor:
-    """The scores (P) in float64 of pairs: queries `who` (P) of (T, F), slots (P) as above, a few pairs at a time."""
+    """The scores (P) in float64 of queries `who` (P) and slots (P) of a whole grid, a few pairs at a time."""
     flat, step = index.flatten(0, 1), max(1, block_size(GATHERED, slot.device) // max(1, index.size(2)))
     score = torch.empty(slot.shape, dtype=torch.float64, device=slot.device)
     for part in (slice(first, first + step) for first in range(0, slot.numel(), step)):
